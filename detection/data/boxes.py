@@ -1,0 +1,84 @@
+"""Checks and repairs of one box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from odebackbones.errors import InputError
+
+from .problems import ProblemLog
+
+Box = tuple[float, float, float, float]
+
+CLIP_TOLERANCE_PX = 1.0
+"""Boxes that pass the border by no more are clipped silently: rounding, and 0-based against 1-based corners."""
+
+MIN_EXTENT_PX = 1e-3
+"""Below it a side is zero: float32 cannot hold it at image coordinates."""
+
+
+def finite_number(value: object, where: str) -> float:
+    """Read a number from a file.
+
+    Args:
+        value: A number or its text.
+        where: File and entry, for the message.
+    """
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{where}: expected a finite number, got {value!r}; correct or remove the entry")
+    return number
+
+
+def box_numbers(values: object, where: str) -> Box:
+    """Read a box's four numbers, in the file's own convention."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 4:
+        raise InputError(f"{where}: a box must be 4 numbers, got {values!r}; correct or remove the entry")
+    a, b, c, d = (finite_number(value, where) for value in values)
+    return a, b, c, d
+
+
+def repair_box(box: Box, size: tuple[int, int], where: str, log: ProblemLog) -> Box | None:
+    """Clip a box to its image; report and drop one that has no area or lies outside.
+
+    Args:
+        box: Corners x1, y1, x2, y2 [px].
+        size: The image's width and height [px].
+        where: File and entry, for the message.
+        log: Takes the problems.
+
+    Returns:
+        The box inside the image, or None if it is dropped.
+    """
+    shown = f"box ({', '.join(f'{value:g}' for value in box)})"
+    fault = _extent_fault(box)
+    if fault:
+        log.report(f"{where}: {shown} {fault}", "dropped")
+        return None
+    clipped = _clip(box, size)
+    if _extent_fault(clipped):
+        log.report(f"{where}: {shown} lies outside the {size[0]}x{size[1]} image", "dropped")
+        return None
+    if max(abs(a - b) for a, b in zip(box, clipped, strict=True)) > CLIP_TOLERANCE_PX:
+        log.report(f"{where}: {shown} lies partly outside the {size[0]}x{size[1]} image", "clipped")
+    return clipped
+
+
+def _extent_fault(box: Box) -> str | None:
+    """Say what is wrong with a box's sides, if anything is."""
+    sides = box[2] - box[0], box[3] - box[1]
+    if min(sides) < 0:
+        return "has a negative width or height"
+    return "has zero area" if min(sides) < MIN_EXTENT_PX else None
+
+
+def _clip(box: Box, size: tuple[int, int]) -> Box:
+    """Clamp a box's corners to its image. A box wholly outside comes back with zero extent."""
+    width, height = size
+    x1, x2 = (min(max(x, 0.0), float(width)) for x in (box[0], box[2]))
+    y1, y2 = (min(max(y, 0.0), float(height)) for y in (box[1], box[3]))
+    return x1, y1, x2, y2

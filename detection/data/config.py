@@ -1,0 +1,76 @@
+"""What the user can set about detection data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from odebackbones.errors import InputError, unknown_name
+
+from .shapes import check_parameters
+from .transforms import AUGMENTATIONS
+
+DataFormat = Literal["shapes", "coco", "voc", "kitti"]
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """The generated set.
+
+    Args:
+        train_images: Images to train on.
+        val_images: Images to validate on; they are drawn from seed + 1.
+        size: Height and width [px].
+        seed: Other seeds draw other images.
+    """
+
+    train_images: int = 400
+    val_images: int = 100
+    size: int = 160
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for images in (self.train_images, self.val_images):
+            check_parameters(images=images, size=self.size, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images and boxes to read, how, and how to augment them.
+
+    Args:
+        format: Form of the data set: shapes (generated), coco, voc or kitti.
+        root: Folder of the data set; shapes: where it is generated.
+        train: Training split: COCO's annotation file, VOC's image set (e.g. train), KITTI's file of frame ids.
+            Files are relative to root, or absolute.
+        val: Validation split, likewise.
+        train_images: COCO only: folder of the training images, relative to root, or absolute.
+        val_images: COCO only: folder of the validation images, likewise.
+        classes: Names in the order of the labels; null: those of the data set.
+        strict: Stop at faulty boxes and images; otherwise repair or leave them out, and report it.
+        verify: Decode every image at the start, so that broken files are found then and not in training.
+        augment: Augmentation of training images: none, hflip, ssd or lsj.
+        workers: Processes that load images; 0: the main one.
+        shapes: Parameters of the generated set.
+    """
+
+    format: DataFormat = "shapes"
+    root: str = "runs/data"
+    train: str = ""
+    val: str = ""
+    train_images: str = ""
+    val_images: str = ""
+    classes: list[str] | None = None
+    strict: bool = False
+    verify: bool = True
+    augment: str = "hflip"
+    workers: int = 2
+    shapes: ShapesConfig = field(default_factory=ShapesConfig)
+
+    def __post_init__(self) -> None:
+        if self.format not in get_args(DataFormat):
+            raise unknown_name("data format", self.format, get_args(DataFormat))
+        if self.augment not in AUGMENTATIONS:
+            raise unknown_name("augmentation", self.augment, AUGMENTATIONS)
+        if self.workers < 0:
+            raise InputError(f"--data.workers must be 0 or more, got {self.workers}")

@@ -1,0 +1,73 @@
+"""From a config to annotations: the one place that knows all data formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from odebackbones.errors import InputError
+
+from .coco import read_coco
+from .config import DataConfig
+from .kitti import read_kitti
+from .records import Annotations
+from .shapes import ANNOTATION_FILE, IMAGE_FOLDER, generate_shapes
+from .voc import read_voc
+
+Split = Literal["train", "val"]
+Reader = Callable[[DataConfig, Split, Sequence[str] | None], Annotations]
+
+
+def read_annotations(config: DataConfig, split: Split, *, classes: Sequence[str] | None = None) -> Annotations:
+    """Read a split of the configured data set; generate it first if it is ``shapes``.
+
+    Args:
+        config: Which data.
+        split: ``"train"`` or ``"val"``.
+        classes: Names in the order of the labels, in place of the config's: give the training split's (or the
+            checkpoint's) when reading the validation split, so that labels agree.
+    """
+    return READERS[config.format](config, split, config.classes if classes is None else classes)
+
+
+def _read_shapes(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+    shapes = config.shapes
+    images, seed = {"train": (shapes.train_images, shapes.seed), "val": (shapes.val_images, shapes.seed + 1)}[split]
+    folder = Path(config.root) / f"shapes_{split}_{images}x{shapes.size}px_seed{seed}"
+    generate_shapes(folder, images=images, size=shapes.size, seed=seed)
+    file, image_folder = folder / ANNOTATION_FILE, folder / IMAGE_FOLDER
+    return read_coco(file, image_folder, strict=config.strict, verify=config.verify, classes=classes)
+
+
+def _read_coco(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+    file = _root(config) / _needed(config, split, "the annotation file")
+    image_folder = _root(config) / _needed(config, f"{split}_images", "the image folder")
+    return read_coco(file, image_folder, strict=config.strict, verify=config.verify, classes=classes)
+
+
+def _read_voc(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+    image_set = _needed(config, split, "the image set, e.g. train")
+    return read_voc(_root(config), image_set, strict=config.strict, verify=config.verify, classes=classes)
+
+
+def _read_kitti(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+    frames = _root(config) / _needed(config, split, "a file of frame ids")
+    return read_kitti(_root(config), frames, strict=config.strict, verify=config.verify, classes=classes)
+
+
+READERS: dict[str, Reader] = {"shapes": _read_shapes, "coco": _read_coco, "voc": _read_voc, "kitti": _read_kitti}
+
+
+def _root(config: DataConfig) -> Path:
+    root = Path(config.root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; set --data.root to the {config.format} data set")
+    return root
+
+
+def _needed(config: DataConfig, name: str, what: str) -> str:
+    value: str = getattr(config, name)
+    if not value:
+        raise InputError(f"--data.{name} is empty; {config.format} needs {what} there")
+    return value

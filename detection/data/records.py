@@ -1,0 +1,55 @@
+"""One form for all data sets: what the readers return and the dataset serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+IGNORE_LABEL = 0
+"""Marks a region of no class (KITTI's DontCare); torchvision's background."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """An image and its N objects.
+
+    Args:
+        image_id: Unique in the data set.
+        path: The image file.
+        width: Of the file as stored, without EXIF rotation [px].
+        height: Likewise [px].
+        boxes: Corners x1, y1, x2, y2 [px], inside the image, (N, 4) float32.
+        labels: 1..C, or ``IGNORE_LABEL`` for a region of no class, (N,) int64.
+        crowd: Regions ignored in matching: COCO's crowds, VOC's difficult, KITTI's DontCare, (N,) bool.
+        area: Of the object [px^2]; COCO: of the annotation's segment, (N,) float32.
+    """
+
+    image_id: int
+    path: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """A split of a data set.
+
+    Args:
+        name: The annotation file or folder, for messages and reports.
+        images: In the data set's order; images without objects are kept.
+        classes: ``classes[i]`` is the name of label i + 1.
+        category_ids: The data set's own id of label i + 1. COCO's have gaps; elsewhere 1..C.
+        problems: What a lenient reading repaired or left out, one line each.
+    """
+
+    name: str
+    images: tuple[ImageRecord, ...]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    problems: tuple[str, ...] = ()

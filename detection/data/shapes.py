@@ -1,0 +1,108 @@
+"""A generated detection set in COCO's format, for a first run, tests and comparisons without a download."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from odebackbones.errors import InputError
+
+from .draw import OUTLINES, DrawnObject, draw_scene
+
+GENERATOR_VERSION = 1
+"""Raised when the same parameters give other pictures."""
+
+MIN_SIZE_PX = 64
+
+ANNOTATION_FILE = "annotations.json"
+IMAGE_FOLDER = "images"
+
+
+def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
+    """Write ``folder/images/000001.png`` ... and ``folder/annotations.json``, all or nothing.
+
+    A folder that holds the set of the same parameters is kept as it is. Image i follows from the seed and i alone.
+
+    Args:
+        folder: Where to; its parents are made.
+        images: How many.
+        size: Height and width [px].
+        seed: Of numpy's generator.
+
+    Returns:
+        The folder.
+    """
+    check_parameters(images=images, size=size, seed=seed)
+    info = {"generator": "shapes", "version": GENERATOR_VERSION, "images": images, "size": size, "seed": seed}
+    if _holds(folder, info):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        built = Path(scratch) / folder.name
+        _write(built, info)
+        _move(built, folder, info)
+    return folder
+
+
+def check_parameters(*, images: int, size: int, seed: int) -> None:
+    """Refuse what gives no set of shapes; the arguments are those of :func:`generate_shapes`."""
+    for name, value, least in (("images", images, 1), ("size", size, MIN_SIZE_PX), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"shapes: {name} must be at least {least}, got {value}; set --data.shapes")
+
+
+def _holds(folder: Path, info: dict[str, Any]) -> bool:
+    """Tell whether the folder holds the set; refuse to touch a folder of anything else."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / ANNOTATION_FILE).read_text(encoding="utf-8")).get("info")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    if found != info:
+        raise InputError(
+            f"{folder}: holds something else than the shapes of {info}; delete it or set another --data.root"
+        )
+    return True
+
+
+def _write(folder: Path, info: dict[str, Any]) -> None:
+    (folder / IMAGE_FOLDER).mkdir(parents=True)
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id in range(1, info["images"] + 1):
+        image, objects = draw_scene(np.random.default_rng([info["seed"], image_id]), info["size"])
+        file = folder / IMAGE_FOLDER / f"{image_id:06d}.png"
+        if not cv2.imwrite(str(file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise InputError(f"{file}: cannot be written; free some disk space or set another --data.root")
+        entries.append({"id": image_id, "file_name": file.name, "width": info["size"], "height": info["size"]})
+        annotations += [_annotation(len(annotations) + i, image_id, drawn) for i, drawn in enumerate(objects, start=1)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(OUTLINES, start=1)]
+    content = {"info": info, "images": entries, "annotations": annotations, "categories": categories}
+    (folder / ANNOTATION_FILE).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _annotation(annotation_id: int, image_id: int, drawn: DrawnObject) -> dict[str, Any]:
+    """Describe an object in COCO's terms: the box is tight to the mask, covered pixels included."""
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": list(OUTLINES).index(drawn.name) + 1,
+        "bbox": [int(value) for value in cv2.boundingRect(drawn.mask)],
+        "area": int(drawn.mask.sum()),
+        "iscrowd": 0,
+    }
+
+
+def _move(built: Path, folder: Path, info: dict[str, Any]) -> None:
+    """Put the finished set in its place, unless another process was first."""
+    try:
+        built.replace(folder)
+    except OSError:
+        if not _holds(folder, info):
+            raise

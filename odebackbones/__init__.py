@@ -1,0 +1,7 @@
+"""Continuous-depth (Neural-ODE) backbones. Importing this package registers its models in timm."""
+
+from odebackbones.errors import InputError
+from odebackbones.models import ODEResNet
+from odebackbones.stages import ODEBlock, solver_stats
+
+__all__ = ["InputError", "ODEBlock", "ODEResNet", "solver_stats"]

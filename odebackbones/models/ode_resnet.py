@@ -1,0 +1,190 @@
+"""ResNets whose identity blocks are replaced by one ODE block a stage, in timm's registry."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import freeze_batch_norm_2d, get_norm_layer
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.fields import BasicField, BottleneckField, norm_layer
+from odebackbones.ode.solvers import SolverConfig, evaluation_times
+from odebackbones.ode.tableaus import TABLEAUS
+from odebackbones.stages import ODEBlock
+
+STAGES = 4
+DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm"}
+"""Our norms -> timm's name of the norm of the blocks that stay discrete ("frozen" is frozen once it is built)."""
+
+
+class ODEResNet(ResNet):
+    r"""A ResNet in which each continuous stage is its downsampling block and an ODE block over t in [0, 1].
+
+    It *is* timm's ResNet otherwise (stem variants, output stride, head, feature extraction, names of weights).
+    The branch of N identity blocks, :math:`x_{i+1} = x_i + f(\theta_i, x_i)`, becomes the slope of
+    :math:`x'(t) = f(\theta(t), x)`. With ``bases=N``, ``solver="euler"`` and ``steps=N`` it is the ResNet whose
+    identity blocks have no ReLU after the addition, up to the factor N of the step length in the last norm's gain.
+
+    Args:
+        block: timm's BasicBlock or Bottleneck.
+        layers: Blocks a stage of the ResNet that is replaced.
+        solver: A method of :data:`~odebackbones.ode.tableaus.TABLEAUS`.
+        steps: Steps a stage, or one number for all; by default as many as bring the evaluations to the number of
+            the blocks replaced (rounded up to whole steps).
+        gradient: Gradient mode of the ODE blocks, see :class:`~odebackbones.ode.SolverConfig`.
+        norm: ``"batch"`` (statistics per evaluation time), ``"group"`` or ``"frozen"``, in the whole network.
+        bases: Weights over time, K, a stage or one number for all.
+        continuous: Which stages are continuous; the others keep their blocks.
+        zero_init_last: Start from residual branches and vector fields that are zero.
+        **kwargs: timm's arguments of :class:`timm.models.resnet.ResNet`.
+
+    Shape:
+        ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 2, 4, 8, 16, 32.
+
+    R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
+    arXiv:1806.07366
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        layers: Sequence[int],
+        *,
+        solver: str = "midpoint",
+        steps: int | Sequence[int] | None = None,
+        gradient: str = "checkpoint",
+        norm: str = "batch",
+        bases: int | Sequence[int] = 1,
+        continuous: bool | Sequence[bool] = True,
+        zero_init_last: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if norm not in DISCRETE_NORMS:
+            raise unknown_name("norm", norm, DISCRETE_NORMS)
+        is_continuous = per_stage("continuous", continuous)
+        stage_steps = per_stage("steps", steps)
+        stage_bases = per_stage("bases", bases)
+        super().__init__(
+            block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
+            tuple(1 if ode else blocks for ode, blocks in zip(is_continuous, layers, strict=True)),
+            norm_layer=get_norm_layer(DISCRETE_NORMS[norm]),
+            zero_init_last=zero_init_last,
+            **kwargs,
+        )
+        for i, stage in enumerate(self.stages()):
+            if is_continuous[i]:
+                n = default_steps(solver, layers[i] - 1) if stage_steps[i] is None else stage_steps[i]
+                config = SolverConfig(solver, n, gradient)
+                field = build_field(stage[0], norm=norm, bases=stage_bases[i], times=evaluation_times(config))
+                if zero_init_last:
+                    field.zero_init_last()
+                stage.append(ODEBlock(field, config))
+        if norm == "frozen":
+            freeze_batch_norm_2d(self)
+
+    @torch.jit.unused
+    def stages(self) -> list[nn.Sequential]:
+        """The four stages."""
+        return [self.get_submodule(f"layer{i + 1}") for i in range(STAGES)]  # pyright: ignore[reportReturnType]
+
+    @torch.jit.unused
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``: their states are the memory."""
+        for module in self.modules():
+            if isinstance(module, ODEBlock):
+                module.gradient = "checkpoint" if enable else "backprop"
+
+
+def per_stage(name: str, value: Any) -> tuple[Any, ...]:
+    """One value a stage, from one for all or from a sequence of four.
+
+    Raises:
+        InputError: The sequence has another length.
+    """
+    if value is None or isinstance(value, int):
+        return (value,) * STAGES
+    if len(value) != STAGES:
+        raise InputError(f"{name}={value!r}: expected one value, or {STAGES}, one for each stage")
+    return tuple(value)
+
+
+def default_steps(solver: str, blocks: int) -> int:
+    """Steps that take at least ``blocks`` evaluations, at least one step."""
+    if solver not in TABLEAUS:
+        raise unknown_name("solver", solver, TABLEAUS)
+    return max(1, math.ceil(blocks / TABLEAUS[solver].stages))
+
+
+def build_field(block: nn.Module, *, norm: str, bases: int, times: list[float]) -> BasicField | BottleneckField:
+    """The vector field with the shape of the residual branch of ``block``, timm's first one of the stage."""
+    norms = norm_layer(norm, nodes=times, bases=bases)
+    if isinstance(block, BasicBlock):
+        conv = block.conv2
+        return BasicField(conv.out_channels, width=conv.in_channels, norm=norms, bases=bases, dilation=conv.dilation[0])
+    if isinstance(block, Bottleneck):
+        conv, channels = block.conv2, block.conv3.out_channels
+        return BottleneckField(
+            channels, width=conv.out_channels, norm=norms, bases=bases, groups=conv.groups, dilation=conv.dilation[0]
+        )
+    raise InputError(f"block={type(block).__name__}: expected timm's BasicBlock or Bottleneck")
+
+
+def _cfg(**kwargs: Any) -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "conv1",
+        "classifier": "fc",
+        "license": "apache-2.0",
+        **kwargs,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {f"ode_resnet{depth}": _cfg() for depth in (18, 34, 50, 101, 152)},
+)
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEResNet:
+    return build_model_with_cfg(ODEResNet, variant, pretrained, **kwargs)
+
+
+@register_model
+def ode_resnet18(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
+    """ODE-ResNet-18: one ODE block for the identity block of each stage."""
+    return _create("ode_resnet18", pretrained, **{"block": BasicBlock, "layers": (2, 2, 2, 2), **kwargs})
+
+
+@register_model
+def ode_resnet34(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
+    """ODE-ResNet-34: ODE blocks for 2, 3, 5 and 2 identity blocks."""
+    return _create("ode_resnet34", pretrained, **{"block": BasicBlock, "layers": (3, 4, 6, 3), **kwargs})
+
+
+@register_model
+def ode_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
+    """ODE-ResNet-50: ODE blocks for 2, 3, 5 and 2 identity blocks."""
+    return _create("ode_resnet50", pretrained, **{"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs})
+
+
+@register_model
+def ode_resnet101(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
+    """ODE-ResNet-101: ODE blocks for 2, 3, 22 and 2 identity blocks."""
+    return _create("ode_resnet101", pretrained, **{"block": Bottleneck, "layers": (3, 4, 23, 3), **kwargs})
+
+
+@register_model
+def ode_resnet152(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
+    """ODE-ResNet-152: ODE blocks for 2, 7, 35 and 2 identity blocks."""
+    return _create("ode_resnet152", pretrained, **{"block": Bottleneck, "layers": (3, 8, 36, 3), **kwargs})
