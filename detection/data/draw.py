@@ -15,10 +15,10 @@ MAX_OBJECTS = 6
 EMPTY_SHARE = 0.03
 """Share of the scenes without an object."""
 
-DIAMETER_RANGE = (0.12, 0.5)
+DIAMETER_RANGE = (0.18, 0.5)
 """Of an object, in image sizes."""
 
-MIN_VISIBLE = 0.6
+MIN_VISIBLE = 0.75
 """Share of an object's pixels that later objects must leave uncovered."""
 
 PLACEMENT_TRIALS = 20
@@ -126,7 +126,7 @@ def paint(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.n
     size = image.shape[0]
     colour = _colour(rng, saturation=(0.6, 1), value=(0.75, 1))
     shade = TEXTURES[rng.integers(len(TEXTURES))](size, rng)[..., None]
-    surface = colour * (1 - rng.uniform(0.3, 0.6) * shade)
+    surface = colour * (1 - rng.uniform(0.15, 0.4) * shade)
     return np.where(mask[..., None] > 0, _to_bytes(surface), image)
 
 

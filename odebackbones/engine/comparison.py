@@ -134,7 +134,7 @@ def _findings(reference: Report, reference_name: str, other: Report, name: str) 
         cell = compare_quantity(quantity, indexed.get(key))
         if cell.verdict and cell.value is not None and quantity.value is not None:
             found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
-    nowhere = (f"Nowhere by more than {TOLERANCE:.0%}.",)
+    nowhere = (f"Nowhere by more than {100 * TOLERANCE:g} %.",)
     yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
     yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
 

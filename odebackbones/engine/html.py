@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from itertools import groupby
 
@@ -33,12 +34,12 @@ tbody tr:hover { background: var(--wash); }
 .words td:first-child { white-space: nowrap; }
 .better { color: #00714f; font-weight: 700; }
 .worse { color: #b04a00; }
-.faint { color: var(--soft); }
 ul { margin: 0; padding-left: 20px; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 18px; }
+.gallery { break-inside: auto; }
+.row { display: flex; flex-wrap: wrap; gap: 18px; }
 .row + .row { margin-top: 18px; }
-figure { margin: 0; max-width: 560px; break-inside: avoid; }
-.side { grid-template-columns: repeat(auto-fit, minmax(min(200px, 100%), 1fr)); }
+figure { flex: 1 1 320px; max-width: 527px; margin: 0; break-inside: avoid; }
+.side figure { flex-basis: 200px; }
 img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; display: block; }
 figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; overflow-wrap: anywhere; }
 @media print { main { max-width: none; padding: 0; } body { font-size: 11px; } tr { break-inside: avoid; } }
@@ -50,16 +51,16 @@ def render_html(report: Report, plots: Sequence[Picture] = ()) -> str:
 
     Args:
         report: What to write; all its text is escaped.
-        plots: The drawn curves.
+        plots: The drawn curves, which carry their titles themselves.
     """
     facts = Table("How this was measured", ("fact", "value"), tuple(report.facts.items()))
     body = [
         f'<header><h1>{escape(report.title)}</h1><p class="run">Run: <b>{escape(report.name)}</b></p></header>',
         *(f'<p class="note">{escape(note)}</p>' for note in report.notes),
-        *map(_section, report.sections),
-        _cards(quantity_tables(report.quantities)),
+        _cards(map(_section, report.sections)),
+        _cards(map(_table, quantity_tables(report.quantities))),
         *map(_table, report.tables),
-        _gallery("Curves", plots),
+        _gallery("Curves", [replace(plot, caption="") for plot in plots]),
         _gallery("Pictures", report.pictures),
         _table(facts) if report.facts else "",
     ]
@@ -80,23 +81,21 @@ def _section(section: Section) -> str:
     return f"<section><h2>{escape(section.title)}</h2><ul>{lines}</ul></section>"
 
 
-def _cards(tables: Iterable[Table]) -> str:
-    cards = "\n".join(map(_table, tables))
+def _cards(sections: Iterable[str]) -> str:
+    """Set sections beside each other as far as they fit."""
+    cards = "\n".join(sections)
     return f'<div class="cards">{cards}</div>' if cards else ""
 
 
 def _table(table: Table) -> str:
     """Lay out a table; one without numbers reads as prose (left-aligned, wrapped), others right-aligned."""
-    numbers = any(not isinstance(cell, str) for row in table.rows for cell in row)
+    words = all(isinstance(cell, str) for row in table.rows for cell in row)
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
     return (
-        f'<section><h2>{escape(table.title)}</h2><div class="scroll"><table{"" if numbers else _WORDS}>'
+        f'<section><h2>{escape(table.title)}</h2><div class="scroll"><table class="{"words" if words else "numbers"}">'
         f"<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div></section>"
     )
-
-
-_WORDS = ' class="words"'
 
 
 def _cell(cell: Cell) -> str:
@@ -107,16 +106,16 @@ def _cell(cell: Cell) -> str:
 
 
 def _gallery(title: str, pictures: Sequence[Picture]) -> str:
-    """Show the pictures in a grid; those of one named row get a line of their own, side by side."""
+    """Show the pictures, as many beside each other as fit; those of one named row share a line of their own."""
     if not pictures:
         return ""
     rows = [(row, "\n".join(map(_figure, members))) for row, members in groupby(pictures, lambda picture: picture.row)]
     grids = "\n".join(f'<div class="row{" side" if row else ""}">{figures}</div>' for row, figures in rows)
-    return f"<section><h2>{escape(title)}</h2>\n{grids}</section>"
+    return f'<section class="gallery"><h2>{escape(title)}</h2>\n{grids}</section>'
 
 
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     caption = escape(picture.caption)
-    source = f"data:image/png;base64,{data}"
-    return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+    words = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><img alt="{caption or picture.name}" src="data:image/png;base64,{data}">{words}</figure>'

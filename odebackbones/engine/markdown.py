@@ -47,7 +47,8 @@ def _images(title: str, pictures: Sequence[Picture]) -> Iterator[str]:
     if pictures:
         yield f"## {title}"
     for picture in pictures:
-        yield f"![{_escape(picture.caption)}](pictures/{picture.name}.png)"
+        caption = re.sub(r"(?<!\\)([\[\]])", r"\\\1", _escape(picture.caption))
+        yield f"![{caption}](pictures/{picture.name}.png)"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -66,4 +67,4 @@ def _cell(cell: Cell) -> str:
 def _escape(text: str) -> str:
     """Keep text from acting as Markdown or HTML: table bars, emphasis, links, tags and line breaks."""
     flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\|`*\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", flat)
+    return re.sub(r"([\\|`*]|\](?=[(\[:])|(?<!\w)_|_(?!\w))", r"\\\1", flat)

@@ -189,7 +189,7 @@ def test_results_hold_the_categories_and_exact_boxes_of_the_predictions():
     assert [x, y, x + width, y + height] == pytest.approx(boxes[0].tolist(), abs=1e-12)
     assert result["score"] == prediction["scores"].item()
     assert torch.equal(given, boxes.double()), "the prediction is left as it was"
-    with pytest.raises(ValueError, match="label 2, outside 1..1"):
+    with pytest.raises(ValueError, match=r"label 2, outside 1\.\.1"):
         to_coco_results([7], [prediction], (1,))
 
 

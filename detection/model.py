@@ -1,0 +1,226 @@
+"""Faster R-CNN with a feature pyramid over any timm backbone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from odebackbones.errors import InputError, unknown_name
+
+REDUCTIONS = (4, 8, 16, 32)
+"""Strides of the backbone levels that the pyramid is built on; the pyramid adds stride 64."""
+
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The detector: which backbone, and the sizes of what stands on it.
+
+    Args:
+        backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
+        backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
+        pretrained: Start from timm's pretrained weights (downloads them).
+        frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
+        fpn_channels: Channels of the pyramid.
+        box_head_size: Width of the box head's two layers.
+        min_size: Shorter image side [px]; several values are drawn from in training, the last is for evaluation.
+        max_size: Bound on the longer image side [px].
+        anchor_sizes: Anchor side [px] at strides 4, 8, 16, 32, 64.
+        proposals_train: Proposals kept after NMS in training, an image.
+        proposals_test: The same in evaluation.
+        detections: Detections kept, an image.
+        score_threshold: Least score of a detection.
+    """
+
+    backbone: str = "ode_resnet34"
+    backbone_args: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    frozen_stages: int = 0
+    fpn_channels: int = 256
+    box_head_size: int = 1024
+    min_size: list[int] = field(default_factory=lambda: [800])
+    max_size: int = 1333
+    anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
+    proposals_train: int = 2000
+    proposals_test: int = 1000
+    detections: int = 100
+    score_threshold: float = 0.05
+
+    def __post_init__(self) -> None:
+        if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
+            raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected 5 sizes [px], for strides 4 to 64")
+        if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
+            raise InputError(
+                f"model.min_size={self.min_size}, model.max_size={self.max_size}: expected sides of at least 32 px, "
+                f"and max_size not below min_size"
+            )
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """``x`` in at least float32: boxes [px] need more than the 8 bits of bfloat16's mantissa."""
+    return x.float() if x.dtype == torch.bfloat16 or x.dtype == torch.float16 else x
+
+
+class FPNBackbone(nn.Module):
+    """A timm feature extractor and a feature pyramid on its levels of stride 4, 8, 16 and 32.
+
+    T.-Y. Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, arXiv:1612.03144
+
+    Args:
+        body: timm model made with ``features_only=True``, with the four levels as outputs.
+        out_channels: Channels of the pyramid.
+        frozen: Names of the body's children that stay in evaluation mode and are not trained.
+
+    Shape:
+        ``(B, 3, H, W) -> {"0": (B, out_channels, H / 4, W / 4), ..., "pool": (B, out_channels, H / 64, W / 64)}``
+    """
+
+    def __init__(self, body: nn.Module, *, out_channels: int, frozen: Sequence[str] = ()) -> None:
+        super().__init__()
+        channels = body.feature_info.channels()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(channels, out_channels, extra_blocks=LastLevelMaxPool())
+        self.out_channels = out_channels
+        self.frozen = list(frozen)
+        for name in self.frozen:
+            body.get_submodule(name).requires_grad_(False).eval()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The pyramid of an image batch."""
+        levels: dict[str, Tensor] = {}
+        for i, level in enumerate(self.body(x)):
+            levels[str(i)] = level
+        pyramid = self.fpn(levels)
+        for name, level in pyramid.items():
+            pyramid[name] = full_precision(level)
+        return pyramid
+
+    @torch.jit.unused
+    def train(self, mode: bool = True) -> "FPNBackbone":
+        """Set the mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.body.get_submodule(name).eval()
+        return self
+
+
+class FullPrecisionRPNHead(nn.Module):
+    """torchvision's RPN head with outputs in full precision, so that boxes are decoded in it under autocast."""
+
+    def __init__(self, head: RPNHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness and box deltas of every level."""
+        objectness, deltas = self.head(x)
+        return [full_precision(o) for o in objectness], [full_precision(d) for d in deltas]
+
+
+class FullPrecisionBoxPredictor(nn.Module):
+    """torchvision's box predictor with outputs in full precision."""
+
+    def __init__(self, predictor: FastRCNNPredictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits ``(R, num_classes)`` and box deltas ``(R, 4 * num_classes)`` of R regions."""
+        logits, deltas = self.predictor(x)
+        return full_precision(logits), full_precision(deltas)
+
+
+def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
+    """torchvision's Faster R-CNN on the backbone that ``config`` names.
+
+    S. Ren, K. He, R. Girshick, J. Sun: Faster R-CNN, NeurIPS 2015, arXiv:1506.01497
+
+    Args:
+        config: Backbone and sizes.
+        num_classes: Classes with the background, which is class 0.
+
+    Returns:
+        The detector with torchvision's contract: ``model(images, targets)`` gives the losses in training mode,
+        ``model(images)`` gives ``[{"boxes": (N, 4) xyxy [px], "labels": (N,), "scores": (N,)}, ...]``.
+
+    Raises:
+        InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
+    """
+    body = build_body(config)
+    backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_children(body, config.frozen_stages))
+    normalisation = resolve_model_data_config(body)
+    anchors = AnchorGenerator(
+        tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
+    )
+    roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(REDUCTIONS))], output_size=7, sampling_ratio=2)
+    return FasterRCNN(
+        backbone,
+        min_size=tuple(config.min_size),  # pyright: ignore[reportArgumentType] (torchvision takes both)
+        max_size=config.max_size,
+        image_mean=list(normalisation["mean"]),
+        image_std=list(normalisation["std"]),
+        rpn_anchor_generator=anchors,
+        rpn_head=FullPrecisionRPNHead(RPNHead(config.fpn_channels, len(ASPECT_RATIOS))),
+        rpn_pre_nms_top_n_train=config.proposals_train,
+        rpn_pre_nms_top_n_test=config.proposals_test,
+        rpn_post_nms_top_n_train=config.proposals_train,
+        rpn_post_nms_top_n_test=config.proposals_test,
+        box_roi_pool=roi_pool,
+        box_head=TwoMLPHead(config.fpn_channels * 7**2, config.box_head_size),
+        box_predictor=FullPrecisionBoxPredictor(FastRCNNPredictor(config.box_head_size, num_classes)),
+        box_score_thresh=config.score_threshold,
+        box_detections_per_img=config.detections,
+    )
+
+
+def build_body(config: ModelConfig) -> nn.Module:
+    """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
+    if not timm.is_model(config.backbone):
+        raise unknown_name("backbone", config.backbone, timm.list_models())
+    with torch.device("meta"):
+        reductions = create_features(config.backbone, config.backbone_args).feature_info.reduction()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    missing = [r for r in REDUCTIONS if r not in reductions]
+    if missing:
+        raise InputError(
+            f"model.backbone={config.backbone!r} has features at strides {reductions} and none at {missing}; "
+            f"take a backbone with strides {list(REDUCTIONS)}, such as a ResNet"
+        )
+    last = {reduction: index for index, reduction in enumerate(reductions)}
+    out_indices = tuple(last[r] for r in REDUCTIONS)
+    return create_features(
+        config.backbone, {**config.backbone_args, "out_indices": out_indices, "pretrained": config.pretrained}
+    )
+
+
+def create_features(backbone: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """``timm.create_model(..., features_only=True)``, with wrong arguments named as the user's."""
+    try:
+        return timm.create_model(backbone, features_only=True, **arguments)
+    except TypeError as error:
+        raise InputError(f"model.backbone_args: {backbone} does not take them: {error}") from error
+
+
+def frozen_children(body: nn.Module, levels: int) -> list[str]:
+    """Names of the children of ``body`` up to and with its feature level ``levels``, counted from 1 (the stem)."""
+    if levels == 0:
+        return []
+    info: Any = body.feature_info
+    names = [level["module"].replace(".", "_") for level in info.info]
+    children = [name for name, _ in body.named_children()]
+    if not 0 < levels <= len(names) or names[levels - 1] not in children:
+        raise InputError(
+            f"model.frozen_stages={levels}: this backbone has the levels {names}, of which it can freeze "
+            f"{[name for name in names if name in children]}; give 0 to {len(names)}"
+        )
+    return children[: children.index(names[levels - 1]) + 1]

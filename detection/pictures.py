@@ -1,0 +1,109 @@
+"""Images with boxes drawn on them."""
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import ImageFont
+from torch import Tensor
+from torchvision.io import encode_png
+from torchvision.transforms.v2 import functional
+from torchvision.utils import draw_bounding_boxes
+
+from odebackbones.engine.report import Picture
+
+from .data.dataset import DetectionDataset
+
+LEAST_SIDE = 320  # [px]; smaller images are enlarged, for the labels to be legible
+GAP = 8  # [px] between two pictures
+
+
+def colors(classes: int) -> list[tuple[int, int, int]]:
+    """A colour for each label 0..classes, by the golden angle, so that neighbours differ."""
+    hues = (0.61803398875 * np.arange(classes + 1)) % 1.0
+    return [tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.9, 0.95)) for hue in hues]  # pyright: ignore[reportReturnType]
+
+
+def draw_detections(
+    image: Tensor, boxes: Tensor, labels: Sequence[int], classes: Sequence[str], scores: Sequence[float] | None = None
+) -> Tensor:
+    """Draw boxes with their class names and scores.
+
+    Args:
+        image: ``(3, H, W)`` uint8.
+        boxes: ``(N, 4)`` xyxy [px].
+        labels: 1..C; 0 is a region of no class.
+        classes: ``classes[i]`` names label i + 1.
+        scores: Confidences in [0, 1].
+
+    Returns:
+        ``(3, H', W')`` uint8, enlarged if the image is small.
+    """
+    zoom = max(1, round(LEAST_SIDE / min(image.shape[-2:])))
+    canvas = functional.resize(
+        image, [zoom * side for side in image.shape[-2:]], interpolation=functional.InterpolationMode.NEAREST
+    )
+    if not len(labels):
+        return canvas
+    names = [("ignored", *classes)[label] for label in labels]
+    if scores is not None:
+        names = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+    palette = colors(len(classes))
+    return draw_bounding_boxes(
+        canvas,
+        zoom * boxes.float(),
+        names,
+        colors=[palette[label] for label in labels],
+        width=2,
+        font=font_file(),
+        font_size=12,
+    )
+
+
+def font_file() -> str:
+    """matplotlib's own copy of DejaVu Sans: the same letters on every machine."""
+    from matplotlib import font_manager
+
+    path = font_manager.findfont("DejaVu Sans")
+    ImageFont.truetype(path)
+    return path
+
+
+def png(image: Tensor) -> bytes:
+    """``(3, H, W)`` uint8 as a PNG file."""
+    return bytes(encode_png(image).numpy())
+
+
+def side_by_side(left: Tensor, right: Tensor) -> Tensor:
+    """Two pictures of one height with a white gap between them."""
+    gap = left.new_full((3, left.shape[1], GAP), 255)
+    return torch.cat([left, gap, right], dim=2)
+
+
+def example_pictures(
+    dataset: DetectionDataset, results: Sequence[dict], *, threshold: float, count: int = 6
+) -> tuple[Picture, ...]:
+    """Ground truth (left) beside the detections at or above ``threshold`` (right), for images spread over the set.
+
+    Args:
+        dataset: Without augmentation: its images are uint8 or in [0, 1].
+        results: In COCO's results format.
+        threshold: Least score that is drawn.
+        count: Number of pictures.
+    """
+    annotations = dataset.annotations
+    label_of = {category: label for label, category in enumerate(annotations.category_ids, start=1)}
+    pictures = []
+    for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)):
+        image, target = dataset[int(index)]
+        image = functional.to_dtype(image, torch.uint8, scale=True)
+        found = [r for r in results if r["image_id"] == target["image_id"] and r["score"] >= threshold]
+        boxes = torch.tensor([r["bbox"] for r in found]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = [label_of[r["category_id"]] for r in found]
+        truth = draw_detections(image, target["boxes"], target["labels"].tolist(), annotations.classes)
+        detected = draw_detections(image, boxes, labels, annotations.classes, [r["score"] for r in found])
+        caption = f"{annotations.images[index].path.name}: ground truth (left), detections from {threshold:.2f} (right)"
+        pictures.append(Picture(f"example-{index:05d}", caption, png(side_by_side(truth, detected))))
+    return tuple(pictures)

@@ -1,0 +1,52 @@
+"""Run a detector over a data set."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from odebackbones.engine.distributed import gather_lists, share
+
+from .data.dataset import DetectionDataset, collate
+from .metrics import to_coco_results
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+def detect(model: nn.Module, images: list[Tensor], device: torch.device, autocast: Autocast) -> list[dict[str, Tensor]]:
+    """The detections in ``images``, on the CPU.
+
+    Args:
+        model: A detector with torchvision's contract; it is set to evaluation mode.
+        images: ``(3, H, W)`` in [0, 1], of any sizes.
+        device: Where the model is.
+        autocast: Makes the precision's context.
+
+    Returns:
+        For each image ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)``, ``scores: (N,)``.
+    """
+    model.eval()
+    with torch.inference_mode(), autocast():
+        detections = model([image.to(device) for image in images])
+    return [{name: value.cpu() for name, value in found.items()} for found in detections]
+
+
+def predict_dataset(
+    model: nn.Module, dataset: DetectionDataset, device: torch.device, *, autocast: Autocast, workers: int
+) -> list[dict[str, Any]]:
+    """All detections in COCO's results format, each image taken once, whatever the number of processes.
+
+    Images go through one by one: in a batch torchvision pads them to one size, and results would depend on it.
+    """
+    records = dataset.annotations.images
+    category_ids = dataset.annotations.category_ids
+    indices = list(share(len(records)))
+    loader = DataLoader(Subset(dataset, indices), batch_size=1, num_workers=workers, collate_fn=collate)
+    results: list[dict[str, Any]] = []
+    for index, (images, _) in zip(indices, loader, strict=True):
+        found = detect(model, images, device, autocast)
+        results += to_coco_results([records[index].image_id], found, category_ids)
+    return gather_lists(results)

@@ -1,0 +1,75 @@
+"""The detection report: metrics, cost and speed as one record."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
+
+from .metrics import DetectionMetrics
+
+
+def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:
+    """COCO's 12 numbers, and precision, recall and F1 at the best threshold."""
+    at_best = {
+        "precision (macro)": metrics.precision,
+        "recall (macro)": metrics.recall,
+        "F1 (macro)": metrics.f1,
+        "precision (micro)": metrics.micro_precision,
+        "recall (micro)": metrics.micro_recall,
+        "F1 (micro)": metrics.micro_f1,
+    }
+    return (
+        *(Quantity(name, value, better="higher") for name, value in metrics.coco.items()),
+        *(Quantity(name, value, better="higher") for name, value in at_best.items()),
+        Quantity("confidence at best F1", metrics.threshold),
+    )
+
+
+def curves(metrics: DetectionMetrics) -> tuple[Curve, ...]:
+    """Precision over recall, and F1 over the confidence threshold; none if the set has no objects."""
+    pr, f1 = metrics.pr_curve, metrics.f1_curve
+    if not pr.recall:
+        return ()
+    return (
+        Curve("Precision over recall (IoU 0.5, mean over classes)", "recall", "precision", pr.recall, pr.precision),
+        Curve("F1 over confidence (IoU 0.5, macro)", "confidence", "F1", f1.thresholds, f1.f1),
+    )
+
+
+def class_table(metrics: DetectionMetrics) -> Table:
+    """One row a class; precision, recall and F1 at the common best threshold."""
+    rows = tuple((c.name, c.objects, c.ap, c.ap50, c.precision, c.recall, c.f1) for c in metrics.per_class)
+    columns = ("class", "objects", "AP", "AP50", "precision", "recall", "F1")
+    return Table(f"Classes (at confidence {metrics.threshold or 0:.2f})", columns, rows)
+
+
+def detection_report(
+    name: str,
+    metrics: DetectionMetrics,
+    measured: tuple[Quantity, ...],
+    *,
+    facts: Mapping[str, str],
+    pictures: tuple[Picture, ...],
+    notes: tuple[str, ...],
+) -> Report:
+    """Put together what was measured."""
+    return Report(
+        name=name,
+        title=f"Detection: {name}",
+        facts=dict(facts),
+        quantities=(*accuracy_quantities(metrics), *measured),
+        curves=curves(metrics),
+        tables=(class_table(metrics),),
+        pictures=pictures,
+        notes=notes,
+    )
+
+
+def image_facts(annotations: Any, *, min_size: int, max_size: int) -> dict[str, str]:
+    """Which images were evaluated, and at what size."""
+    return {
+        "data set": annotations.name,
+        "images": str(len(annotations.images)),
+        "image size": f"shorter side {min_size} px, longer side at most {max_size} px",
+        "protocol": "COCO (pycocotools, 100 detections an image); P/R/F1 at IoU 0.5, best macro F1",
+    }

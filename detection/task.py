@@ -1,0 +1,211 @@
+"""Detection as a task of the engine."""
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.models.detection import FasterRCNN
+
+from odebackbones.engine.config import OptimConfig, RunConfig
+from odebackbones.engine.optimisation import autocast
+from odebackbones.engine.profile import Probe, cost_quantities, device_facts, measure_latency
+from odebackbones.engine.report import Report
+
+from .data.config import DataConfig
+from .data.dataset import DetectionDataset, collate
+from .data.read import read_annotations
+from .data.records import Annotations
+from .data.transforms import build_transforms
+from .metrics import DetectionMetrics, coco_ground_truth, evaluate_detections
+from .model import ModelConfig, build_faster_rcnn
+from .pictures import draw_detections, example_pictures
+from .predict import detect, predict_dataset
+from .report import detection_report, image_facts
+
+BODY = "backbone.body"
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """A detection run.
+
+    Args:
+        run: Where it goes, and what makes it repeatable.
+        data: Images and boxes.
+        model: Backbone and detector.
+        optim: Training.
+    """
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class DetectionTask:
+    """Faster R-CNN on a data set with boxes.
+
+    Args:
+        config: The run's configuration.
+        metadata: A checkpoint's; without it the classes are those of the training set, which is then read.
+    """
+
+    name: ClassVar[str] = "detection"
+    monitor: ClassVar[str] = "AP"
+    config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
+
+    def __init__(self, config: DetectionConfig, metadata: dict[str, Any] | None = None) -> None:
+        self.config = config
+        self.workers = config.data.workers
+        self.classes: list[str] = list(metadata["classes"] if metadata else self.train_annotations.classes)
+        if metadata is None:
+            _ = self.val_annotations  # faults in the data show before training starts
+
+    @cached_property
+    def train_annotations(self) -> Annotations:
+        """The training set."""
+        return read_annotations(self.config.data, "train")
+
+    @cached_property
+    def val_annotations(self) -> Annotations:
+        """The validation set, with the labels of the training set."""
+        return read_annotations(self.config.data, "val", classes=self.classes)
+
+    def build_model(self) -> FasterRCNN:
+        """The detector, with one class for the background."""
+        return build_faster_rcnn(self.config.model, num_classes=len(self.classes) + 1)
+
+    def train_dataset(self) -> Dataset[Any]:
+        """The training set with augmentation, without crowds."""
+        transforms = build_transforms(self.config.data.augment)
+        return DetectionDataset(self.train_annotations, transforms, keep_crowds=False)
+
+    def val_dataset(self) -> DetectionDataset:
+        """The validation set, images as floats in [0, 1]."""
+        return DetectionDataset(self.val_annotations, build_transforms("none"), keep_crowds=True)
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Lists of images and targets."""
+        return collate(samples)
+
+    def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """Faster R-CNN's four losses."""
+        images, targets = batch
+        boxes_and_labels = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in targets]
+        return model([image.to(device, non_blocking=True) for image in images], boxes_and_labels)
+
+    def predictions(self, model: nn.Module, device: torch.device) -> list[dict[str, Any]]:
+        """The detections on the validation set in COCO's results format."""
+        dataset, workers = self.val_dataset(), self.config.data.workers
+        return predict_dataset(model, dataset, device, autocast=lambda: self.autocast(device), workers=workers)
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """The metrics that are followed during training."""
+        metrics = evaluate_detections(self.val_annotations, self.predictions(model, device))
+        followed = {
+            **{name: metrics.coco[name] for name in ("AP", "AP50", "AP75", "AR_100")},
+            "precision": metrics.precision,
+            "recall": metrics.recall,
+            "f1": metrics.f1,
+        }
+        return {name: value for name, value in followed.items() if value is not None}
+
+    def metadata(self) -> dict[str, Any]:
+        """The names of the labels 1..C, and the data set's own ids of them."""
+        return {"classes": self.classes, "category_ids": list(self.val_annotations.category_ids)}
+
+    def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
+        """Metrics, cost, speed and example pictures; and, for pycocotools, the detections and the truth as JSON."""
+        results = self.predictions(model, device)
+        metrics = evaluate_detections(self.val_annotations, results)
+        probe = self.probe(model, device)
+        cost = cost_quantities(model, probe, device, body=BODY)
+        speed = measure_latency({"": probe}, device)[""].quantities()
+        pictures = example_pictures(self.val_dataset(), results, threshold=metrics.threshold or 0.5)
+        facts, notes = self.facts(device, probe), self.notes(device, metrics)
+        report = detection_report(
+            self.config.run.name, metrics, (*cost, *speed), facts=facts, pictures=pictures, notes=notes
+        )
+        truth = coco_ground_truth(self.val_annotations).dataset
+        files = {"predictions.json": results, "ground_truth.json": truth}
+        return report, {name: json.dumps(content).encode() for name, content in files.items()}
+
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+        """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px]."""
+        [found] = detect(model, [image.float() / 255], device, lambda: self.autocast(device))
+        labels, scores = found["labels"].tolist(), found["scores"].tolist()
+        names = [self.classes[label - 1] for label in labels]
+        picture = draw_detections(image, found["boxes"], labels, self.classes, scores)
+        return picture, {"boxes": found["boxes"].tolist(), "labels": names, "scores": scores}
+
+    def probe(self, model: nn.Module, device: torch.device) -> Probe:
+        """The detector on the first validation image that has objects (or the first), and copies of it as a batch."""
+        dataset = DetectionDataset(self.val_annotations, build_transforms("none"), keep_crowds=False)
+        index = next((i for i, r in enumerate(self.val_annotations.images) if (~r.crowd).any()), 0)
+        image, target = dataset[index]
+        batch = ([image] * 2, [target] * 2)
+        height, width = model.transform([image])[0].tensors.shape[-2:]  # pyright: ignore[reportCallIssue]
+        pixels = torch.rand(2, 3, height, width, device=device)
+
+        def loss() -> Tensor:
+            model.train()
+            with self.autocast(device):
+                return torch.stack(list(self.losses(model, batch, device).values())).sum()
+
+        def body_loss() -> Tensor:
+            model.train()
+            with self.autocast(device):
+                return torch.stack([level.float().mean() for level in model.get_submodule(BODY)(pixels)]).sum()
+
+        return Probe(
+            infer=lambda: detect(model, [image], device, lambda: self.autocast(device)),
+            loss=loss,
+            body_loss=body_loss,
+            parts=self.parts(model),
+            image_size=(height, width),
+            batch_size=2,
+        )
+
+    def parts(self, model: nn.Module) -> dict[str, list[nn.Module]]:
+        """The modules whose time is reported apart."""
+        names = {
+            "resizing": ["transform"],
+            "backbone": [BODY],
+            "neck": ["backbone.fpn"],
+            "RPN": ["rpn"],
+            "RoI heads": ["roi_heads.box_roi_pool", "roi_heads.box_head", "roi_heads.box_predictor"],
+        }
+        return {part: [model.get_submodule(name) for name in modules] for part, modules in names.items()}
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The config's precision."""
+        return autocast(device, self.config.optim)
+
+    def facts(self, device: torch.device, probe: Probe) -> dict[str, str]:
+        """How the numbers came about."""
+        model = self.config.model
+        arguments = ", ".join(f"{name}={value}" for name, value in model.backbone_args.items())
+        return {
+            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model.backbone}({arguments})",
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            **image_facts(self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size),
+            **device_facts(device),
+            "speed measured at": f"batch 1, {probe.image_size[0]}x{probe.image_size[1]} px",
+            "proposals": f"at most {model.proposals_test} an image",
+            "precision": self.config.optim.amp if self.config.optim.amp != "none" else "float32",
+        }
+
+    def notes(self, device: torch.device, metrics: DetectionMetrics) -> tuple[str, ...]:
+        """What a reader must know."""
+        notes = [f"{Path(self.val_annotations.name).name}: {problem}" for problem in self.val_annotations.problems]
+        if device.type == "cpu":
+            notes.append("Speed and memory were measured on the cpu: there is no CUDA device here.")
+        notes.append("Training memory is the peak above the resting model of one forward and backward pass.")
+        return tuple(notes)

@@ -1,0 +1,66 @@
+"""The command line of the tools: a task, a YAML config, dotted overrides, and errors in one line."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from odebackbones.engine.allocator import keep_freed_memory
+from odebackbones.engine.checkpoint import load_checkpoint
+from odebackbones.engine.task import Task
+from odebackbones.errors import InputError, unknown_name
+
+Tasks = Mapping[str, type[Task]]
+
+
+def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
+    """The task that the first argument names, and the other arguments."""
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError(f"the first argument is the task: {', '.join(tasks)} (then --help shows its options)")
+    if arguments[0] not in tasks:
+        raise unknown_name("task", arguments[0], tasks)
+    return tasks[arguments[0]], list(arguments[1:])
+
+
+def config_parser(task: type[Task], description: str) -> ArgumentParser:
+    """A parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
+    parser = ArgumentParser(description=description, exit_on_error=True)
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_class_arguments(task.config_class)
+    return parser
+
+
+def take_config(parser: ArgumentParser, task: type[Task], arguments: Namespace) -> Any:
+    """The task's configuration, validated, from the parsed arguments."""
+    values = parser.instantiate_classes(arguments)
+    return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__})
+
+
+def config_arguments(checkpoint: Path, task: type[Task]) -> list[str]:
+    """Arguments that set the configuration to the checkpoint's; later ones override it."""
+    config = load_checkpoint(checkpoint, task=task.name)["config"]
+    return [f"--config={json.dumps(config)}"]
+
+
+def run_tool(main: Callable[[list[str]], None]) -> None:
+    """Run a tool: bad input becomes one line on stderr and exit status 2; anything else is a bug and shows itself."""
+    keep_freed_memory()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    try:
+        main(sys.argv[1:])
+    except (InputError, OSError) as error:
+        sys.exit(fail(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(error: Exception) -> int:
+    """Print the one line that says what is wrong; from a data-loading process, the last of its traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")
+    sys.stderr.write(f"error: {line}\n")
+    return 2

@@ -1,0 +1,89 @@
+"""Configuration that every task shares: the run, and the optimisation."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from odebackbones.errors import InputError, unknown_name
+
+AMP_DTYPES: dict[str, torch.dtype | None] = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Name of an autocast mode -> its dtype."""
+
+SCHEDULES = ("cosine", "multistep")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run goes, and what makes it repeatable.
+
+    Args:
+        name: The run's name: it writes to OUTPUT/NAME.
+        output: Folder of all runs.
+        resume: Go on from OUTPUT/NAME/last.pt if it is there.
+        seed: Of weights, batches, augmentation and sampling.
+        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
+        eval_every: Epochs from one evaluation to the next; the last epoch is always evaluated.
+        tensorboard: Write TensorBoard events too (needs ``pip install odebackbones[tensorboard]``).
+    """
+
+    name: str = "run"
+    output: str = "runs"
+    resume: bool = False
+    seed: int = 0
+    device: str = "auto"
+    eval_every: int = 1
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name in {".", ".."}:
+            raise InputError(f"run.name={self.name!r}: expected the name of a folder below run.output")
+        if self.eval_every < 1:
+            raise InputError(f"run.eval_every={self.eval_every}: expected at least 1")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the weights are trained; optimiser, schedule and EMA are timm's.
+
+    Args:
+        opt: timm's name of the optimiser: ``adamw``, ``sgd``, ...
+        lr: Peak learning rate.
+        momentum: Of ``sgd``.
+        weight_decay: Not applied to biases and norms.
+        epochs: Passes over the training set.
+        batch_size: Images a process and a backward pass.
+        accumulate: Backward passes an update; an update sees batch_size x accumulate x processes images.
+        schedule: ``cosine`` to zero, or ``multistep``: a tenth at each of the milestones.
+        milestones: Epochs of ``multistep``.
+        warmup_epochs: Epochs of linear warm-up; may be a fraction.
+        clip_grad: Bound on the gradient's norm; 0 for none.
+        ema_decay: Decay of the moving average of the weights, which is then what is evaluated; 0 for none.
+        amp: Autocast to ``bfloat16`` or ``float16``, or ``none``.
+        channels_last: Keep images and weights in channels-last order.
+    """
+
+    opt: str = "adamw"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    epochs: int = 12
+    batch_size: int = 8
+    accumulate: int = 1
+    schedule: str = "cosine"
+    milestones: list[int] = field(default_factory=lambda: [8, 11])
+    warmup_epochs: float = 0.5
+    clip_grad: float = 10.0
+    ema_decay: float = 0.0
+    amp: str = "none"
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(f"optim.{name}={getattr(self, name)}: expected at least 1")
+        if self.amp not in AMP_DTYPES:
+            raise unknown_name("optim.amp", self.amp, AMP_DTYPES)
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"optim.ema_decay={self.ema_decay}: expected a number from 0 (off) to below 1")

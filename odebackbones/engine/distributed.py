@@ -1,0 +1,79 @@
+"""The processes that torchrun started, or the one that nobody did."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from odebackbones.errors import InputError
+
+
+def rank() -> int:
+    """This process's number, 0 if there is only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[None]:
+    """Join the process group that torchrun describes in the environment, if it does."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """Let the first process do what is inside before the others, which then find its files."""
+    if world_size() > 1 and rank() != 0:
+        dist.barrier()
+    yield
+    if world_size() > 1 and rank() == 0:
+        dist.barrier()
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for; under torchrun each process has its GPU.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"run.device={name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(f"run.device={name!r}: there is no CUDA device here; take cpu or auto")
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    return device
+
+
+def gather_lists(items: Sequence[Any]) -> list[Any]:
+    """The items of all processes, in the order of the processes."""
+    if world_size() == 1:
+        return list(items)
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, list(items))
+    return [item for part in parts for item in part]
+
+
+def share(length: int) -> range:
+    """The indices that this process evaluates: every ``world_size``-th, so that each is taken once."""
+    return range(rank(), length, world_size())

@@ -1,0 +1,220 @@
+"""The training loop: plain torch, one process or several, resumable to the same weights."""
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from odebackbones.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from odebackbones.engine.distributed import rank, world_size
+from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
+from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
+from odebackbones.engine.sampling import EpochBatches, SeededDataset
+from odebackbones.engine.task import Task, TaskConfig
+from odebackbones.errors import InputError
+
+
+class Trainer:
+    """One run: the state of its training, and the steps that change it.
+
+    Args:
+        task: Data, model, losses and metrics.
+        config: The task's configuration.
+        folder: The run's folder; it exists.
+        device: Where to train.
+    """
+
+    def __init__(self, task: Task, config: TaskConfig, *, folder: Path, device: torch.device) -> None:
+        self.task, self.config, self.folder, self.device = task, config, folder, device
+        self.optim = config.optim
+        self.dataset = SeededDataset(task.train_dataset())
+        self.updates = self.batches(0).updates
+        torch.manual_seed(config.run.seed)
+        self.model = place(task.build_model(), device, channels_last=self.optim.channels_last)
+        self.optimizer = build_optimizer(self.model, self.optim)
+        self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
+        self.scaler = build_scaler(device, self.optim)
+        self.ema = build_ema(self.model, self.optim)
+        self.history: History = []
+        self.best = float("-inf")
+        self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are evaluated and kept as the best: the moving average if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def batches(self, epoch: int) -> EpochBatches:
+        """This process's batches of an epoch."""
+        length = len(self.dataset.dataset)  # pyright: ignore[reportArgumentType]
+        return EpochBatches(
+            length,
+            batch_size=self.optim.batch_size,
+            accumulate=self.optim.accumulate,
+            seed=self.config.run.seed,
+            epoch=epoch,
+            rank=rank(),
+            world_size=world_size(),
+        )
+
+    def fit(self) -> None:
+        """Train to the last epoch; after each one, evaluate, log and save."""
+        board = TensorBoard(self.folder, enabled=self.config.run.tensorboard)
+        for epoch in range(len(self.history), self.optim.epochs):
+            start = time.perf_counter()
+            row = {"epoch": float(epoch + 1), **self.train_epoch(epoch), "seconds": time.perf_counter() - start}
+            last = epoch + 1 == self.optim.epochs
+            if last or (epoch + 1) % self.config.run.eval_every == 0:
+                row |= self.task.evaluate(self.evaluated, self.device)
+            self.history.append(row)
+            board.write(row, epoch + 1)
+            if rank() == 0:
+                self.save()
+                tqdm.write(summary(row, self.optim.epochs))
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training set.
+
+        Returns:
+            Mean losses, the last learning rate, and images/s over all processes.
+        """
+        self.replica.train()
+        batches = self.batches(epoch)
+        workers = self.task.workers
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=self.task.collate,
+            pin_memory=self.device.type == "cuda",
+        )
+        totals: dict[str, Tensor] = {}
+        start = time.perf_counter()
+        with progress_bar(len(batches), f"epoch {epoch + 1}/{self.optim.epochs}") as bar:
+            for i, batch in enumerate(loader):
+                batches.seed_batch(i)
+                losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
+                for name, loss in losses.items():
+                    totals[name] = totals.get(name, loss.new_zeros(())) + loss.detach()
+                if (i + 1) % self.optim.accumulate == 0:
+                    self.update(epoch * self.updates + (i + 1) // self.optim.accumulate)
+                bar.update()
+                if i % 10 == 0:
+                    bar.set_postfix_str(f"loss {finite_mean(totals, i + 1, epoch):.3f}")
+        finite_mean(totals, len(batches), epoch)
+        images = len(batches) * self.optim.batch_size * world_size()
+        means = {name: float(total) / len(batches) for name, total in totals.items()}
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        return {**means, "lr": rate, "images_per_s": images / (time.perf_counter() - start)}
+
+    def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
+        """Forward and backward; gradients add up until the ``last`` batch of an update."""
+        wait: AbstractContextManager[Any] = nullcontext()
+        if isinstance(self.replica, DistributedDataParallel) and not last:
+            wait = self.replica.no_sync()
+        with wait:
+            with autocast(self.device, self.optim):
+                losses = self.task.losses(self.replica, batch, self.device)
+                loss = torch.stack(list(losses.values())).sum() / self.optim.accumulate
+            self.scaler.scale(loss).backward()
+        return losses
+
+    def update(self, number: int) -> None:
+        """One step of the optimiser, the schedule and the moving average; ``number`` counts from 1."""
+        if self.optim.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step(number)
+        if self.ema is not None:
+            self.ema.update(self.model, number)
+
+    def save(self) -> None:
+        """Write ``log.csv``, ``last.pt`` and, if this epoch is the best one, ``best.pt``."""
+        write_csv(self.history, self.folder / "log.csv")
+        score = self.history[-1].get(self.task.monitor)
+        shared = {"task": self.task.name, "config": plain(self.config), "metadata": self.task.metadata()}
+        if score is not None and score > self.best:
+            self.best = score
+            weights = self.evaluated.state_dict()
+            save_checkpoint(self.folder / "best.pt", model=weights, epoch=len(self.history), score=score, **shared)
+        state = {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        save_checkpoint(self.folder / "last.pt", history=self.history, best=self.best, **state, **shared)
+
+    def resume(self, path: Path) -> None:
+        """Take up the state that :meth:`save` wrote; everything random follows from seed and epoch.
+
+        Raises:
+            InputError: The checkpoint is of a run with other settings.
+        """
+        state = load_checkpoint(path, task=self.task.name)
+        changed = differences(state["config"], plain(self.config))
+        if changed:
+            raise InputError(f"{path}: can't resume with other settings than it was started with: {'; '.join(changed)}")
+        load_weights(self.model, state["model"], origin=str(path))
+        if self.ema is not None:
+            load_weights(self.ema.module, state["ema"], origin=f"{path} (EMA)")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history, self.best = state["history"], state["best"]
+        self.scheduler.step(len(self.history) * self.updates)
+
+
+def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """``model`` on ``device``, its 4-dimensional weights in channels-last order if asked for."""
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if channels_last else model  # pyright: ignore[reportCallIssue]
+
+
+def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float:
+    """The mean total loss so far.
+
+    Raises:
+        InputError: It is not finite; the last checkpoint stays as it is.
+    """
+    mean = sum(float(total) for total in totals.values()) / batches
+    if mean != mean or mean in (float("inf"), float("-inf")):
+        names = ", ".join(f"{name} {float(total) / batches:.3g}" for name, total in totals.items())
+        raise InputError(
+            f"the loss is not finite in epoch {epoch + 1} ({names}); lower optim.lr, raise optim.warmup_epochs, or "
+            f"set optim.clip_grad; last.pt keeps the state of the last whole epoch"
+        )
+    return mean
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The config as plain data."""
+    return asdict(config)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The settings that differ, but for those of the run itself (its place, device and logging)."""
+    found = []
+    for key in old.keys() | new.keys():
+        name, a, b = prefix + key, old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, name + ".")
+        elif a != b and (not name.startswith("run.") or name == "run.seed"):
+            found.append(f"{name} was {a!r}, is {b!r}")
+    return sorted(found)
+
+
+def summary(row: Mapping[str, float], epochs: int) -> str:
+    """One line of the log for the terminal."""
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+    return f"epoch {row['epoch']:.0f}/{epochs}  {numbers}"

@@ -1,0 +1,51 @@
+"""What a run writes while it trains: a progress bar, a CSV table, and TensorBoard events."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from odebackbones.engine.checkpoint import write_atomically
+from odebackbones.engine.distributed import rank
+from odebackbones.errors import InputError
+
+History = list[dict[str, float]]
+"""One row an epoch."""
+
+
+def write_csv(history: History, path: Path) -> None:
+    """Write the whole table anew; a column that a row lacks stays empty there."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(path, buffer.getvalue().encode())
+
+
+class TensorBoard:
+    """TensorBoard events, or nothing if they are off."""
+
+    def __init__(self, folder: Path, *, enabled: bool) -> None:
+        self.writer: Any = None
+        if enabled and rank() == 0:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise InputError("run.tensorboard needs: pip install 'odebackbones[tensorboard]'") from error
+            self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, row: Mapping[str, float], step: int) -> None:
+        """Write the numbers of one epoch."""
+        if self.writer is not None:
+            for name, value in row.items():
+                self.writer.add_scalar(name, value, step)
+            self.writer.flush()
+
+
+def progress_bar(total: int, title: str) -> "tqdm[Any]":
+    """A bar over the batches of an epoch, with the time left; silent in all processes but the first."""
+    return tqdm(total=total, desc=title, disable=rank() != 0, leave=False, dynamic_ncols=True, mininterval=1.0)

@@ -1,0 +1,65 @@
+"""Optimiser, schedule, moving average and autocast, as the config names them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from odebackbones.engine.config import AMP_DTYPES, OptimConfig
+from odebackbones.errors import unknown_name
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """timm's optimiser of that name; biases and norms (one-dimensional parameters) don't decay."""
+    if config.opt.lower() not in list_optimizers():
+        raise unknown_name("optim.opt", config.opt, list_optimizers())
+    return create_optimizer_v2(
+        model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
+    )
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, updates: int) -> Scheduler:
+    """timm's schedule with linear warm-up, stepped per update.
+
+    Args:
+        optimizer: What it drives.
+        config: Schedule, epochs, warm-up.
+        updates: Updates an epoch.
+    """
+    warmup_updates = round(config.warmup_epochs * updates)
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.schedule,
+        num_epochs=config.epochs * updates,
+        decay_milestones=[m * updates for m in config.milestones],
+        decay_rate=0.1,
+        min_lr=0.0,
+        warmup_epochs=warmup_updates,
+        warmup_lr=config.lr / max(1, warmup_updates),
+        warmup_prefix=False,
+        step_on_epochs=True,  # our "epochs" are updates: all of the above counts in them
+    )
+    return scheduler
+
+
+def build_ema(model: nn.Module, config: OptimConfig) -> ModelEmaV3 | None:
+    """timm's moving average of the weights, with its warm-up; None if it is off."""
+    return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+
+
+@contextmanager
+def autocast(device: torch.device, config: OptimConfig) -> Iterator[None]:
+    """The forward pass in the config's precision."""
+    dtype = AMP_DTYPES[config.amp]
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        yield
+
+
+def build_scaler(device: torch.device, config: OptimConfig) -> torch.amp.GradScaler:
+    """The loss scaling that float16's narrow range needs; bfloat16 needs none."""
+    return torch.amp.GradScaler(device.type, enabled=config.amp == "float16")

@@ -1,0 +1,182 @@
+"""What a model costs: parameters, multiply-accumulates, training memory, and latency as a whole and in its parts."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from odebackbones.engine.report import Quantity
+from odebackbones.engine.task import Probe
+from odebackbones.stages import solver_stats
+
+MIB = 2**20
+
+
+@dataclass
+class Latency:
+    """Times of repeated calls [ms], of the whole and of its parts."""
+
+    total_ms: list[float] = field(default_factory=list)
+    parts_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Minimum, median and 90th percentile, images/s, and the median of every part; batch size 1."""
+        low, median, p90 = np.percentile(self.total_ms, [0, 50, 90])
+        parts = {name: float(np.median(times)) for name, times in self.parts_ms.items()}
+        parts["post-processing and rest"] = max(0.0, float(median) - sum(parts.values()))
+        return (
+            Quantity("latency median", float(median), "ms", "lower", "speed"),
+            Quantity("latency p90", float(p90), "ms", "lower", "speed"),
+            Quantity("latency min", float(low), "ms", "lower", "speed"),
+            Quantity("images/s", 1000 / float(median), "", "higher", "speed"),
+            *(Quantity(f"latency of {name}", value, "ms", "lower", "speed") for name, value in parts.items()),
+        )
+
+
+def mark(device: torch.device) -> Any:
+    """A point in time: a recorded CUDA event, or the clock in seconds."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def elapsed_ms(start: Any, end: Any) -> float:
+    """Time between two marks [ms]; CUDA events must have been synchronised."""
+    return 1000 * (end - start) if isinstance(start, float) else start.elapsed_time(end)
+
+
+@contextmanager
+def timed_parts(
+    parts: Mapping[str, Sequence[nn.Module]], device: torch.device
+) -> Iterator[dict[str, list[tuple[Any, Any]]]]:
+    """Collect the marks around every call of the parts' modules."""
+    spans: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+    starts: dict[nn.Module, Any] = {}
+    handles = []
+    for name, modules in parts.items():
+        for module in modules:
+            handles += [
+                module.register_forward_pre_hook(lambda m, _: starts.update({m: mark(device)})),
+                module.register_forward_hook(lambda m, *_, n=name: spans[n].append((starts[m], mark(device)))),
+            ]
+    try:
+        yield spans
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def time_call(probe: Probe, device: torch.device, latency: Latency) -> None:
+    """Add the times of one inference to ``latency``."""
+    with timed_parts(probe.parts, device) as spans:
+        start = mark(device)
+        probe.infer()
+        end = mark(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    latency.total_ms.append(elapsed_ms(start, end))
+    for name in probe.parts:
+        latency.parts_ms[name].append(sum(elapsed_ms(a, b) for a, b in spans[name]))
+
+
+def measure_latency(
+    probes: Mapping[str, Probe], device: torch.device, *, warmup: int = 3, repeats: int = 20
+) -> dict[str, Latency]:
+    """Time the models in turn, round by round, so that a change in the machine's load meets all alike.
+
+    Args:
+        probes: Name -> what to call.
+        device: Where the models are.
+        warmup: Rounds that don't count.
+        repeats: Rounds that count.
+    """
+    latencies = {name: Latency() for name in probes}
+    for i in range(warmup + repeats):
+        for name, probe in probes.items():
+            time_call(probe, device, latencies[name] if i >= warmup else Latency())
+    return latencies
+
+
+def peak_memory_mib(step: Callable[[], torch.Tensor], device: torch.device) -> float:
+    """Peak of what a forward and backward pass allocate [MiB], above what was allocated before.
+
+    On CUDA by the caching allocator's statistics; on the CPU by the signed events of the profiler's memory trace.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step().backward()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        step().backward()
+    results = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(0, *np.cumsum(sizes).tolist()) / MIB
+
+
+def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str) -> tuple[float, float]:
+    """Multiply-accumulates of a call [GMAC], of the whole and of the submodule called ``body``.
+
+    Convolutions and matrix products, by torch's FLOP counter (two FLOPs each).
+    """
+    with FlopCounterMode(display=False) as counter:
+        call()
+    counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    in_body = counts.get(f"{type(model).__name__}.{body}", 0)
+    return counts["Global"] / 2e9, in_body / 2e9
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, trained or not."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, body: str) -> tuple[Quantity, ...]:
+    """Parameters, MACs, NFE and training memory, of the whole and of the backbone.
+
+    Args:
+        model: The model; it is left in evaluation mode, without gradients.
+        probe: How to call it.
+        device: Where it is.
+        body: Name of the backbone in it.
+    """
+    backbone = model.get_submodule(body)
+    macs, body_macs = count_macs(model, probe.infer, body=body)
+    memory = {}
+    for name, loss in (("step", probe.loss), ("backbone", probe.body_loss)):
+        model.zero_grad(set_to_none=True)
+        memory[name] = peak_memory_mib(loss, device)
+    model.zero_grad(set_to_none=True)
+    model.eval()
+    stats = solver_stats(model)
+    nfe = [Quantity(f"NFE of {name}", s.nfe, "", "lower", "cost") for name, s in stats.items()]
+    batch = f"batch {probe.batch_size}"
+    return (
+        Quantity("parameters", count_parameters(model), "", "lower", "cost"),
+        Quantity("parameters of backbone", count_parameters(backbone), "", "lower", "cost"),
+        Quantity("MACs", macs, "GMAC", "lower", "cost"),
+        Quantity("MACs of backbone", body_macs, "GMAC", "lower", "cost"),
+        Quantity("NFE", sum(s.nfe for s in stats.values()), "", "lower", "cost"),
+        Quantity(f"training memory, {batch}", memory["step"], "MiB", "lower", "cost"),
+        Quantity(f"training memory of backbone, {batch}", memory["backbone"], "MiB", "lower", "cost"),
+        *nfe,
+    )
+
+
+def device_facts(device: torch.device) -> dict[str, str]:
+    """What a figure of speed needs to be read: the device by name, threads, torch's version."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"device": name, "threads": str(torch.get_num_threads()), "torch": torch.__version__}

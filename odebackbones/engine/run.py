@@ -1,0 +1,116 @@
+"""What the tools do: train a run, load one, report on it, and compare several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from odebackbones.engine.checkpoint import load_checkpoint, load_weights, write_atomically
+from odebackbones.engine.comparison import compare_reports
+from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
+from odebackbones.engine.fit import Trainer, place, plain
+from odebackbones.engine.profile import measure_latency
+from odebackbones.engine.report import Report, read_report, write_report
+from odebackbones.engine.task import Task
+from odebackbones.errors import InputError
+
+BEST, LAST, REPORT = "best.pt", "last.pt", "report"
+
+
+def train_run(task_class: type[Task], config: Any) -> Path:
+    """Train as ``config`` says.
+
+    Returns:
+        The run's folder, with ``config.yaml``, ``log.csv``, ``last.pt`` and ``best.pt``.
+
+    Raises:
+        InputError: The run is there already and was not to be resumed, or something in the input is wrong.
+    """
+    folder = Path(config.run.output) / config.run.name
+    last = folder / LAST
+    if last.exists() and not config.run.resume:
+        raise InputError(f"{folder}: this run exists; pass --run.resume true to go on with it, or another --run.name")
+    device = pick_device(config.run.device)
+    with processes(device):
+        with main_process_first():
+            task = task_class(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        trainer = Trainer(task, config, folder=folder, device=device)
+        if last.exists():
+            trainer.resume(last)
+        if rank() == 0:
+            write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
+        trainer.fit()
+    return folder
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model with its task, ready to evaluate."""
+
+    task: Task
+    model: nn.Module
+    device: torch.device
+    folder: Path
+
+
+def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
+    """The model of ``checkpoint``, on the device and the data that ``config`` names."""
+    content = load_checkpoint(checkpoint, task=task_class.name)
+    device = pick_device(config.run.device)
+    task = task_class(config, content["metadata"])
+    model = task.build_model()
+    load_weights(model, content["model"], origin=str(checkpoint))
+    model = place(model, device, channels_last=config.optim.channels_last).eval()
+    return LoadedRun(task, model, device, checkpoint.parent)
+
+
+def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
+    """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own."""
+    report, files = run.task.report(run.model, run.device)
+    report = replace(report, facts={**report.facts, **facts})
+    write_report(report, out)
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return report
+
+
+def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
+    """Set the reports of ``runs`` side by side in ``out``, their speed measured anew, in turn.
+
+    Args:
+        runs: Evaluated runs; the first is the reference.
+        out: Folder of the comparison.
+        repeats: Rounds of the speed measurement; 0 keeps the reports' own figures.
+
+    Returns:
+        The reports and the names that they are compared under.
+    """
+    reports = [read_report(run.folder / REPORT) for run in runs]
+    names = [run.folder.name for run in runs]
+    if repeats:
+        reports = remeasure(runs, reports, repeats=repeats)
+    write_report(compare_reports(reports, names), out)
+    return reports, names
+
+
+def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
+    """The reports with the speed of this process, in which the models took turns."""
+    devices = {str(run.device) for run in runs}
+    if len(devices) > 1:
+        raise InputError(f"the runs are on different devices, {sorted(devices)}: pass one --run.device for all")
+    probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
+    latencies = measure_latency(probes, runs[0].device, repeats=repeats)
+    note = f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds in one process."
+    return [
+        replace(
+            report,
+            quantities=(*(q for q in report.quantities if q.group != "speed"), *latencies[str(i)].quantities()),
+            notes=(*report.notes, note),
+        )
+        for i, report in enumerate(reports)
+    ]

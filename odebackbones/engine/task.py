@@ -1,0 +1,100 @@
+"""What a task gives the engine: detection, depth and classification differ in this, and in nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from odebackbones.engine.config import OptimConfig, RunConfig
+from odebackbones.engine.report import Report
+
+
+class TaskConfig(Protocol):
+    """A task's configuration: a dataclass with these two among its fields."""
+
+    @property
+    def run(self) -> RunConfig:
+        """Where the run goes."""
+        ...
+
+    @property
+    def optim(self) -> OptimConfig:
+        """How the weights are trained."""
+        ...
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A model call to be measured: one inference, and one training step's loss, on images of the run's size.
+
+    Attributes:
+        infer: Runs the model once on a batch of one image.
+        loss: Runs the model in training mode on a batch and returns the loss.
+        body_loss: The same through the backbone alone.
+        parts: Name -> modules whose time counts as that part of the inference.
+        image_size: (H, W) [px] of what ``infer`` sees.
+        batch_size: Images in a ``loss`` call.
+    """
+
+    infer: Callable[[], Any]
+    loss: Callable[[], Tensor]
+    body_loss: Callable[[], Tensor]
+    parts: Mapping[str, Sequence[nn.Module]]
+    image_size: tuple[int, int]
+    batch_size: int
+
+
+class Task(Protocol):
+    """One vision task on one data set, as the training loop and the tools see it."""
+
+    name: ClassVar[str]
+    """The word on the command line: ``detection``, ..."""
+    monitor: ClassVar[str]
+    """The metric, higher is better, that picks the best checkpoint."""
+    config_class: ClassVar[type[Any]]
+    """Its configuration, a :class:`TaskConfig`."""
+    workers: int
+    """Processes that load data."""
+
+    def __init__(self, config: Any, metadata: dict[str, Any] | None = None) -> None:
+        """Read the data; with a checkpoint's ``metadata``, only what an evaluation needs."""
+        ...
+
+    def build_model(self) -> nn.Module:
+        """The model with fresh (or pretrained) weights."""
+        ...
+
+    def train_dataset(self) -> Dataset[Any]:
+        """The training samples; random augmentation draws from torch's generator."""
+        ...
+
+    def collate(self, samples: list[Any]) -> Any:
+        """A batch of samples."""
+        ...
+
+    def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """The named losses of a batch; their sum is minimised."""
+        ...
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """The metrics on the validation set; called in every process, each takes its share."""
+        ...
+
+    def metadata(self) -> dict[str, Any]:
+        """Plain data that a checkpoint needs besides weights and config, e.g. the class names."""
+        ...
+
+    def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
+        """The full evaluation of a trained model, and further files (name -> content) to keep beside it."""
+        ...
+
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+        """What the model finds in ``image: (3, H, W)`` uint8: a picture of it ``(3, H', W')`` uint8, and plain data."""
+        ...
+
+    def probe(self, model: nn.Module, device: torch.device) -> Probe:
+        """What the profiler measures."""
+        ...

@@ -1,0 +1,164 @@
+"""Comparisons: ratios and verdicts on hand-made numbers, and losses said first."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from odebackbones.engine.comparison import compare_quantity, compare_reports, comparison_table
+from odebackbones.engine.report import Compared, Curve, Picture, Quantity, Report, read_report, write_report
+from odebackbones.errors import InputError
+
+FACTS = {"device": "cpu", "threads": "2", "data set": "shapes", "image size": "320", "model": "resnet101"}
+
+
+def run(name, ap, latency, parameters, **changes):
+    report = Report(
+        name=name,
+        title=f"Detection, {name}",
+        facts=FACTS | {"model": name},
+        quantities=(
+            Quantity("latency median", latency, "ms", "lower", "speed"),
+            Quantity("AP50", ap, better="higher"),
+            Quantity("parameters", parameters, better="lower", group="cost"),
+            Quantity("threshold", ap / 2),
+        ),
+        curves=(Curve("precision over recall", "recall", "precision", (0.0, 1.0), (1.0, ap)),),
+        pictures=(Picture("street", "a street", b"png of " + name.encode()),),
+        notes=("latency on cpu",),
+    )
+    return replace(report, **changes)
+
+
+RESNET = run("resnet101", 0.50, 40.0, 42_000_000)
+ODE = run("ode", 0.40, 20.0, 21_000_000)
+
+
+@pytest.mark.parametrize(
+    ("reference", "value", "better", "expected"),
+    [
+        (0.5, 0.4, "higher", Compared(0.4, 0.8, "worse")),
+        (0.5, 0.6, "higher", Compared(0.6, 1.2, "better")),
+        (40.0, 20.0, "lower", Compared(20.0, 0.5, "better")),
+        (40.0, 60.0, "lower", Compared(60.0, 1.5, "worse")),
+        (40.0, 60.0, "neither", Compared(60.0, 1.5, "")),
+        (100.0, 100.5, "lower", Compared(100.5, 1.005, "")),
+        (0.0, 0.1, "higher", Compared(0.1, None, "better")),
+        (-2.0, -1.0, "higher", Compared(-1.0, None, "better")),
+        (None, 1.0, "higher", Compared(1.0)),
+        (1.0, None, "higher", Compared(None)),
+    ],
+)
+def test_ratio_and_verdict_follow_the_direction(reference, value, better, expected):
+    cell = compare_quantity(Quantity("q", reference, better=better), Quantity("q", value, better=better))
+    assert (cell.value, cell.verdict) == (expected.value, expected.verdict)
+    assert cell.ratio == pytest.approx(expected.ratio)
+
+
+def test_one_table_a_group_holds_all_figures_and_ratios():
+    comparison = compare_reports([RESNET, ODE])
+    assert [table.title for table in comparison.tables] == ["Accuracy", "Cost", "Speed", "Facts that differ"]
+    accuracy, cost, speed, _ = comparison.tables
+    assert accuracy.columns == ("quantity", "resnet101", "ode")
+    assert accuracy.rows[0] == ("AP50 ↑", Compared(0.5), Compared(0.4, 0.8, "worse"))
+    assert cost.rows == (("parameters ↓", Compared(42_000_000), Compared(21_000_000, 0.5, "better")),)
+    assert speed.rows == (("latency median [ms] ↓", Compared(40.0), Compared(20.0, 0.5, "better")),)
+
+
+def test_losses_are_stated_before_wins():
+    loses, wins = compare_reports([RESNET, ODE]).sections
+    assert loses.title == "Where ode loses against resnet101"
+    assert loses.lines == ("AP50: 0.400 instead of 0.500, 20 % lower",)
+    assert wins.title == "Where ode wins against resnet101"
+    assert wins.lines == (
+        "latency median: 20.00 ms instead of 40.00 ms, 50 % lower",
+        "parameters: 21,000,000 instead of 42,000,000, 50 % lower",
+    )
+    same = compare_reports([RESNET, replace(RESNET, name="twin")]).sections
+    assert [section.lines for section in same] == [("Nowhere by more than 1 %.",)] * 2
+
+
+def test_a_comparison_is_written_and_read_like_any_report(tmp_path):
+    comparison = compare_reports([RESNET, ODE])
+    write_report(comparison, tmp_path)
+    assert read_report(tmp_path) == comparison
+    html = (tmp_path / "report.html").read_text()
+    assert '<td class="better">20.00 (0.50x)</td>' in html and '<td class="worse">0.400 (0.80x)</td>' in html
+    assert html.index("loses against") < html.index("wins against")
+    assert "**20.00 (0.50x)**" in (tmp_path / "report.md").read_text()
+
+
+def test_curves_are_overlaid_and_pictures_stand_side_by_side():
+    comparison = compare_reports([RESNET, ODE])
+    assert {(curve.title, curve.label) for curve in comparison.curves} == {
+        ("precision over recall", "resnet101"),
+        ("precision over recall", "ode"),
+    }
+    first, second = comparison.pictures
+    assert first.row == second.row == "street"
+    assert (first.caption, second.caption) == ("resnet101: a street", "ode: a street")
+    assert (first.png, second.png) == (b"png of resnet101", b"png of ode")
+
+
+def test_runs_measured_alike_carry_no_warning_and_share_their_facts():
+    comparison = compare_reports([RESNET, ODE])
+    assert comparison.notes == ("latency on cpu",)
+    assert comparison.facts == {key: value for key, value in FACTS.items() if key != "model"}
+    assert comparison.tables[-1].rows == (("model", "resnet101", "ode"),)
+
+
+@pytest.mark.parametrize(
+    ("fact", "what"),
+    [
+        ("data set", ["Accuracy"]),
+        ("image size", ["Accuracy", "Speed"]),
+        ("device", ["Speed"]),
+        ("threads", ["Speed"]),
+        ("date", []),
+    ],
+)
+def test_runs_measured_differently_carry_a_warning(fact, what):
+    comparison = compare_reports([RESNET, replace(ODE, facts=ODE.facts | {fact: "another"})])
+    warnings = [note for note in comparison.notes if "not comparable" in note]
+    assert [warning.split()[0] for warning in warnings] == what
+    assert all(f"{fact}: " in warning and "another (ode)" in warning for warning in warnings)
+
+
+def test_a_fact_that_one_run_does_not_state_is_a_difference():
+    facts = {key: value for key, value in ODE.facts.items() if key != "device"}
+    (warning, _) = compare_reports([RESNET, replace(ODE, facts=facts)]).notes
+    assert "cpu (resnet101), not stated (ode)" in warning
+
+
+def test_a_figure_that_one_run_lacks_or_has_in_another_unit_is_not_set_against_another():
+    other = replace(ODE, quantities=(Quantity("latency median", 0.02, "s", "lower", "speed"),))
+    comparison = compare_reports([RESNET, other])
+    cells = {row[0]: row[1:] for table in comparison.tables[:3] for row in table.rows}
+    assert cells["latency median [ms] ↓"] == (Compared(40.0), Compared(None))
+    assert cells["latency median [s] ↓"] == (Compared(None), Compared(0.02))
+    assert all(section.lines == ("Nowhere by more than 1 %.",) for section in comparison.sections)
+
+
+def test_equal_names_are_numbered_and_given_names_win():
+    comparison = compare_reports([RESNET, RESNET, ODE])
+    assert comparison.tables[0].columns == ("quantity", "resnet101", "resnet101 (2)", "ode")
+    assert [picture.row for picture in comparison.pictures] == ["street"] * 3
+    assert compare_reports([RESNET, ODE], names=("a", "b")).name == "a vs b"
+
+
+def test_the_terminal_table_is_aligned_markdown():
+    lines = comparison_table([RESNET, ODE]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert re.match(r"\| quantity +\| +resnet101 \| +ode \|", lines[0])
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "AP50 ↑",
+        "threshold",
+        "parameters ↓",
+        "latency median [ms] ↓",
+    ]
+    assert "**20.00 (0.50x)**" in lines[-1]
+
+
+def test_one_report_is_no_comparison():
+    with pytest.raises(InputError, match="two reports or more, got 1"):
+        compare_reports([RESNET])

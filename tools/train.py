@@ -1,0 +1,17 @@
+"""Train a model: ``python tools/train.py detection --config configs/detection/shapes.yaml --optim.lr 1e-3``."""
+
+from odebackbones.engine.cli import config_parser, pick_task, run_tool, take_config
+from odebackbones.engine.run import train_run
+from tools.tasks import TASKS
+
+
+def main(arguments: list[str]) -> None:
+    """Train as the arguments say; start with torchrun for several processes."""
+    task, rest = pick_task(arguments, TASKS)
+    parser = config_parser(task, "Train; writes config.yaml, log.csv, last.pt and best.pt to RUN.OUTPUT/RUN.NAME.")
+    folder = train_run(task, take_config(parser, task, parser.parse_args(rest)))
+    print(f"trained: {folder}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
