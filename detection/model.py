@@ -39,6 +39,9 @@ class ModelConfig:
         anchor_sizes: Anchor side [px] at strides 4, 8, 16, 32, 64.
         proposals_train: Proposals kept after NMS in training, an image.
         proposals_test: The same in evaluation.
+        rpn_batch_size: Anchors that the RPN's loss samples, an image.
+        box_batch_size: Proposals that the box head's loss samples, an image; the RoI pooling's backward pass is
+            slow on CPUs, and in proportion to it.
         detections: Detections kept, an image.
         score_threshold: Least score of a detection.
     """
@@ -54,6 +57,8 @@ class ModelConfig:
     anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
     proposals_train: int = 2000
     proposals_test: int = 1000
+    rpn_batch_size: int = 256
+    box_batch_size: int = 512
     detections: int = 100
     score_threshold: float = 0.05
 
@@ -176,9 +181,11 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
         rpn_pre_nms_top_n_test=config.proposals_test,
         rpn_post_nms_top_n_train=config.proposals_train,
         rpn_post_nms_top_n_test=config.proposals_test,
+        rpn_batch_size_per_image=config.rpn_batch_size,
         box_roi_pool=roi_pool,
         box_head=TwoMLPHead(config.fpn_channels * 7**2, config.box_head_size),
         box_predictor=FullPrecisionBoxPredictor(FastRCNNPredictor(config.box_head_size, num_classes)),
+        box_batch_size_per_image=config.box_batch_size,
         box_score_thresh=config.score_threshold,
         box_detections_per_img=config.detections,
     )

@@ -60,6 +60,7 @@ class DetectionTask:
     name: ClassVar[str] = "detection"
     monitor: ClassVar[str] = "AP"
     config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
+    predict_arguments: ClassVar[tuple[str, ...]] = ("--model.score_threshold=0.5",)
 
     def __init__(self, config: DetectionConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config

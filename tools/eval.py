@@ -1,10 +1,9 @@
 """Evaluate a trained model: ``python tools/eval.py detection --checkpoint runs/NAME/best.pt``."""
 
-import argparse
 import shlex
 from pathlib import Path
 
-from odebackbones.engine.cli import config_arguments, config_parser, pick_task, run_tool, take_config
+from odebackbones.engine.cli import config_parser, parse_for_checkpoint, pick_task, run_tool
 from odebackbones.engine.run import REPORT, load_run, report_run
 from tools.tasks import TASKS
 
@@ -12,17 +11,13 @@ from tools.tasks import TASKS
 def main(arguments: list[str]) -> None:
     """Evaluate with the checkpoint's own settings, and those that the arguments override."""
     task, rest = pick_task(arguments, TASKS)
-    options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--checkpoint", type=Path)
-    checkpoint = options.parse_known_args(rest)[0].checkpoint
     parser = config_parser(task, "Evaluate; writes report.json, report.md, report.html and pictures.")
-    parser.add_argument("--checkpoint", type=str, required=True, help="best.pt or last.pt of a run")
-    parser.add_argument("--out", type=str | None, default=None, help="folder of the report (default: RUN/report)")
-    start = config_arguments(checkpoint, task) if checkpoint else []
-    parsed = parser.parse_args([*start, *rest])
-    out = Path(parsed.out) if parsed.out else checkpoint.parent / REPORT
-    run = load_run(task, take_config(parser, task, parsed), checkpoint)
-    report_run(run, out, facts={"command": shlex.join(["python", "tools/eval.py", *arguments])})
+    parser.add_argument("--out", type=str, default="", help="folder of the report (default: RUN/report)")
+    config, values = parse_for_checkpoint(parser, task, rest)
+    checkpoint = Path(values.checkpoint)
+    out = Path(values.out) if values.out else checkpoint.parent / REPORT
+    command = shlex.join(["python", "tools/eval.py", *arguments])
+    report_run(load_run(task, config, checkpoint), out, facts={"command": command})
     print(f"report: {out / 'report.html'}")
 
 

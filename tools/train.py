@@ -1,6 +1,6 @@
 """Train a model: ``python tools/train.py detection --config configs/detection/shapes.yaml --optim.lr 1e-3``."""
 
-from odebackbones.engine.cli import config_parser, pick_task, run_tool, take_config
+from odebackbones.engine.cli import config_parser, parse, pick_task, run_tool
 from odebackbones.engine.run import train_run
 from tools.tasks import TASKS
 
@@ -9,7 +9,8 @@ def main(arguments: list[str]) -> None:
     """Train as the arguments say; start with torchrun for several processes."""
     task, rest = pick_task(arguments, TASKS)
     parser = config_parser(task, "Train; writes config.yaml, log.csv, last.pt and best.pt to RUN.OUTPUT/RUN.NAME.")
-    folder = train_run(task, take_config(parser, task, parser.parse_args(rest)))
+    config, _ = parse(parser, task, rest)
+    folder = train_run(task, config)
     print(f"trained: {folder}")
 
 

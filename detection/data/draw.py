@@ -21,6 +21,12 @@ DIAMETER_RANGE = (0.18, 0.5)
 MIN_VISIBLE = 0.75
 """Share of an object's pixels that later objects must leave uncovered."""
 
+MAX_TILT = np.pi / 9
+"""Of an object, to either side [rad]: a tilted square stays a square, and no cross becomes an X."""
+
+HUE_SPREAD = 45
+"""Of a class, to either side of its own hue [degrees]: a hint, as the classes' hues are 60 apart."""
+
 PLACEMENT_TRIALS = 20
 
 
@@ -103,7 +109,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Dr
         placed = _place(rng, size, objects)
         if placed is not None:
             objects.append(placed)
-            image = paint(image, placed.mask, rng)
+            image = paint(image, placed, rng)
     return image, objects
 
 
@@ -121,13 +127,13 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     return _to_bytes(image + rng.normal(0, rng.uniform(2, 8), image.shape))
 
 
-def paint(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the image with the mask's pixels in a bright colour and a random texture of it."""
-    size = image.shape[0]
-    colour = _colour(rng, saturation=(0.6, 1), value=(0.75, 1))
+def paint(image: np.ndarray, drawn: DrawnObject, rng: np.random.Generator) -> np.ndarray:
+    """Return the image with the object in a bright colour around its class's hue and a random texture of it."""
+    size, centre = image.shape[0], 360 * list(OUTLINES).index(drawn.name) / len(OUTLINES)
+    colour = _colour(rng, hue=(centre - HUE_SPREAD, centre + HUE_SPREAD), saturation=(0.6, 1), value=(0.75, 1))
     shade = TEXTURES[rng.integers(len(TEXTURES))](size, rng)[..., None]
     surface = colour * (1 - rng.uniform(0.15, 0.4) * shade)
-    return np.where(mask[..., None] > 0, _to_bytes(surface), image)
+    return np.where(drawn.mask[..., None] > 0, _to_bytes(surface), image)
 
 
 def _place(rng: np.random.Generator, size: int, behind: list[DrawnObject]) -> DrawnObject | None:
@@ -143,7 +149,7 @@ def _place(rng: np.random.Generator, size: int, behind: list[DrawnObject]) -> Dr
 def draw_mask(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw a shape at a random size, rotation and place inside the image, (size, size) uint8 in {0, 1}."""
     radius = size * np.exp(rng.uniform(*np.log(DIAMETER_RANGE))) / 2
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-MAX_TILT, MAX_TILT)
     centre = rng.uniform(radius, size - 1 - radius, 2)
     rotation = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
     contours = [np.rint(centre + radius * contour @ rotation).astype(np.int32) for contour in OUTLINES[name]()]
@@ -162,9 +168,15 @@ def _leaves_visible(objects: list[DrawnObject]) -> bool:
     return True
 
 
-def _colour(rng: np.random.Generator, *, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
+def _colour(
+    rng: np.random.Generator,
+    *,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+    hue: tuple[float, float] = (0, 360),
+) -> np.ndarray:
     """Draw a colour by hue, saturation and value, RGB in 0..255, (3,)."""
-    hsv = np.array([[[rng.uniform(0, 360), rng.uniform(*saturation), rng.uniform(*value)]]], np.float32)
+    hsv = np.array([[[rng.uniform(*hue) % 360, rng.uniform(*saturation), rng.uniform(*value)]]], np.float32)
     return 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(float)
 
 

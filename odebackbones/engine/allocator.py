@@ -20,5 +20,5 @@ def keep_freed_memory() -> str:
         return "the platform's own"
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, TOP_PAD_BYTES))
-    done = all([mallopt(option, value) for option, value in settings])
-    return "glibc, keeps freed memory" if done else "glibc, as it comes"
+    results = [mallopt(option, value) for option, value in settings]
+    return "glibc, keeps freed memory" if all(results) else "glibc, as it comes"

@@ -3,6 +3,8 @@
 import json
 import sys
 import warnings
+from argparse import ArgumentError
+from argparse import ArgumentParser as PlainParser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,16 +30,42 @@ def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[
 
 def config_parser(task: type[Task], description: str) -> ArgumentParser:
     """A parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
-    parser = ArgumentParser(description=description, exit_on_error=True)
+    parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_class_arguments(task.config_class)
     return parser
 
 
-def take_config(parser: ArgumentParser, task: type[Task], arguments: Namespace) -> Any:
-    """The task's configuration, validated, from the parsed arguments."""
-    values = parser.instantiate_classes(arguments)
-    return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__})
+def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tuple[Any, Namespace]:
+    """The task's configuration, validated, and all values.
+
+    Raises:
+        InputError: A key is unknown, or a value has the wrong type.
+    """
+    try:
+        values = parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())} (--help lists the options)") from error
+    return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__}), values
+
+
+def parse_for_checkpoint(
+    parser: ArgumentParser, task: type[Task], arguments: list[str], *, defaults: Sequence[str] = ()
+) -> tuple[Any, Namespace]:
+    """As :func:`parse`, starting from the configuration in the file that ``--checkpoint`` names.
+
+    Args:
+        parser: Gets the option ``--checkpoint``.
+        task: What the checkpoint must be of.
+        arguments: The user's; they override the rest.
+        defaults: Arguments that override the checkpoint's configuration.
+    """
+    parser.add_argument("--checkpoint", type=str, required=True, help="best.pt or last.pt of a run")
+    peek = PlainParser(add_help=False, exit_on_error=False)
+    peek.add_argument("--checkpoint", type=Path)
+    checkpoint = peek.parse_known_args(arguments)[0].checkpoint
+    start = config_arguments(checkpoint, task) if checkpoint else []
+    return parse(parser, task, [*start, *defaults, *arguments])
 
 
 def config_arguments(checkpoint: Path, task: type[Task]) -> list[str]:

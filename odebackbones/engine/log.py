@@ -47,5 +47,5 @@ class TensorBoard:
 
 
 def progress_bar(total: int, title: str) -> "tqdm[Any]":
-    """A bar over the batches of an epoch, with the time left; silent in all processes but the first."""
-    return tqdm(total=total, desc=title, disable=rank() != 0, leave=False, dynamic_ncols=True, mininterval=1.0)
+    """A bar over the batches of an epoch, with the time left; only in the first process, and only on a terminal."""
+    return tqdm(total=total, desc=title, disable=None if rank() == 0 else True, leave=False, dynamic_ncols=True)

@@ -16,8 +16,9 @@ from odebackbones.errors import unknown_name
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """timm's optimiser of that name; biases and norms (one-dimensional parameters) don't decay."""
-    if config.opt.lower() not in list_optimizers():
-        raise unknown_name("optim.opt", config.opt, list_optimizers())
+    known = [str(name) for name in list_optimizers()]
+    if config.opt.lower() not in known:
+        raise unknown_name("optim.opt", config.opt, known)
     return create_optimizer_v2(
         model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
     )
@@ -44,7 +45,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, up
         warmup_prefix=False,
         step_on_epochs=True,  # our "epochs" are updates: all of the above counts in them
     )
-    return scheduler
+    return scheduler  # pyright: ignore[reportReturnType] (None only for no schedule)
 
 
 def build_ema(model: nn.Module, config: OptimConfig) -> ModelEmaV3 | None:

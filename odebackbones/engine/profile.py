@@ -1,5 +1,6 @@
 """What a model costs: parameters, multiply-accumulates, training memory, and latency as a whole and in its parts."""
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,9 +120,10 @@ def peak_memory_mib(step: Callable[[], torch.Tensor], device: torch.device) -> f
         step().backward()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it complains of missing GPUs on stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         step().backward()
-    results = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
+    results: Any = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
     events = [event for event in results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(0, *np.cumsum(sizes).tolist()) / MIB

@@ -56,6 +56,8 @@ class Task(Protocol):
     """The metric, higher is better, that picks the best checkpoint."""
     config_class: ClassVar[type[Any]]
     """Its configuration, a :class:`TaskConfig`."""
+    predict_arguments: ClassVar[tuple[str, ...]]
+    """Options that a prediction starts from, in place of the checkpoint's."""
     workers: int
     """Processes that load data."""
 

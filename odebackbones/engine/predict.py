@@ -1,0 +1,41 @@
+"""Predict on files: pictures with what was found, and the same as JSON."""
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from odebackbones.engine.checkpoint import write_atomically
+from odebackbones.engine.media import FrameWriter, read_frames
+from odebackbones.engine.run import LoadedRun
+
+PREDICTIONS = "predictions.json"
+
+
+def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
+    """Predict on every frame of ``source``.
+
+    Args:
+        run: The model.
+        source: An image, a folder of images, or a video.
+        out: Folder for a picture of every frame (of a video: one video) and ``predictions.json``.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        InputError: Something can't be read or written.
+    """
+    found: list[dict[str, Any]] = []
+    frames = read_frames(source)
+    first = next(frames)  # before anything is written: the source is there and can be read
+    out.mkdir(parents=True, exist_ok=True)
+    with FrameWriter(out, video_name=source.stem) as writer:
+        for frame in tqdm(chain([first], frames), unit="frame", leave=False):
+            picture, facts = run.task.predict(run.model, frame.image, run.device)
+            writer.write(frame, picture)
+            found.append({"file_name": frame.name, **facts})
+    write_atomically(out / PREDICTIONS, json.dumps(found, indent=1).encode())
+    return len(found)

@@ -1,0 +1,41 @@
+"""Compare trained runs with the first of them: ``python tools/compare.py runs/A runs/B --out runs/comparison``."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from odebackbones.engine.checkpoint import load_checkpoint
+from odebackbones.engine.cli import config_arguments, config_parser, parse, run_tool
+from odebackbones.engine.comparison import comparison_table
+from odebackbones.engine.run import BEST, REPORT, LoadedRun, compare_runs, load_run, report_run
+from tools.tasks import TASKS
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluate the runs that have no report yet, time all in turn, and write the comparison."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("runs", nargs="+", type=Path, help="folders of runs; the first is the reference")
+    options.add_argument("--out", type=Path, required=True, help="folder of the comparison")
+    options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    given = options.parse_args(arguments)
+    runs = [load(folder, given.device) for folder in given.runs]
+    for run in runs:
+        if not (run.folder / REPORT / "report.json").is_file():
+            command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.folder / BEST)]
+            report_run(run, run.folder / REPORT, facts={"command": shlex.join(command)})
+    reports, names = compare_runs(runs, given.out, repeats=given.repeats)
+    print(comparison_table(reports, names))
+    print(f"comparison: {given.out / 'report.html'}")
+
+
+def load(folder: Path, device: str) -> LoadedRun:
+    """The best model of a run, with the run's own configuration."""
+    checkpoint = folder / BEST
+    task = TASKS[load_checkpoint(checkpoint)["task"]]
+    config, _ = parse(config_parser(task, ""), task, [*config_arguments(checkpoint, task), f"--run.device={device}"])
+    return load_run(task, config, checkpoint)
+
+
+if __name__ == "__main__":
+    run_tool(main)
