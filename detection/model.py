@@ -15,6 +15,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from odebackbones import freeze_norms
 from odebackbones.errors import InputError, unknown_name
 
 REDUCTIONS = (4, 8, 16, 32)
@@ -31,6 +32,8 @@ class ModelConfig:
         backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
         pretrained: Start from timm's pretrained weights (downloads them).
+        frozen_norm: Let the backbone's batch norms use their running statistics and not be trained: for fine-tuning
+            with few images a batch.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
         fpn_channels: Channels of the pyramid.
         box_head_size: Width of the box head's two layers.
@@ -49,6 +52,7 @@ class ModelConfig:
     backbone: str = "ode_resnet34"
     backbone_args: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = False
+    frozen_norm: bool = False
     frozen_stages: int = 0
     fpn_channels: int = 256
     box_head_size: int = 1024
@@ -163,6 +167,8 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
         InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
     """
     body = build_body(config)
+    if config.frozen_norm:
+        body = freeze_norms(body)
     backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_children(body, config.frozen_stages))
     normalisation = resolve_model_data_config(body)
     anchors = AnchorGenerator(

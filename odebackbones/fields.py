@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError, unknown_name
@@ -129,11 +130,18 @@ class TimeBatchNorm2d(TimeNorm):
         self.nodes = list(nodes)
         self.eps = eps
         self.momentum = momentum
-        self.frozen = frozen
+        self.frozen = False
         self.track_running_stats = True
         self.register_buffer("running_mean", torch.zeros(len(nodes), channels))
         self.register_buffer("running_var", torch.ones(len(nodes), channels))
-        self.requires_grad_(not frozen)
+        if frozen:
+            self.freeze()
+
+    @torch.jit.unused
+    def freeze(self) -> None:
+        """From now on use the running statistics, in training too, and train nothing."""
+        self.frozen = True
+        self.requires_grad_(False)
 
     def locate(self, t: float) -> tuple[int, float]:
         """Index i and fraction w with ``t = (1 - w) * nodes[i] + w * nodes[i + 1]``; outside the nodes, the end."""
@@ -159,6 +167,14 @@ class TimeBatchNorm2d(TimeNorm):
             mean = torch.lerp(mean, self.running_mean[index + 1], fraction)
             var = torch.lerp(var, self.running_var[index + 1], fraction)
         return F.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
+
+
+def freeze_norms(model: nn.Module) -> nn.Module:
+    """Freeze every batch norm in ``model``, timm's and ours; returns it with timm's replaced by frozen ones."""
+    for module in model.modules():
+        if isinstance(module, TimeBatchNorm2d):
+            module.freeze()
+    return freeze_batch_norm_2d(model)
 
 
 class TimeGroupNorm(TimeNorm):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from odebackbones.errors import InputError
 
@@ -63,6 +64,13 @@ def pick_device(name: str) -> torch.device:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     return device
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's buffers: each has counted its own batches into its running statistics."""
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def gather_lists(items: Sequence[Any]) -> list[Any]:

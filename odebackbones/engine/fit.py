@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from odebackbones.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from odebackbones.engine.distributed import rank, world_size
+from odebackbones.engine.distributed import rank, share_buffers, world_size
 from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
 from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
 from odebackbones.engine.sampling import EpochBatches, SeededDataset
@@ -73,6 +73,7 @@ class Trainer:
             row = {"epoch": float(epoch + 1), **self.train_epoch(epoch), "seconds": time.perf_counter() - start}
             last = epoch + 1 == self.optim.epochs
             if last or (epoch + 1) % self.config.run.eval_every == 0:
+                share_buffers(self.evaluated)
                 row |= self.task.evaluate(self.evaluated, self.device)
             self.history.append(row)
             board.write(row, epoch + 1)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import freeze_batch_norm_2d, get_norm_layer
+from timm.layers import get_norm_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.fields import BasicField, BottleneckField, norm_layer
+from odebackbones.fields import BasicField, BottleneckField, freeze_norms, norm_layer
 from odebackbones.ode.solvers import SolverConfig, evaluation_times
 from odebackbones.ode.tableaus import TABLEAUS
 from odebackbones.stages import ODEBlock
@@ -85,7 +85,7 @@ class ODEResNet(ResNet):
                     field.zero_init_last()
                 stage.append(ODEBlock(field, config))
         if norm == "frozen":
-            freeze_batch_norm_2d(self)
+            freeze_norms(self)
 
     @torch.jit.unused
     def stages(self) -> list[nn.Sequential]:

@@ -1,0 +1,103 @@
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tool_runs import run, train_small
+
+from detection.metrics import COCO_NAMES
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained):
+    done = run("eval", "detection", "--checkpoint=runs/small/best.pt", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    return trained / "runs" / "small" / "report"
+
+
+def quantities(folder):
+    return {q["name"]: q["value"] for q in json.loads((folder / "report.json").read_text())["quantities"]}
+
+
+def test_the_report_holds_accuracy_cost_and_speed_and_says_that_it_ran_on_the_cpu(evaluated):
+    found = quantities(evaluated)
+    expected = {*COCO_NAMES, "precision (macro)", "recall (macro)", "F1 (macro)", "parameters", "MACs", "NFE"}
+    expected |= {"parameters of backbone", "MACs of backbone", "latency median", "latency p90", "images/s"}
+    expected |= {f"latency of {part}" for part in ("backbone", "neck", "RPN", "RoI heads", "post-processing and rest")}
+    assert expected <= found.keys()
+    assert found["NFE"] == 8
+    assert 0 < found["MACs of backbone"] < found["MACs"]
+    assert 0 < found["training memory of backbone, batch 2"] <= found["training memory, batch 2"]
+    report = json.loads((evaluated / "report.json").read_text())
+    assert report["facts"]["device"] == "cpu"
+    assert any("cpu" in note for note in report["notes"])
+    assert "tools/eval.py detection --checkpoint" in report["facts"]["command"]
+
+
+def test_the_report_in_html_embeds_its_pictures(evaluated):
+    page = (evaluated / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5 + 2  # the images of the set, and two plots
+    assert len(list((evaluated / "pictures").glob("example-*.png"))) == 5
+
+
+def test_pycocotools_by_hand_gives_the_twelve_numbers_of_the_report(evaluated):
+    truth = COCO(str(evaluated / "ground_truth.json"))
+    detections = json.loads((evaluated / "predictions.json").read_text())
+    assert detections, "the small run detects nothing: this test would show nothing"
+    by_hand = COCOeval(truth, truth.loadRes(str(evaluated / "predictions.json")), "bbox")
+    by_hand.evaluate()
+    by_hand.accumulate()
+    by_hand.summarize()
+    found = quantities(evaluated)
+    expected = [None if value < 0 else value for value in by_hand.stats]
+    assert [found[name] for name in COCO_NAMES] == expected
+
+
+def test_compare_sets_runs_side_by_side_with_ratios_to_the_first(trained):
+    train_small(trained, "discrete", "--model.backbone=resnet18", "--optim.epochs=1")
+    done = run("compare", "runs/discrete", "runs/small", "--out=comparison", "--repeats=3", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (quantities(trained / "runs" / name / "report") for name in ("small", "discrete"))
+    report = json.loads((trained / "comparison" / "report.json").read_text())
+    [cost] = [table for table in report["tables"] if table["title"] == "Cost"]
+    assert cost["columns"][1:] == ["discrete", "small"]
+    [row] = [row for row in cost["rows"] if row[0].startswith("parameters of backbone")]
+    assert row[2]["value"] == ours["parameters of backbone"]
+    assert row[2]["ratio"] == pytest.approx(ours["parameters of backbone"] / theirs["parameters of backbone"])
+    assert any("took turns for 3 rounds" in note for note in report["notes"])
+    assert "comparison/report.html" in done.stdout
+    assert "latency median" in done.stdout
+
+
+def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(trained):
+    [images] = trained.glob("runs/data/shapes_val*/images")
+    threshold = "--model.score_threshold=0.01"
+    common = ["detection", "--checkpoint=runs/small/best.pt", threshold]
+    done = run("predict", *common, f"--input={images}", "--out=stills", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((trained / "stills" / "predictions.json").read_text())
+    assert [entry["file_name"] for entry in found] == sorted(path.name for path in images.iterdir())
+    assert any(entry["boxes"] for entry in found)
+    for entry in found:
+        assert len(entry["boxes"]) == len(entry["labels"]) == len(entry["scores"])
+        assert (trained / "stills" / entry["file_name"]).is_file()
+    video = cv2.VideoWriter(str(trained / "in.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 5.0, (64, 64))
+    for i in range(4):
+        video.write(np.full((64, 64, 3), 50 * i, np.uint8))
+    video.release()
+    done = run("predict", *common, "--input=in.mp4", "--out=moving", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((trained / "moving" / "predictions.json").read_text())) == 4
+    assert cv2.VideoCapture(str(trained / "moving" / "in.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+def test_predict_needs_no_data_set(trained, tmp_path):
+    shutil.copy(trained / "runs" / "small" / "best.pt", tmp_path)
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros((80, 100, 3), np.uint8))
+    done = run("predict", "detection", "--checkpoint=best.pt", "--input=one.png", "--out=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.png", "predictions.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "one.png", "out"}
