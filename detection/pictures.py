@@ -1,13 +1,13 @@
 """Images with boxes drawn on them."""
 
 import colorsys
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import ImageFont
 from torch import Tensor
-from torchvision.io import encode_png
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
 
@@ -72,7 +72,9 @@ def font_file() -> str:
 
 def png(image: Tensor) -> bytes:
     """``(3, H, W)`` uint8 as a PNG file."""
-    return bytes(encode_png(image).numpy())
+    buffer = io.BytesIO()
+    functional.to_pil_image(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:

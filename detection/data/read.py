@@ -47,8 +47,9 @@ def _read_coco(config: DataConfig, split: Split, classes: Sequence[str] | None) 
 
 
 def _read_voc(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+    root = _root(config)
     image_set = _needed(config, split, "the image set, e.g. train")
-    return read_voc(_root(config), image_set, strict=config.strict, verify=config.verify, classes=classes)
+    return read_voc(root, image_set, strict=config.strict, verify=config.verify, classes=classes)
 
 
 def _read_kitti(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:

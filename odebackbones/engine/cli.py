@@ -74,12 +74,17 @@ def config_arguments(checkpoint: Path, task: type[Task]) -> list[str]:
     return [f"--config={json.dumps(config)}"]
 
 
-def run_tool(main: Callable[[list[str]], None]) -> None:
-    """Run a tool: bad input becomes one line on stderr and exit status 2; anything else is a bug and shows itself."""
+def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
+    """Run a tool: bad input becomes one line on stderr and exit status 2; anything else is a bug and shows itself.
+
+    Args:
+        main: What the tool does with its arguments.
+        arguments: By default the command line's.
+    """
     keep_freed_memory()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     try:
-        main(sys.argv[1:])
+        main(sys.argv[1:] if arguments is None else arguments)
     except (InputError, OSError) as error:
         sys.exit(fail(error))
     except KeyboardInterrupt:

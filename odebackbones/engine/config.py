@@ -46,9 +46,9 @@ class OptimConfig:
     """How the weights are trained; optimiser, schedule and EMA are timm's.
 
     Args:
-        opt: timm's name of the optimiser: ``adamw``, ``sgd``, ...
+        opt: timm's name of the optimiser: ``adamw``, ``momentum`` (SGD with momentum), ``sgd`` (with Nesterov's), ...
         lr: Peak learning rate.
-        momentum: Of ``sgd``.
+        momentum: Of ``momentum`` and ``sgd``.
         weight_decay: Not applied to biases and norms.
         epochs: Passes over the training set.
         batch_size: Images a process and a backward pass.

@@ -14,6 +14,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from odebackbones.engine.allocator import keep_freed_memory
 from odebackbones.engine.report import Quantity
 from odebackbones.engine.task import Probe
 from odebackbones.stages import solver_stats
@@ -179,6 +180,7 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
-    """What a figure of speed needs to be read: the device by name, threads, torch's version."""
+    """What a figure of speed needs to be read: the device by name, threads, allocator, torch's version."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"device": name, "threads": str(torch.get_num_threads()), "torch": torch.__version__}
+    threads, allocator = str(torch.get_num_threads()), keep_freed_memory()
+    return {"device": name, "threads": threads, "allocator": allocator, "torch": torch.__version__}

@@ -176,6 +176,15 @@ def test_a_backward_pass_outside_autocast_recomputes_inside_it():
     assert torch.equal(slopes["checkpoint"], slopes["backprop"])
 
 
+def test_autocasts_cache_takes_no_gradient_away():
+    field = make("convolutions")
+    with torch.autocast("cpu", torch.bfloat16):
+        checkpointed, _, slope = gradients(field, "checkpoint")
+        reference, _, expected_slope = gradients(field, "backprop")
+    assert torch.equal(slope, expected_slope)
+    assert_parameter_gradients_close(checkpointed, reference, tolerance=0.02)  # the reference sums in bfloat16
+
+
 @pytest.mark.parametrize(("method", "other"), [("euler", "euler"), ("midpoint", "midpoint"), ("heun", "heun2")])
 def test_gradients_equal_torchdiffeqs_backprop(method, other):
     field = make("convolutions").double()
@@ -227,27 +236,27 @@ def test_checkpoint_keeps_one_state_a_step_and_nothing_else():
     assert growth > 5 * 12 * state.numel()
 
 
+def largest_graph(field, steps):
+    """The most elements that recomputed graphs hold at any time of a backward pass."""
+    held = [0]  # after each saving and each release
+
+    def save(tensor):
+        held.append(held[-1] + tensor.numel())
+        return tensor
+
+    def release(tensor):
+        held.append(held[-1] - tensor.numel())
+        return tensor
+
+    end = odeint(field, images(), solver=SolverConfig("midpoint", steps)).state
+    with torch.autograd.graph.saved_tensors_hooks(save, release):
+        end.sum().backward()
+    return max(held)
+
+
 def test_a_backward_pass_holds_the_graph_of_one_step_at_a_time():
-    alive = {}
-    for steps in (2, 8):
-        field, most = make("convolutions"), 0
-        kept = torch.tensor(0)
-
-        def track(tensor):
-            nonlocal most
-            kept.add_(tensor.numel())
-            most = max(most, int(kept))
-            return tensor.clone(), tensor.numel()
-
-        def release(packed):
-            kept.sub_(packed[1])
-            return packed[0]
-
-        end = odeint(field, images(), solver=SolverConfig("midpoint", steps)).state
-        with torch.autograd.graph.saved_tensors_hooks(track, release):
-            end.sum().backward()
-        alive[steps] = most
-    assert 0 < alive[8] == alive[2]
+    field = make("convolutions")
+    assert largest_graph(field, 8) == largest_graph(field, 2) > 0
 
 
 def test_parameters_that_want_no_gradient_get_none():

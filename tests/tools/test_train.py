@@ -10,6 +10,9 @@ from tool_runs import SMALL, command, environment, run, train_small
 from odebackbones.engine.checkpoint import load_checkpoint
 
 
+CHECKPOINTS = ("last.pt", "best.pt")
+
+
 def weights(folder):
     return load_checkpoint(folder / "last.pt", task="detection")["model"]
 
@@ -21,7 +24,7 @@ def history(folder):
 
 def test_a_run_writes_its_config_its_log_and_its_checkpoints(trained):
     folder = trained / "runs" / "small"
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "log.csv", "last.pt", "best.pt"}
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"config.yaml", "log.csv", *CHECKPOINTS}
     assert yaml.safe_load((folder / "config.yaml").read_text())["optim"]["epochs"] == 2
     rows = history(folder)
     assert [row["epoch"] for row in rows] == ["1.0", "2.0"]
@@ -58,13 +61,23 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(tmp_path):
 
 def test_two_processes_train_as_one_that_accumulates_and_evaluate_each_image_once(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29541"]
-    pair = train_small(tmp_path, "pair", "--optim.batch_size=1", "--run.seed=3", launcher=launcher)
-    alone = train_small(tmp_path, "alone", "--optim.batch_size=1", "--optim.accumulate=2", "--run.seed=3")
+    settings = [*SMALL, "--optim.batch_size=1", "--run.seed=3", "--model.score_threshold=0"]
+    subprocess.run(
+        command("train", "detection", *settings, "--run.name=pair", launcher=launcher),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
+    alone = train_small(tmp_path, "alone", *settings, "--optim.accumulate=2")
+    pair = tmp_path / "runs" / "pair"
     ours, expected = weights(pair), weights(alone)
     for name in expected:
         if "running" not in name and expected[name].is_floating_point():  # each process counts its own batches
             torch.testing.assert_close(ours[name], expected[name], rtol=1e-4, atol=1e-6)
     logged = float(history(pair)[-1]["AP"])
+    assert logged > 0, "no detection was right: an image counted twice would not show"
     done = run("eval", "detection", "--checkpoint=runs/pair/last.pt", "--out=report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = yaml.safe_load((tmp_path / "report" / "report.json").read_text())
@@ -73,11 +86,11 @@ def test_two_processes_train_as_one_that_accumulates_and_evaluate_each_image_onc
 
 def test_a_run_that_exists_is_not_overwritten_and_other_settings_do_not_resume_it(trained):
     folder = trained / "runs" / "small"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {name: (folder / name).read_bytes() for name in ("config.yaml", "log.csv", *CHECKPOINTS)}
     again = run("train", "detection", *SMALL, "--run.name=small", cwd=trained)
     assert again.returncode == 2
     assert "this run exists; pass --run.resume true" in again.stderr
     other = run("train", "detection", *SMALL, "--run.name=small", "--run.resume=true", "--optim.lr=0.02", cwd=trained)
     assert other.returncode == 2
     assert "optim.lr was 0.01, is 0.02" in other.stderr
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {name: (folder / name).read_bytes() for name in before} == before

@@ -1,9 +1,14 @@
-"""Small detection runs through the tools, in processes of their own."""
+"""Small detection runs through the tools: in this process, or, to be killed or limited, in one of their own."""
 
+import contextlib
+import importlib
+import io
 import os
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+from odebackbones.engine.cli import run_tool
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,31 +35,40 @@ SMALL = [
 ]
 
 
+@dataclass
+class Done:
+    """How a tool ended, as of subprocess.run."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(tool, *arguments, cwd):
+    """Run a tool to its end, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    main = importlib.import_module(f"tools.{tool}").main
+    returncode = 0
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run_tool(main, [str(argument) for argument in arguments])
+        except SystemExit as end:
+            returncode = end.code
+    return Done(returncode, out.getvalue(), err.getvalue())
+
+
+def train_small(cwd, name, *arguments):
+    """Train a small run; it must succeed."""
+    done = run("train", "detection", *SMALL, f"--run.name={name}", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs" / name
+
+
 def command(tool, *arguments, launcher=()):
-    """The command line of a tool."""
+    """The command line of a tool, for a process of its own."""
     return [sys.executable, *launcher, str(ROOT / "tools" / f"{tool}.py"), *map(str, arguments)]
 
 
 def environment():
     """One thread, and the checkout's packages whatever the working directory."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def run(tool, *arguments, cwd, launcher=()):
-    """Run a tool to its end."""
-    return subprocess.run(
-        command(tool, *arguments, launcher=launcher),
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def train_small(cwd, name, *arguments, launcher=()):
-    """Train a small run; it must succeed."""
-    done = run("train", "detection", *SMALL, f"--run.name={name}", *arguments, cwd=cwd, launcher=launcher)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / name

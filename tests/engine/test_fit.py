@@ -1,0 +1,148 @@
+"""The loop on a task that fits in the head: least squares."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from odebackbones.engine.config import OptimConfig, RunConfig
+from odebackbones.engine.fit import Trainer, differences
+from odebackbones.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Config:
+    run: RunConfig = field(default_factory=RunConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class LeastSquares:
+    """Fit y = 2x; a batch is a stack of samples."""
+
+    name, monitor, workers, config_class, predict_arguments = "least squares", "score", 0, Config, ()
+
+    def __init__(self, factor=2.0):
+        x = torch.linspace(-1, 1, 16, dtype=torch.float64)[:, None]
+        self.data = TensorDataset(x, factor * x)
+
+    def build_model(self):
+        return nn.Linear(1, 1, dtype=torch.float64)
+
+    def train_dataset(self):
+        return self.data
+
+    def collate(self, samples):
+        return [torch.stack(column) for column in zip(*samples, strict=True)]
+
+    def losses(self, model, batch, device):
+        x, y = batch
+        return {"square": (model(x) - y).square().mean()}
+
+    def evaluate(self, model, device):
+        return {"score": -float((model.weight.detach() - 2).abs())}
+
+    def metadata(self):
+        return {}
+
+
+def trainer(folder, task=None, **optim):
+    settings = {"opt": "momentum", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 4, "clip_grad": 0.0}
+    config = Config(optim=OptimConfig(**{**settings, "warmup_epochs": 0, **optim}))
+    return Trainer(task or LeastSquares(), config, folder=folder, device=CPU)
+
+
+def test_training_finds_the_solution(tmp_path):
+    run = trainer(tmp_path, epochs=40, lr=0.5)
+    run.fit()
+    assert run.model.weight.item() == pytest.approx(2, abs=1e-3)
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path):
+    small, large = trainer(tmp_path, epochs=3, accumulate=4), trainer(tmp_path, epochs=3, batch_size=16)
+    small.fit()
+    large.fit()
+    torch.testing.assert_close(small.model.weight, large.model.weight, rtol=1e-12, atol=1e-12)
+
+
+def test_the_rate_warms_up_linearly_and_falls_to_zero_along_a_cosine(tmp_path):
+    run = trainer(tmp_path, epochs=10, lr=1.0, warmup_epochs=2)
+    rates = [run.optimizer.param_groups[0]["lr"]]
+    for number in range(1, 41):
+        run.scheduler.step(number)
+        rates.append(run.optimizer.param_groups[0]["lr"])
+    assert rates[:8] == sorted(rates[:8])
+    assert rates[0] > 0
+    steps = [b - a for a, b in zip(rates[:7], rates[1:8], strict=True)]
+    assert max(steps) == pytest.approx(min(steps))
+    assert rates[8] == pytest.approx((1 + torch.cos(torch.tensor(torch.pi * 8 / 40)).item()) / 2, abs=1e-6)
+    assert rates[40] == pytest.approx(0, abs=1e-9)
+
+
+def test_multistep_divides_the_rate_by_ten_at_the_milestones(tmp_path):
+    run = trainer(tmp_path, epochs=6, lr=1.0, schedule="multistep", milestones=[2, 4])
+    rates = []
+    for epoch in range(6):
+        run.scheduler.step(epoch * run.updates)
+        rates.append(run.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    run = trainer(tmp_path, LeastSquares(factor=1e4), epochs=1, lr=1.0, clip_grad=0.5, batch_size=16)
+    before = torch.cat([p.detach().flatten() for p in run.model.parameters()])
+    run.fit()
+    after = torch.cat([p.detach().flatten() for p in run.model.parameters()])
+    assert (after - before).norm().item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_the_moving_average_is_what_is_evaluated_and_kept(tmp_path):
+    run = trainer(tmp_path, epochs=3, lr=0.3, ema_decay=0.9)
+    run.fit()
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)["model"]["weight"]
+    assert not torch.equal(run.evaluated.weight, run.model.weight)
+    assert torch.equal(kept, run.evaluated.weight)
+
+
+def test_the_best_checkpoint_is_that_of_the_best_score_and_not_the_last(tmp_path):
+    run = trainer(tmp_path, epochs=3, lr=1e-9)
+    scores = iter([0.2, 0.9, 0.5])
+    run.task.evaluate = lambda model, device: {"score": next(scores)}
+    run.fit()
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert (best["epoch"], best["score"]) == (2, 0.9)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(tmp_path):
+    run = trainer(tmp_path, epochs=2, lr=0.1)
+    run.history.append({"epoch": 1.0})
+    run.save()
+    before = (tmp_path / "last.pt").read_bytes()
+    with torch.no_grad():
+        run.model.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match=r"not finite in epoch 2 .* lower optim\.lr"):
+        run.fit()
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_settings_that_differ_are_named_but_those_of_the_place_of_a_run_may():
+    old = {"run": {"name": "a", "seed": 0}, "optim": {"lr": 0.1, "epochs": 3}}
+    new = {"run": {"name": "b", "seed": 1}, "optim": {"lr": 0.2, "epochs": 3}}
+    assert differences(old, new) == ["optim.lr was 0.1, is 0.2", "run.seed was 0, is 1"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"amp": "bf16"}, "bfloat16"),
+        ({"schedule": "cosin"}, "cosine"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+    ],
+)
+def test_impossible_settings_are_refused(setting, word):
+    with pytest.raises(InputError, match=word):
+        OptimConfig(**setting)

@@ -1,0 +1,165 @@
+"""ODE blocks: the flow they are, the costs they tell, and the exporters that must follow them."""
+
+import io
+import math
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from odebackbones.fields import BasicField, norm_layer
+from odebackbones.ode import SolverConfig, SolverStats, odeint
+from odebackbones.ode.solvers import evaluation_times
+from odebackbones.ode.tableaus import TABLEAUS
+from odebackbones.stages import ODEBlock, solver_stats
+
+CHANNELS = 4
+
+
+class DecayField(nn.Module):
+    """x' = -r x."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(rate, dtype=torch.float64))
+
+    def forward(self, t: float, x: torch.Tensor) -> torch.Tensor:
+        return -self.rate * x
+
+
+def images(batch=2, size=(6, 7), seed=1):
+    return torch.randn(batch, CHANNELS, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def make_block(method="midpoint", steps=2, gradient="checkpoint"):
+    """A block with two bases, in evaluation mode, whose running statistics are those of some batches."""
+    torch.manual_seed(0)
+    solver = SolverConfig(method, steps, gradient)
+    norm = norm_layer("batch", nodes=evaluation_times(solver), bases=2)
+    block = ODEBlock(BasicField(CHANNELS, width=6, norm=norm, bases=2), solver)
+    for seed in range(3):
+        block(images(8, seed=seed))
+    return block.eval()
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
+def test_a_block_is_the_flow_of_its_field(gradient):
+    block = ODEBlock(DecayField(1.5), SolverConfig("rk4", 16, gradient), t_span=(0.0, 2.0))
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(block(x), x * math.exp(-3.0), rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_a_block_equals_odeint(method):
+    block = make_block(method)
+    solution = odeint(block.integrator.vector_field, images(), (0.0, 1.0), block.solver)
+    assert torch.equal(block(images()), solution.state)
+    assert block.solve(images()).stats == solution.stats
+
+
+def test_the_parameters_of_a_block_are_those_of_its_field():
+    block = make_block()
+    block(images()).square().sum().backward()
+    parameters = dict(block.named_parameters())
+    assert len(parameters) == len(list(block.integrator.vector_field.parameters())) > 0
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters.values())
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_the_planned_statistics_are_those_of_a_solve_with_gradients(method, gradient):
+    block = make_block(method, 3, gradient)
+    assert block.planned_stats() == block.solve(images()).stats
+    assert block.planned_stats().nfe == 3 * TABLEAUS[method].stages
+
+
+def test_the_statistics_of_a_model_name_its_blocks():
+    blocks = [make_block("euler", 2), make_block("rk4", 3, "backprop")]
+    model = nn.Sequential(nn.Conv2d(3, CHANNELS, 1), blocks[0], nn.Sequential(nn.ReLU(), blocks[1]))
+    assert solver_stats(model) == {"1": SolverStats(2, 2, 2), "2.1": SolverStats(12, 0, 3)}
+    assert solver_stats(nn.Conv2d(3, 3, 1)) == {}
+
+
+def test_a_blocks_gradient_mode_can_be_switched():
+    block, slopes = make_block("euler"), {}
+    for mode in ("checkpoint", "backprop"):
+        block.gradient = mode
+        x = images().requires_grad_()
+        solution = block.solve(x)
+        solution.state.square().sum().backward()
+        slopes[mode] = x.grad
+        assert solution.stats.nfe_backward == (2 if mode == "checkpoint" else 0)
+    assert torch.equal(slopes["checkpoint"], slopes["backprop"])
+
+
+def test_a_block_prints_its_solver():
+    assert "method=heun, steps=3, gradient=backprop" in repr(make_block("heun", 3, "backprop"))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_torchscript_follows_a_block(method):
+    block = make_block(method)
+    scripted = torch.jit.script(block)
+    for x in (images(), images(3, (5, 9))):
+        torch.testing.assert_close(scripted(x), block(x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
+def test_a_scripted_block_is_saved_and_loaded():
+    block, buffer = make_block(), io.BytesIO()
+    torch.jit.save(torch.jit.script(block), buffer)
+    buffer.seek(0)
+    torch.testing.assert_close(torch.jit.load(buffer)(images()), block(images()))
+
+
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_fx_follows_a_block(method):
+    block = make_block(method)
+    traced = torch.fx.symbolic_trace(block)
+    calls = [node for node in traced.graph.nodes if node.op == "call_function" and "conv2d" in node.name]
+    assert len(calls) == 2 * 2 * TABLEAUS[method].stages  # convolutions, steps, stages: nothing hidden in a call
+    for x in (images(), images(3, (5, 9))):
+        assert torch.equal(traced(x), block(x))
+
+
+def test_fx_follows_a_block_in_training():
+    block = make_block("euler").train()
+    traced = torch.fx.symbolic_trace(block)
+    slopes = []
+    for module in (block, traced):
+        x = images().requires_grad_()
+        module(x).square().sum().backward()
+        slopes.append(x.grad)
+    assert torch.equal(*slopes)
+
+
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_export_follows_a_block_with_dynamic_batch_and_size(method):
+    block = make_block(method)
+    batch, height, width = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "height", "width"))
+    exported = torch.export.export(block, (images(),), dynamic_shapes=({0: batch, 2: height, 3: width},))
+    for x in (images(), images(5, (8, 12))):
+        torch.testing.assert_close(exported.module()(x), block(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # dynamo=False is deprecated; it has no other way
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_onnx_follows_a_block_with_dynamic_batch_and_size(method, tmp_path):
+    block, path = make_block(method), tmp_path / "block.onnx"
+    axes = {0: "batch", 2: "height", 3: "width"}
+    torch.onnx.export(
+        block,
+        (images(),),
+        path,
+        dynamo=False,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes={"x": axes, "y": axes},
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for x in (images(), images(5, (8, 12))):
+        (y,) = session.run(None, {"x": x.numpy()})
+        np.testing.assert_allclose(y, block(x).detach().numpy(), rtol=1e-5, atol=1e-5)
