@@ -204,13 +204,13 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The settings that differ, but for those of the run itself (its place, device and logging)."""
+    """The settings that differ and matter: not the run's place, device and logging, nor the number of workers."""
     found = []
     for key in old.keys() | new.keys():
         name, a, b = prefix + key, old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, name + ".")
-        elif a != b and (not name.startswith("run.") or name == "run.seed"):
+        elif a != b and name != "data.workers" and (not name.startswith("run.") or name == "run.seed"):
             found.append(f"{name} was {a!r}, is {b!r}")
     return sorted(found)
 
