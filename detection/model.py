@@ -67,6 +67,9 @@ class ModelConfig:
     score_threshold: float = 0.05
 
     def __post_init__(self) -> None:
+        taken = sorted(self.backbone_args.keys() & {"features_only", "out_indices", "pretrained"})
+        if taken:
+            raise InputError(f"model.backbone_args: {taken} are the detector's to set; leave them out")
         if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
             raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected 5 sizes [px], for strides 4 to 64")
         if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
@@ -220,7 +223,7 @@ def create_features(backbone: str, arguments: Mapping[str, Any]) -> nn.Module:
     """``timm.create_model(..., features_only=True)``, with wrong arguments named as the user's."""
     try:
         return timm.create_model(backbone, features_only=True, **arguments)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise InputError(f"model.backbone_args: {backbone} does not take them: {error}") from error
 
 
@@ -231,9 +234,7 @@ def frozen_children(body: nn.Module, levels: int) -> list[str]:
     info: Any = body.feature_info
     names = [level["module"].replace(".", "_") for level in info.info]
     children = [name for name, _ in body.named_children()]
-    if not 0 < levels <= len(names) or names[levels - 1] not in children:
-        raise InputError(
-            f"model.frozen_stages={levels}: this backbone has the levels {names}, of which it can freeze "
-            f"{[name for name in names if name in children]}; give 0 to {len(names)}"
-        )
+    usable = {number: name for number, name in enumerate(names, start=1) if name in children}
+    if levels not in usable:
+        raise InputError(f"model.frozen_stages={levels}: this backbone can be frozen up to one of {usable}; 0 is none")
     return children[: children.index(names[levels - 1]) + 1]

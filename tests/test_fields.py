@@ -14,6 +14,7 @@ from odebackbones.fields import (
     TimeConv2d,
     TimeGroupNorm,
     basis_index,
+    freeze_norms,
     norm_layer,
 )
 from odebackbones.ode import SolverConfig
@@ -162,6 +163,19 @@ def test_a_frozen_norm_uses_its_running_statistics_and_trains_nothing():
     assert torch.equal(frozen(features(), 0.5), expected)
     assert not any(p.requires_grad for p in frozen.parameters())
     assert all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
+
+
+def test_freezing_a_model_freezes_timms_norms_and_ours_where_they_stand():
+    nodes = [0.0, 0.5]
+    field = BasicField(6, width=4, norm=norm_layer("batch", nodes=nodes, bases=1))
+    model = randomise(nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)), "field": field}))
+    before = {key: value.clone() for key, value in model.eval().state_dict().items()}
+    expected = field(0.5, model["stem"](features()))
+    frozen = freeze_norms(model).train()
+    torch.testing.assert_close(frozen["field"](0.5, frozen["stem"](features())), expected)
+    assert all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
+    trained = {key for key, parameter in frozen.named_parameters() if parameter.requires_grad}
+    assert trained == {"stem.0.weight", "stem.0.bias", "field.conv1.weight.0", "field.conv2.weight.0"}
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

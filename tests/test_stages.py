@@ -136,6 +136,13 @@ def test_fx_follows_a_block_in_training():
     assert torch.equal(*slopes)
 
 
+def test_the_compiler_takes_a_block_in_one_graph():
+    block = make_block().train()
+    compiled = torch.compile(block, backend="eager", fullgraph=True)
+    x = images().requires_grad_()
+    assert torch.equal(compiled(x), block(x))
+
+
 @pytest.mark.parametrize("method", TABLEAUS)
 def test_export_follows_a_block_with_dynamic_batch_and_size(method):
     block = make_block(method)

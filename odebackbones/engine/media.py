@@ -1,14 +1,17 @@
 """Images, folders of images and videos, as frames to predict on."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from odebackbones.errors import InputError
 
@@ -55,11 +58,14 @@ def read_frames(path: Path) -> Iterator[Frame]:
 
 
 def read_image(path: Path) -> Frame:
-    """An image file."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path}: not an image that OpenCV can read, or a damaged one; re-download it or leave it out")
-    return Frame(path.name, to_tensor(image))
+    """An image file, turned upright as its EXIF data say."""
+    try:
+        # Pillow warns of damage before it raises an error
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: no image, or a damaged one ({error}); re-download it or leave it out") from error
+    return Frame(path.name, torch.from_numpy(pixels.copy()).permute(2, 0, 1))
 
 
 def read_video(path: Path) -> Iterator[Frame]:
@@ -96,15 +102,15 @@ class FrameWriter:
     """
 
     def __init__(self, folder: Path, *, video_name: str) -> None:
-        self.folder, self.video_name = folder, video_name
+        self.folder = folder
+        self.video_path = folder / f"{video_name}.mp4"
         self.video: cv2.VideoWriter | None = None
+        self.video_size: tuple[int, int] | None = None
 
-    def __enter__(self) -> "FrameWriter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.video is not None:
             self.video.release()
 
@@ -112,22 +118,31 @@ class FrameWriter:
         """Write the picture ``(3, H, W)`` uint8 made of ``frame``.
 
         Raises:
-            InputError: It can't be written.
+            InputError: It can't be written, or it is not of the size of the video's first one.
         """
         if frame.video_fps is None:
-            path = self.folder / f"{Path(frame.name).stem}.png"
+            path = self.folder / frame.name
             if not cv2.imwrite(str(path), to_array(picture)):
                 raise InputError(f"{path}: can't be written; choose another --out")
             return
+        picture = even_sides(picture)
+        size = (picture.shape[-1], picture.shape[-2])
         if self.video is None:
-            self.video = self.open_video(frame.video_fps, picture)
+            self.video, self.video_size = self.open_video(frame.video_fps, size), size
+        if size != self.video_size:
+            raise InputError(f"{frame.name}: a frame of {size} px in a video of {self.video_size} px")
         self.video.write(to_array(picture))
 
-    def open_video(self, fps: float, picture: Tensor) -> cv2.VideoWriter:
-        """An MP4 file for pictures of this size."""
-        path = self.folder / f"{self.video_name}.mp4"
-        height, width = picture.shape[-2:]
-        video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    def open_video(self, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+        """An MP4 file for pictures of ``size`` (width, height) [px]."""
+        video = cv2.VideoWriter(str(self.video_path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
         if not video.isOpened():
-            raise InputError(f"{path}: can't be written; choose another --out")
+            raise InputError(f"{self.video_path}: can't be written; choose another --out")
         return video
+
+
+def even_sides(picture: Tensor) -> Tensor:
+    """``(3, H, W)`` with its last row or column repeated where a side is odd: the video codec takes even ones."""
+    height, width = picture.shape[-2:]
+    padded = functional.pad(picture.float()[None], (0, width % 2, 0, height % 2), mode="replicate")
+    return padded[0].to(picture.dtype)

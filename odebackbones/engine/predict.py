@@ -10,6 +10,7 @@ from tqdm import tqdm
 from odebackbones.engine.checkpoint import write_atomically
 from odebackbones.engine.media import FrameWriter, read_frames
 from odebackbones.engine.run import LoadedRun
+from odebackbones.errors import InputError
 
 PREDICTIONS = "predictions.json"
 
@@ -28,6 +29,8 @@ def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
     Raises:
         InputError: Something can't be read or written.
     """
+    if out.resolve() == (source if source.is_dir() else source.parent).resolve():
+        raise InputError(f"{out}: pictures of {source} would replace it; choose another --out")
     found: list[dict[str, Any]] = []
     frames = read_frames(source)
     first = next(frames)  # before anything is written: the source is there and can be read

@@ -127,7 +127,7 @@ def peak_memory_mib(step: Callable[[], torch.Tensor], device: torch.device) -> f
     results: Any = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
     events = [event for event in results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(0, *np.cumsum(sizes).tolist()) / MIB
+    return max([0, *np.cumsum(sizes).tolist()]) / MIB
 
 
 def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str) -> tuple[float, float]:

@@ -291,6 +291,23 @@ def test_frozen_levels_get_no_gradients_and_keep_their_statistics(levels, parts)
     assert modes["backbone.body.layer2.0.bn1"] and modes["roi_heads"]
 
 
+@pytest.mark.parametrize("backbone", [{}, RESNET], ids=["ode_resnet18", "resnet18"])
+@pytest.mark.parametrize("levels", [0, 2])
+def test_frozen_norms_keep_their_statistics_and_gains_while_convolutions_train(backbone, levels):
+    model = build(frozen_norm=True, frozen_stages=levels, **backbone)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    model.eval().train()
+    sum(model(pictures((60, 80), (80, 64)), [OBJECT, EMPTY]).values()).backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    trained = {name.removeprefix("backbone.body.") for name, p in model.named_parameters() if p.grad is not None}
+    convolutions = {"conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv2.weight", "layer2.0.downsample.0.weight"}
+    assert convolutions & trained == {
+        name for name in convolutions if levels == 0 or name.startswith(("layer2", "layer4"))
+    }
+    assert not any(".norm" in name or "bn" in name for name in trained)
+
+
 def test_without_frozen_levels_all_statistics_move():
     model = build()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}

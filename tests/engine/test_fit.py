@@ -1,6 +1,7 @@
 """The loop on a task that fits in the head: least squares."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_the_rate_warms_up_linearly_and_falls_to_zero_along_a_cosine(tmp_path):
         rates.append(run.optimizer.param_groups[0]["lr"])
     assert rates[:8] == sorted(rates[:8])
     assert rates[0] > 0
-    steps = [b - a for a, b in zip(rates[:7], rates[1:8], strict=True)]
+    steps = [b - a for a, b in pairwise(rates[:8])]
     assert max(steps) == pytest.approx(min(steps))
     assert rates[8] == pytest.approx((1 + torch.cos(torch.tensor(torch.pi * 8 / 40)).item()) / 2, abs=1e-6)
     assert rates[40] == pytest.approx(0, abs=1e-9)

@@ -163,7 +163,7 @@ def test_real_marks_run_forward_and_give_milliseconds():
     with timed_parts({"net": [net := nn.ReLU()]}, CPU) as spans:
         net(torch.ones(1))
     [(start, end)] = spans["net"]
-    assert 0 <= profile.elapsed_ms(start, end) < 60_000
+    assert profile.elapsed_ms(start, end) >= 0
     assert profile.elapsed_ms(1.0, 1.5) == 500.0
 
 
@@ -213,10 +213,12 @@ def test_a_discrete_network_has_no_evaluations():
     assert found["NFE"] == 0 and not any(name.startswith("NFE of") for name in found)
 
 
-def test_facts_name_the_device_the_threads_and_torch():
+def test_facts_name_the_device_the_threads_the_allocator_and_torch(monkeypatch):
+    monkeypatch.setattr(profile, "keep_freed_memory", lambda: "an allocator")
     assert device_facts(CPU) == {
         "device": "cpu",
         "threads": str(torch.get_num_threads()),
+        "allocator": "an allocator",
         "torch": torch.__version__,
     }
 

@@ -9,7 +9,6 @@ from tool_runs import SMALL, command, environment, run, train_small
 
 from odebackbones.engine.checkpoint import load_checkpoint
 
-
 CHECKPOINTS = ("last.pt", "best.pt")
 
 
