@@ -30,6 +30,10 @@ from .predict import detect, predict_dataset
 from .report import detection_report, image_facts
 
 BODY = "backbone.body"
+"""The backbone's name in the detector."""
+
+SHOWN_PROBLEMS = 5
+"""Faults in the data that a report lists; the log names all."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,10 @@ class DetectionTask:
 
     def notes(self, device: torch.device, metrics: DetectionMetrics) -> tuple[str, ...]:
         """What a reader must know."""
-        notes = [f"{Path(self.val_annotations.name).name}: {problem}" for problem in self.val_annotations.problems]
+        problems = self.val_annotations.problems
+        notes = [f"{Path(self.val_annotations.name).name}: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+        if len(problems) > SHOWN_PROBLEMS:
+            notes.append(f"... and {len(problems) - SHOWN_PROBLEMS} more faults like these in the data.")
         if device.type == "cpu":
             notes.append("Speed and memory were measured on the cpu: there is no CUDA device here.")
         notes.append("Training memory is the peak above the resting model of one forward and backward pass.")

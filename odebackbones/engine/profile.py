@@ -109,8 +109,8 @@ def measure_latency(
     return latencies
 
 
-def peak_memory_mib(step: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """Peak of what a forward and backward pass allocate [MiB], above what was allocated before.
+def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:
+    """Peak of what a call allocates [MiB], above what was allocated before.
 
     On CUDA by the caching allocator's statistics; on the CPU by the signed events of the profiler's memory trace.
     """
@@ -118,16 +118,24 @@ def peak_memory_mib(step: Callable[[], torch.Tensor], device: torch.device) -> f
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        step().backward()
+        call()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it complains of missing GPUs on stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        step().backward()
+        call()
     results: Any = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
     events = [event for event in results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max([0, *np.cumsum(sizes).tolist()]) / MIB
+
+
+def training_memory_mib(model: nn.Module, loss: Callable[[], torch.Tensor], device: torch.device) -> float:
+    """Peak of a forward and backward pass of ``loss`` [MiB], the gradients included, which are then dropped."""
+    model.zero_grad(set_to_none=True)
+    peak = peak_memory_mib(lambda: loss().backward(), device)
+    model.zero_grad(set_to_none=True)
+    return peak
 
 
 def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str) -> tuple[float, float]:
@@ -158,11 +166,9 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
     """
     backbone = model.get_submodule(body)
     macs, body_macs = count_macs(model, probe.infer, body=body)
-    memory = {}
-    for name, loss in (("step", probe.loss), ("backbone", probe.body_loss)):
-        model.zero_grad(set_to_none=True)
-        memory[name] = peak_memory_mib(loss, device)
-    model.zero_grad(set_to_none=True)
+    inference = peak_memory_mib(probe.infer, device)
+    training = training_memory_mib(model, probe.loss, device)
+    body_training = training_memory_mib(model, probe.body_loss, device)
     model.eval()
     stats = solver_stats(model)
     nfe = [Quantity(f"NFE of {name}", s.nfe, "", "lower", "cost") for name, s in stats.items()]
@@ -173,8 +179,9 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
         Quantity("MACs", macs, "GMAC", "lower", "cost"),
         Quantity("MACs of backbone", body_macs, "GMAC", "lower", "cost"),
         Quantity("NFE", sum(s.nfe for s in stats.values()), "", "lower", "cost"),
-        Quantity(f"training memory, {batch}", memory["step"], "MiB", "lower", "cost"),
-        Quantity(f"training memory of backbone, {batch}", memory["backbone"], "MiB", "lower", "cost"),
+        Quantity(f"training memory, {batch}", training, "MiB", "lower", "cost"),
+        Quantity(f"training memory of backbone, {batch}", body_training, "MiB", "lower", "cost"),
+        Quantity("inference memory", inference, "MiB", "lower", "cost"),
         *nfe,
     )
 

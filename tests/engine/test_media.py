@@ -94,7 +94,7 @@ def test_a_video_takes_odd_sides_whole_and_refuses_frames_of_another_size(tmp_pa
     with FrameWriter(tmp_path, video_name="out") as writer:
         writer.write(frame, odd)
         with pytest.raises(InputError, match="in a video of"):
-            writer.write(frame, plain(0))
+            writer.write(frame, torch.zeros(3, 32, 32, dtype=torch.uint8))
     [read] = read_frames(tmp_path / "out.mp4")
     assert read.image.shape == (3, 48, 64)
     assert read.image.float().mean().item() == pytest.approx(120, abs=5)
