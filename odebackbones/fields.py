@@ -214,7 +214,9 @@ def norm_layer(norm: str, *, nodes: list[float], bases: int) -> NormLayer:
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     idle = sorted(set(range(bases)) - {basis_index(t, bases) for t in nodes})
-    if bases < 1 or idle:
+    if bases < 1:
+        raise InputError(f"bases={bases}: expected at least 1")
+    if idle:
         raise InputError(
             f"bases={bases}: the solver evaluates at {len(nodes)} times, and no time falls to the bases {idle}; "
             f"take 1 <= bases <= {len(nodes)} or more steps"

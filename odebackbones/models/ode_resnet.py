@@ -1,7 +1,7 @@
 """ResNets whose identity blocks are replaced by one ODE block a stage, in timm's registry."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,12 @@ from odebackbones.ode.tableaus import TABLEAUS
 from odebackbones.stages import ODEBlock
 
 STAGES = 4
+BLOCK_OPTIONS = (
+    *("act_layer", "aa_layer", "norm_layer", "block_args", "block_reduce_first"),
+    *("drop_path_rate", "drop_block_rate"),
+)
+"""timm's options that shape a residual block beyond what :mod:`odebackbones.fields` has."""
+
 DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm"}
 """Our norms -> timm's name of the norm of the blocks that stay discrete ("frozen" is frozen once it is built)."""
 
@@ -40,7 +46,8 @@ class ODEResNet(ResNet):
         norm: ``"batch"`` (statistics per evaluation time), ``"group"`` or ``"frozen"``, in the whole network.
         bases: Weights over time, K, a stage or one number for all.
         continuous: Which stages are continuous; the others keep their blocks.
-        zero_init_last: Start from residual branches and vector fields that are zero.
+        zero_init_last: Start from residual branches and vector fields that are zero (frozen ones are not: they
+            would stay zero).
         **kwargs: timm's arguments of :class:`timm.models.resnet.ResNet`.
 
     Shape:
@@ -66,9 +73,10 @@ class ODEResNet(ResNet):
     ) -> None:
         if norm not in DISCRETE_NORMS:
             raise unknown_name("norm", norm, DISCRETE_NORMS)
-        is_continuous = per_stage("continuous", continuous)
-        stage_steps = per_stage("steps", steps)
-        stage_bases = per_stage("bases", bases)
+        refuse_block_options(kwargs)
+        is_continuous = per_stage("continuous", continuous, bool)
+        stage_steps = per_stage("steps", steps, int)
+        stage_bases = per_stage("bases", bases, int)
         super().__init__(
             block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
             tuple(1 if ode else blocks for ode, blocks in zip(is_continuous, layers, strict=True)),
@@ -81,7 +89,7 @@ class ODEResNet(ResNet):
                 n = default_steps(solver, layers[i] - 1) if stage_steps[i] is None else stage_steps[i]
                 config = SolverConfig(solver, n, gradient)
                 field = build_field(stage[0], norm=norm, bases=stage_bases[i], times=evaluation_times(config))
-                if zero_init_last:
+                if zero_init_last and norm != "frozen":
                     field.zero_init_last()
                 stage.append(ODEBlock(field, config))
         if norm == "frozen":
@@ -100,17 +108,27 @@ class ODEResNet(ResNet):
                 module.gradient = "checkpoint" if enable else "backprop"
 
 
-def per_stage(name: str, value: Any) -> tuple[Any, ...]:
-    """One value a stage, from one for all or from a sequence of four.
+def refuse_block_options(options: Mapping[str, Any]) -> None:
+    """Refuse timm's options of the blocks that the vector fields don't have: they would hold in half of a stage.
 
     Raises:
-        InputError: The sequence has another length.
+        InputError: Names those that came.
     """
-    if value is None or isinstance(value, int):
-        return (value,) * STAGES
-    if len(value) != STAGES:
-        raise InputError(f"{name}={value!r}: expected one value, or {STAGES}, one for each stage")
-    return tuple(value)
+    found = sorted(name for name in BLOCK_OPTIONS if options.get(name))
+    if found:
+        raise InputError(f"{', '.join(found)}: not an option of an ODE-ResNet, whose vector fields don't have it")
+
+
+def per_stage(name: str, value: Any, kind: type) -> tuple[Any, ...]:
+    """One value a stage, from one for all or from a sequence of four; None is passed on.
+
+    Raises:
+        InputError: It is neither, or holds something else than ``kind``.
+    """
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * STAGES
+    if len(values) != STAGES or any(v is not None and not isinstance(v, kind) for v in values):
+        raise InputError(f"{name}={value!r}: expected one {kind.__name__}, or {STAGES}, one for each stage")
+    return values
 
 
 def default_steps(solver: str, blocks: int) -> int:
@@ -125,11 +143,11 @@ def build_field(block: nn.Module, *, norm: str, bases: int, times: list[float]) 
     norms = norm_layer(norm, nodes=times, bases=bases)
     if isinstance(block, BasicBlock):
         conv = block.conv2
-        return BasicField(conv.out_channels, width=conv.in_channels, norm=norms, bases=bases, dilation=conv.dilation[0])
+        return BasicField(conv.out_channels, width=conv.in_channels, norm=norms, bases=bases, dilation=block.dilation)
     if isinstance(block, Bottleneck):
         conv, channels = block.conv2, block.conv3.out_channels
         return BottleneckField(
-            channels, width=conv.out_channels, norm=norms, bases=bases, groups=conv.groups, dilation=conv.dilation[0]
+            channels, width=conv.out_channels, norm=norms, bases=bases, groups=conv.groups, dilation=block.dilation
         )
     raise InputError(f"block={type(block).__name__}: expected timm's BasicBlock or Bottleneck")
 
@@ -151,9 +169,7 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs(
-    {f"ode_resnet{depth}": _cfg() for depth in (18, 34, 50, 101, 152)},
-)
+default_cfgs = generate_default_cfgs({f"ode_resnet{depth}": _cfg() for depth in (18, 34, 50, 101, 152)})
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEResNet:

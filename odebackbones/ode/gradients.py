@@ -40,7 +40,7 @@ class Surroundings:
 @contextmanager
 def running_statistics_untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Let normalisation layers use batch statistics without counting the batch a second time."""
-    tracking = [m for m in modules if getattr(m, "track_running_stats", False)]
+    tracking = [m for m in modules if m.training and getattr(m, "track_running_stats", False)]
     try:
         for module in tracking:
             module.track_running_stats = False  # pyright: ignore[reportArgumentType]

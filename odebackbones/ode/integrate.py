@@ -1,6 +1,6 @@
 """``odeint``: solve an initial value problem."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -31,12 +31,13 @@ def odeint(
     t_span: tuple[float, float] = (0.0, 1.0),
     solver: SolverConfig = SolverConfig(),  # noqa: B008 (frozen)
     *,
-    parameters: Sequence[Tensor] | None = None,
+    parameters: Iterable[Tensor] | None = None,
 ) -> Solution:
     r"""Solve :math:`x'(t) = f(t, x),\; x(t_0) = x_0` for :math:`x(t_1)`.
 
     Args:
-        vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``.
+        vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``. One with normalisation
+            layers must be a module: layers in a closure can't be seen, and would count a recomputed batch twice.
         state: :math:`x_0`: ``(B, ...)``, any shape.
         t_span: ``(t0, t1)``; time may run backward.
         solver: Method, steps and gradient mode.
@@ -53,8 +54,7 @@ def odeint(
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366
     """
-    if parameters is None:
-        parameters = field_parameters(vector_field, solver.gradient)
+    parameters = field_parameters(vector_field, solver.gradient) if parameters is None else tuple(parameters)
     integrator = build_integrator(vector_field, t_span, solver)
     return integrate(integrator, state, gradient=solver.gradient, parameters=parameters)
 

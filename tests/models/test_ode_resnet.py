@@ -374,3 +374,24 @@ def test_a_foreign_block_is_refused():
     assert ODEResNet(Block, (2, 2, 2, 2), channels=(16, 16, 32, 32)).layer1[1].planned_stats().nfe == 2
     with pytest.raises(InputError, match=r"block=Foreign: expected timm's BasicBlock or Bottleneck"):
         ODEResNet(Foreign, (2, 2, 2, 2), channels=(16, 16, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("act_layer", "silu"), ("block_args", {"attn_layer": "se"}), ("drop_path_rate", 0.1), ("norm_layer", "groupnorm")],
+)
+def test_options_of_the_blocks_that_the_fields_lack_are_refused(option, value):
+    with pytest.raises(InputError, match=option):
+        timm.create_model("ode_resnet18", **{option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("steps", 2.5), ("bases", (1, 1.5, 1, 1)), ("continuous", "yes!")])
+def test_values_of_another_kind_are_refused(option, value):
+    with pytest.raises(InputError, match=option):
+        timm.create_model("ode_resnet18", **{option: value})
+
+
+def test_frozen_fields_are_not_zero():
+    model = timm.create_model("ode_resnet18", norm="frozen", num_classes=2)
+    x = torch.randn(1, 64, 8, 8)
+    assert not torch.equal(model.layer1[1](x), x)

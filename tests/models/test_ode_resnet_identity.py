@@ -77,8 +77,14 @@ def resnet_and_its_ode(block, **kwargs):
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize(
     ("block", "kwargs"),
-    [("basic", {}), ("bottleneck", {}), ("basic", {"output_stride": 16}), ("bottleneck", {"cardinality": 2})],
-    ids=["basic", "bottleneck", "basic-dilated", "bottleneck-grouped"],
+    [
+        ("basic", {}),
+        ("bottleneck", {}),
+        ("basic", {"output_stride": 16}),
+        ("bottleneck", {"output_stride": 16}),
+        ("bottleneck", {"cardinality": 2}),
+    ],
+    ids=["basic", "bottleneck", "basic-dilated", "bottleneck-dilated", "bottleneck-grouped"],
 )
 def test_euler_with_a_basis_a_step_is_the_resnet(block, kwargs, training):
     block = BLOCKS[block]

@@ -331,3 +331,35 @@ def test_backprop_has_second_derivatives():
     (slope,) = torch.autograd.grad(end.sum(), x, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), x)
     assert (slope.item(), curvature.item()) == (2.0, 2.0)  # x + x^2
+
+
+def test_parameters_may_be_a_generator():
+    layer = nn.Linear(3, 3)
+    solution = odeint(lambda t, x: layer(x), torch.randn(2, 3), parameters=layer.parameters())
+    solution.state.sum().backward()
+    assert layer.weight.grad is not None
+
+
+class Normalise(nn.Module):
+    """A norm as a vector field."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, t, x):
+        return self.norm(x)
+
+
+def instance_norm_in_evaluation(gradient):
+    norm = nn.InstanceNorm2d(3, track_running_stats=True)
+    norm(3 * torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) + 1)
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    solver = SolverConfig("euler", 3, gradient)
+    odeint(Normalise(norm.eval()), x, solver=solver).state.square().sum().backward()
+    return x.grad, norm.running_mean
+
+
+def test_an_instance_norm_in_evaluation_is_recomputed_as_it_was():
+    for a, b in zip(*map(instance_norm_in_evaluation, ("checkpoint", "backprop")), strict=True):
+        assert torch.equal(a, b)
