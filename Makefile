@@ -28,4 +28,4 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv runs build dist
+	rm -rf .venv build dist

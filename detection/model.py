@@ -1,5 +1,6 @@
 """Faster R-CNN with a feature pyramid over any timm backbone."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,13 @@ REDUCTIONS = (4, 8, 16, 32)
 """Strides of the backbone levels that the pyramid is built on; the pyramid adds stride 64."""
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+Scalar = bool | int | float | str | None
+PlainValue = Scalar | list[Scalar] | dict[str, Scalar]
+"""What a backbone's argument may be. A closed type: under ``Any`` jsonargparse builds whatever class a file names."""
+
+RESERVED_ARGS = {"class_path", "features_only", "init_args", "out_indices", "pretrained"}
+"""Names that are no backbone's arguments, or the detector's to set."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class ModelConfig:
     """
 
     backbone: str = "ode_resnet34"
-    backbone_args: dict[str, Any] = field(default_factory=dict)
+    backbone_args: dict[str, PlainValue] = field(default_factory=dict)
     pretrained: bool = False
     frozen_norm: bool = False
     frozen_stages: int = 0
@@ -67,9 +75,9 @@ class ModelConfig:
     score_threshold: float = 0.05
 
     def __post_init__(self) -> None:
-        taken = sorted(self.backbone_args.keys() & {"features_only", "out_indices", "pretrained"})
+        taken = sorted(self.backbone_args.keys() & RESERVED_ARGS)
         if taken:
-            raise InputError(f"model.backbone_args: {taken} are the detector's to set; leave them out")
+            raise InputError(f"model.backbone_args: {', '.join(taken)}: not for a backbone to be given; leave it out")
         if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
             raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected 5 sizes [px], for strides 4 to 64")
         if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
@@ -153,7 +161,7 @@ class FullPrecisionBoxPredictor(nn.Module):
         return full_precision(logits), full_precision(deltas)
 
 
-def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
+def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool | None = None) -> FasterRCNN:
     """torchvision's Faster R-CNN on the backbone that ``config`` names.
 
     S. Ren, K. He, R. Girshick, J. Sun: Faster R-CNN, NeurIPS 2015, arXiv:1506.01497
@@ -161,6 +169,7 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
     Args:
         config: Backbone and sizes.
         num_classes: Classes with the background, which is class 0.
+        pretrained: In place of the config's: False if weights will be loaded anyway.
 
     Returns:
         The detector with torchvision's contract: ``model(images, targets)`` gives the losses in training mode,
@@ -169,7 +178,9 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
     Raises:
         InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
     """
-    body = build_body(config)
+    body = build_body(config, pretrained=config.pretrained if pretrained is None else pretrained)
+    if (config.frozen_norm or config.frozen_stages) and not config.pretrained:
+        logging.getLogger(__name__).warning("model.frozen_*: parts of a backbone without pretrained weights are frozen")
     if config.frozen_norm:
         body = freeze_norms(body)
     backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_children(body, config.frozen_stages))
@@ -200,12 +211,13 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int) -> FasterRCNN:
     )
 
 
-def build_body(config: ModelConfig) -> nn.Module:
+def build_body(config: ModelConfig, *, pretrained: bool) -> nn.Module:
     """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
     if not timm.is_model(config.backbone):
         raise unknown_name("backbone", config.backbone, timm.list_models())
     with torch.device("meta"):
-        reductions = create_features(config.backbone, config.backbone_args).feature_info.reduction()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        info: Any = create_features(config.backbone, config.backbone_args).feature_info
+    reductions = [level["reduction"] for level in info.info]
     missing = [r for r in REDUCTIONS if r not in reductions]
     if missing:
         raise InputError(
@@ -215,7 +227,7 @@ def build_body(config: ModelConfig) -> nn.Module:
     last = {reduction: index for index, reduction in enumerate(reductions)}
     out_indices = tuple(last[r] for r in REDUCTIONS)
     return create_features(
-        config.backbone, {**config.backbone_args, "out_indices": out_indices, "pretrained": config.pretrained}
+        config.backbone, {**config.backbone_args, "out_indices": out_indices, "pretrained": pretrained}
     )
 
 
@@ -223,8 +235,10 @@ def create_features(backbone: str, arguments: Mapping[str, Any]) -> nn.Module:
     """``timm.create_model(..., features_only=True)``, with wrong arguments named as the user's."""
     try:
         return timm.create_model(backbone, features_only=True, **arguments)
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"model.backbone_args: {backbone} does not take them: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: the arguments go through timm to the model unseen
+        raise InputError(f"model.backbone {backbone} can't be made with {dict(arguments)}: {error!r}") from error
 
 
 def frozen_children(body: nn.Module, levels: int) -> list[str]:

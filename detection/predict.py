@@ -28,10 +28,23 @@ def detect(model: nn.Module, images: list[Tensor], device: torch.device, autocas
     Returns:
         For each image ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)``, ``scores: (N,)``.
     """
-    model.eval()
+    if model.training:  # setting the mode walks all modules: not in every call that is timed
+        model.eval()
     with torch.inference_mode(), autocast():
         detections = model([image.to(device) for image in images])
     return [{name: value.cpu() for name, value in found.items()} for found in detections]
+
+
+def count_proposals(model: nn.Module, call: Callable[[], Any]) -> int:
+    """The proposals that the RPN hands on in ``call``: the time of the RoI heads is in proportion to them."""
+    counts: list[int] = []
+    rpn = model.get_submodule("rpn")
+    handle = rpn.register_forward_hook(lambda module, inputs, output: counts.extend(map(len, output[0])))
+    try:
+        call()
+    finally:
+        handle.remove()
+    return sum(counts)
 
 
 def predict_dataset(

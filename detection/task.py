@@ -1,5 +1,6 @@
 """Detection as a task of the engine."""
 
+import copy
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from torchvision.models.detection import FasterRCNN
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.optimisation import autocast
 from odebackbones.engine.profile import Probe, cost_quantities, device_facts, measure_latency
-from odebackbones.engine.report import Report
+from odebackbones.engine.report import Quantity, Report
 
 from .data.config import DataConfig
 from .data.dataset import DetectionDataset, collate
@@ -26,14 +27,14 @@ from .data.transforms import build_transforms
 from .metrics import DetectionMetrics, coco_ground_truth, evaluate_detections
 from .model import ModelConfig, build_faster_rcnn
 from .pictures import draw_detections, example_pictures
-from .predict import detect, predict_dataset
+from .predict import count_proposals, detect, predict_dataset
 from .report import detection_report, image_facts
 
 BODY = "backbone.body"
 """The backbone's name in the detector."""
 
 SHOWN_PROBLEMS = 5
-"""Faults in the data that a report lists; the log names all."""
+"""Faults in the data that a report lists."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ class DetectionTask:
         """The validation set, with the labels of the training set."""
         return read_annotations(self.config.data, "val", classes=self.classes)
 
-    def build_model(self) -> FasterRCNN:
-        """The detector, with one class for the background."""
-        return build_faster_rcnn(self.config.model, num_classes=len(self.classes) + 1)
+    def build_model(self, *, loaded: bool = False) -> FasterRCNN:
+        """The detector, with one class for the background; without pretrained weights if others will be loaded."""
+        pretrained = False if loaded else None
+        return build_faster_rcnn(self.config.model, num_classes=len(self.classes) + 1, pretrained=pretrained)
 
     def train_dataset(self) -> Dataset[Any]:
         """The training set with augmentation, without crowds."""
@@ -130,13 +132,14 @@ class DetectionTask:
         """Metrics, cost, speed and example pictures; and, for pycocotools, the detections and the truth as JSON."""
         results = self.predictions(model, device)
         metrics = evaluate_detections(self.val_annotations, results)
-        probe = self.probe(model, device)
-        cost = cost_quantities(model, probe, device, body=BODY)
+        probe, trained = self.probe(model, device), copy.deepcopy(model)  # training steps change the statistics
+        cost = cost_quantities(trained, self.probe(trained, device), device, body=BODY)
         speed = measure_latency({"": probe}, device)[""].quantities()
+        proposals = Quantity("proposals", count_proposals(model, probe.infer), group="speed")
         pictures = example_pictures(self.val_dataset(), results, threshold=metrics.threshold or 0.5)
         facts, notes = self.facts(device, probe), self.notes(device, metrics)
         report = detection_report(
-            self.config.run.name, metrics, (*cost, *speed), facts=facts, pictures=pictures, notes=notes
+            self.config.run.name, metrics, (*cost, *speed, proposals), facts=facts, pictures=pictures, notes=notes
         )
         truth = coco_ground_truth(self.val_annotations).dataset
         files = {"predictions.json": results, "ground_truth.json": truth}
@@ -157,7 +160,7 @@ class DetectionTask:
         image, target = dataset[index]
         batch = ([image] * 2, [target] * 2)
         height, width = model.transform([image])[0].tensors.shape[-2:]  # pyright: ignore[reportCallIssue]
-        pixels = torch.rand(2, 3, height, width, device=device)
+        pixels = torch.rand(2, 3, height, width, device=device, requires_grad=is_frozen(model.get_submodule(BODY)))
 
         def loss() -> Tensor:
             model.train()
@@ -214,6 +217,11 @@ class DetectionTask:
         if len(problems) > SHOWN_PROBLEMS:
             notes.append(f"... and {len(problems) - SHOWN_PROBLEMS} more faults like these in the data.")
         if device.type == "cpu":
-            notes.append("Speed and memory were measured on the cpu: there is no CUDA device here.")
+            notes.append("Speed and memory were measured on the cpu, not on a GPU.")
         notes.append("Training memory is the peak above the resting model of one forward and backward pass.")
         return tuple(notes)
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether nothing in ``module`` is trained."""
+    return not any(p.requires_grad for p in module.parameters())

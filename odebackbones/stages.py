@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from odebackbones.errors import InputError
 from odebackbones.ode.integrate import Solution, integrate
-from odebackbones.ode.solvers import SolverConfig, VectorField, build_integrator
+from odebackbones.ode.solvers import SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
 
 
@@ -21,9 +22,13 @@ class ODEBlock(nn.Module):
     """
 
     def __init__(
-        self, vector_field: VectorField, solver: SolverConfig, *, t_span: tuple[float, float] = (0.0, 1.0)
+        self, vector_field: nn.Module, solver: SolverConfig, *, t_span: tuple[float, float] = (0.0, 1.0)
     ) -> None:
         super().__init__()
+        if not isinstance(vector_field, nn.Module):
+            raise InputError(
+                f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
+            )
         self.solver = solver
         self.gradient = solver.gradient
         self.integrator = build_integrator(vector_field, t_span, solver)

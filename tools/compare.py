@@ -7,7 +7,9 @@ from pathlib import Path
 from odebackbones.engine.checkpoint import load_checkpoint
 from odebackbones.engine.cli import config_arguments, config_parser, parse, run_tool
 from odebackbones.engine.comparison import comparison_table
-from odebackbones.engine.run import BEST, REPORT, LoadedRun, compare_runs, load_run, report_run
+from odebackbones.engine.fit import BEST
+from odebackbones.engine.run import REPORT, LoadedRun, compare_runs, has_report, load_run, report_run
+from odebackbones.errors import InputError
 from tools.tasks import TASKS
 
 
@@ -19,9 +21,11 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     given = options.parse_args(arguments)
+    if given.repeats < 0:
+        raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
     runs = [load(folder, given.device) for folder in given.runs]
     for run in runs:
-        if not (run.folder / REPORT / "report.json").is_file():
+        if not has_report(run.folder):
             command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.folder / BEST)]
             report_run(run, run.folder / REPORT, facts={"command": shlex.join(command)})
     reports, names = compare_runs(runs, given.out, repeats=given.repeats)

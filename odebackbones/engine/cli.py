@@ -21,8 +21,12 @@ Tasks = Mapping[str, type[Task]]
 
 def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
     """The task that the first argument names, and the other arguments."""
+    expected = f"the first argument is the task: {', '.join(tasks)} (then --help shows its options)"
+    if arguments and arguments[0] in {"-h", "--help"}:
+        sys.stdout.write(expected + "\n")
+        sys.exit(0)
     if not arguments or arguments[0].startswith("-"):
-        raise InputError(f"the first argument is the task: {', '.join(tasks)} (then --help shows its options)")
+        raise InputError(expected)
     if arguments[0] not in tasks:
         raise unknown_name("task", arguments[0], tasks)
     return tasks[arguments[0]], list(arguments[1:])
@@ -63,7 +67,10 @@ def parse_for_checkpoint(
     parser.add_argument("--checkpoint", type=str, required=True, help="best.pt or last.pt of a run")
     peek = PlainParser(add_help=False, exit_on_error=False)
     peek.add_argument("--checkpoint", type=Path)
-    checkpoint = peek.parse_known_args(arguments)[0].checkpoint
+    try:
+        checkpoint = peek.parse_known_args(arguments)[0].checkpoint
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
     start = config_arguments(checkpoint, task) if checkpoint else []
     return parse(parser, task, [*start, *defaults, *arguments])
 

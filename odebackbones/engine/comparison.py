@@ -26,8 +26,8 @@ from .report_data import (
 TOLERANCE = 0.01  # relative; a smaller difference is neither a loss nor a win
 
 # Accuracy, or speed, can be compared only where these facts agree.
-ACCURACY_FACTS = ("data set", "split", "images", "image size", "protocol")
-SPEED_FACTS = ("device", "threads", "image size", "batch size", "precision", "allocator")
+ACCURACY_FACTS = ("data set", "images", "image size", "protocol")
+SPEED_FACTS = ("device", "threads", "allocator", "precision", "image size", "speed measured at")
 
 
 def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:

@@ -37,8 +37,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name in {".", ".."}:
             raise InputError(f"run.name={self.name!r}: expected the name of a folder below run.output")
-        if self.eval_every < 1:
-            raise InputError(f"run.eval_every={self.eval_every}: expected at least 1")
+        for name, least in (("eval_every", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"run.{name}={getattr(self, name)}: expected at least {least}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class OptimConfig:
         clip_grad: Bound on the gradient's norm; 0 for none.
         ema_decay: Decay of the moving average of the weights, which is then what is evaluated; 0 for none.
         amp: Autocast to ``bfloat16`` or ``float16``, or ``none``.
-        channels_last: Keep images and weights in channels-last order.
+        channels_last: Keep the weights in channels-last order, which the activations then take on.
     """
 
     opt: str = "adamw"
@@ -81,9 +82,13 @@ class OptimConfig:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected at least 1")
+        for name, bound in (("momentum", 1.0), ("ema_decay", 1.0), ("warmup_epochs", self.epochs)):
+            if not 0 <= getattr(self, name) < bound:
+                raise InputError(f"optim.{name}={getattr(self, name)}: expected a number from 0 to below {bound:g}")
+        for name in ("lr", "weight_decay", "clip_grad"):
+            if getattr(self, name) < 0:
+                raise InputError(f"optim.{name}={getattr(self, name)}: expected a number of at least 0")
         if self.amp not in AMP_DTYPES:
             raise unknown_name("optim.amp", self.amp, AMP_DTYPES)
         if self.schedule not in SCHEDULES:
             raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"optim.ema_decay={self.ema_decay}: expected a number from 0 (off) to below 1")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from odebackbones.errors import InputError
 
@@ -57,9 +57,11 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"run.device={name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise InputError(f"run.device={name!r}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError(f"run.device={name!r}: there is no CUDA device here; take cpu or auto")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"run.device={name!r}: there are {torch.cuda.device_count()} CUDA devices here; take auto")
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
@@ -71,6 +73,13 @@ def share_buffers(model: nn.Module) -> None:
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a number that each process has."""
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value / world_size()
 
 
 def gather_lists(items: Sequence[Any]) -> list[Any]:

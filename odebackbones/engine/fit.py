@@ -14,12 +14,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from odebackbones.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from odebackbones.engine.distributed import rank, share_buffers, world_size
+from odebackbones.engine.distributed import mean_over_processes, rank, share_buffers, world_size
 from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
 from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
 from odebackbones.engine.sampling import EpochBatches, SeededDataset
 from odebackbones.engine.task import Task, TaskConfig
 from odebackbones.errors import InputError
+
+BEST, LAST = "best.pt", "last.pt"
 
 
 class Trainer:
@@ -30,21 +32,26 @@ class Trainer:
         config: The task's configuration.
         folder: The run's folder; it exists.
         device: Where to train.
+        resume: Go on from the folder's last checkpoint.
     """
 
-    def __init__(self, task: Task, config: TaskConfig, *, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self, task: Task, config: TaskConfig, *, folder: Path, device: torch.device, resume: bool = False
+    ) -> None:
         self.task, self.config, self.folder, self.device = task, config, folder, device
         self.optim = config.optim
         self.dataset = SeededDataset(task.train_dataset())
         self.updates = self.batches(0).updates
         torch.manual_seed(config.run.seed)
-        self.model = place(task.build_model(), device, channels_last=self.optim.channels_last)
+        self.model = place(task.build_model(loaded=resume), device, channels_last=self.optim.channels_last)
         self.optimizer = build_optimizer(self.model, self.optim)
         self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
         self.scaler = build_scaler(device, self.optim)
         self.ema = build_ema(self.model, self.optim)
         self.history: History = []
-        self.best = float("-inf")
+        self.best: float | None = None
+        if resume:
+            self.load(folder / LAST)
         self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
 
     @property
@@ -72,20 +79,21 @@ class Trainer:
             start = time.perf_counter()
             row = {"epoch": float(epoch + 1), **self.train_epoch(epoch), "seconds": time.perf_counter() - start}
             last = epoch + 1 == self.optim.epochs
-            if last or (epoch + 1) % self.config.run.eval_every == 0:
+            evaluated = last or (epoch + 1) % self.config.run.eval_every == 0
+            if evaluated:
                 share_buffers(self.evaluated)
                 row |= self.task.evaluate(self.evaluated, self.device)
             self.history.append(row)
             board.write(row, epoch + 1)
             if rank() == 0:
-                self.save()
+                self.save(evaluated=evaluated)
                 tqdm.write(summary(row, self.optim.epochs))
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training set.
 
         Returns:
-            Mean losses, the last learning rate, and images/s over all processes.
+            Losses, a mean over the batches of all processes; the last learning rate; images/s of all processes.
         """
         self.replica.train()
         batches = self.batches(epoch)
@@ -110,6 +118,7 @@ class Trainer:
                 bar.update()
                 if i % 10 == 0:
                     bar.set_postfix_str(f"loss {finite_mean(totals, i + 1, epoch):.3f}")
+        totals = {name: mean_over_processes(total) for name, total in totals.items()}
         finite_mean(totals, len(batches), epoch)
         images = len(batches) * self.optim.batch_size * world_size()
         means = {name: float(total) / len(batches) for name, total in totals.items()}
@@ -140,24 +149,24 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model, number)
 
-    def save(self) -> None:
-        """Write ``log.csv``, ``last.pt`` and, if this epoch is the best one, ``best.pt``."""
+    def save(self, *, evaluated: bool) -> None:
+        """Write ``log.csv``, ``last.pt`` and, if this epoch is the best of the evaluated ones, ``best.pt``."""
         write_csv(self.history, self.folder / "log.csv")
-        score = self.history[-1].get(self.task.monitor)
+        score = self.history[-1].get(self.task.monitor, float("-inf"))
         shared = {"task": self.task.name, "config": plain(self.config), "metadata": self.task.metadata()}
-        if score is not None and score > self.best:
+        if evaluated and (self.best is None or score > self.best):
             self.best = score
             weights = self.evaluated.state_dict()
-            save_checkpoint(self.folder / "best.pt", model=weights, epoch=len(self.history), score=score, **shared)
+            save_checkpoint(self.folder / BEST, model=weights, epoch=len(self.history), score=score, **shared)
         state = {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        save_checkpoint(self.folder / "last.pt", history=self.history, best=self.best, **state, **shared)
+        save_checkpoint(self.folder / LAST, history=self.history, best=self.best, **state, **shared)
 
-    def resume(self, path: Path) -> None:
+    def load(self, path: Path) -> None:
         """Take up the state that :meth:`save` wrote; everything random follows from seed and epoch.
 
         Raises:
@@ -166,7 +175,10 @@ class Trainer:
         state = load_checkpoint(path, task=self.task.name)
         changed = differences(state["config"], plain(self.config))
         if changed:
-            raise InputError(f"{path}: can't resume with other settings than it was started with: {'; '.join(changed)}")
+            raise InputError(
+                f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
+                f"take the old ones, or another run.name"
+            )
         load_weights(self.model, state["model"], origin=str(path))
         if self.ema is not None:
             load_weights(self.ema.module, state["ema"], origin=f"{path} (EMA)")

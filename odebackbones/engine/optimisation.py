@@ -37,7 +37,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, up
         optimizer,
         sched=config.schedule,
         num_epochs=config.epochs * updates,
-        decay_milestones=[m * updates for m in config.milestones],
+        decay_milestones=[m * updates + 1 for m in sorted(config.milestones)],  # timm decays one step early
         decay_rate=0.1,
         min_lr=0.0,
         warmup_epochs=warmup_updates,

@@ -12,7 +12,7 @@ from odebackbones.engine.media import FrameWriter, read_frames
 from odebackbones.engine.run import LoadedRun
 from odebackbones.errors import InputError
 
-PREDICTIONS = "predictions.json"
+RESULTS = "results.json"
 
 
 def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
@@ -21,7 +21,7 @@ def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
     Args:
         run: The model.
         source: An image, a folder of images, or a video.
-        out: Folder for a picture of every frame (of a video: one video) and ``predictions.json``.
+        out: Folder for a picture of every frame (of a video: one video) and ``results.json``.
 
     Returns:
         The number of frames.
@@ -40,5 +40,5 @@ def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
             picture, facts = run.task.predict(run.model, frame.image, run.device)
             writer.write(frame, picture)
             found.append({"file_name": frame.name, **facts})
-    write_atomically(out / PREDICTIONS, json.dumps(found, indent=1).encode())
+    write_atomically(out / RESULTS, json.dumps(found, indent=1).encode())
     return len(found)

@@ -12,13 +12,13 @@ from torch import nn
 from odebackbones.engine.checkpoint import load_checkpoint, load_weights, write_atomically
 from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
-from odebackbones.engine.fit import Trainer, place, plain
-from odebackbones.engine.profile import measure_latency
+from odebackbones.engine.fit import BEST, LAST, Trainer, place, plain
+from odebackbones.engine.profile import device_facts, measure_latency
 from odebackbones.engine.report import Report, read_report, write_report
 from odebackbones.engine.task import Task
 from odebackbones.errors import InputError
 
-BEST, LAST, REPORT = "best.pt", "last.pt", "report"
+REPORT = "report"
 
 
 def train_run(task_class: type[Task], config: Any) -> Path:
@@ -39,9 +39,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         with main_process_first():
             task = task_class(config)
         folder.mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(task, config, folder=folder, device=device)
-        if last.exists():
-            trainer.resume(last)
+        trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         if rank() == 0:
             write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
         trainer.fit()
@@ -63,8 +61,8 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     content = load_checkpoint(checkpoint, task=task_class.name)
     device = pick_device(config.run.device)
     task = task_class(config, content["metadata"])
-    model = task.build_model()
-    load_weights(model, content["model"], origin=str(checkpoint))
+    model = task.build_model(loaded=True)
+    load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     model = place(model, device, channels_last=config.optim.channels_last).eval()
     return LoadedRun(task, model, device, checkpoint.parent)
 
@@ -77,6 +75,12 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     for name, content in files.items():
         write_atomically(out / name, content)
     return report
+
+
+def has_report(folder: Path) -> bool:
+    """Whether a run's report is there and not older than its best checkpoint."""
+    report = folder / REPORT / "report.json"
+    return report.is_file() and report.stat().st_mtime >= (folder / BEST).stat().st_mtime
 
 
 def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
@@ -99,16 +103,15 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
 
 
 def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
-    """The reports with the speed of this process, in which the models took turns."""
-    devices = {str(run.device) for run in runs}
-    if len(devices) > 1:
-        raise InputError(f"the runs are on different devices, {sorted(devices)}: pass one --run.device for all")
+    """The reports with the speed of this process, in which the models took turns on one device."""
     probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
     latencies = measure_latency(probes, runs[0].device, repeats=repeats)
+    facts = device_facts(runs[0].device)
     note = f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds in one process."
     return [
         replace(
             report,
+            facts={**report.facts, **facts},
             quantities=(*(q for q in report.quantities if q.group != "speed"), *latencies[str(i)].quantities()),
             notes=(*report.notes, note),
         )

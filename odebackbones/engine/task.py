@@ -65,8 +65,8 @@ class Task(Protocol):
         """Read the data; with a checkpoint's ``metadata``, only what an evaluation needs."""
         ...
 
-    def build_model(self) -> nn.Module:
-        """The model with fresh (or pretrained) weights."""
+    def build_model(self, *, loaded: bool = False) -> nn.Module:
+        """The model with fresh or pretrained weights; with any if a checkpoint's will be ``loaded``."""
         ...
 
     def train_dataset(self) -> Dataset[Any]:

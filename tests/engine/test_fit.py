@@ -30,7 +30,7 @@ class LeastSquares:
         x = torch.linspace(-1, 1, 16, dtype=torch.float64)[:, None]
         self.data = TensorDataset(x, factor * x)
 
-    def build_model(self):
+    def build_model(self, *, loaded=False):
         return nn.Linear(1, 1, dtype=torch.float64)
 
     def train_dataset(self):
@@ -86,10 +86,11 @@ def test_the_rate_warms_up_linearly_and_falls_to_zero_along_a_cosine(tmp_path):
 def test_multistep_divides_the_rate_by_ten_at_the_milestones(tmp_path):
     run = trainer(tmp_path, epochs=6, lr=1.0, schedule="multistep", milestones=[2, 4])
     rates = []
-    for epoch in range(6):
-        run.scheduler.step(epoch * run.updates)
+    for update in range(6 * run.updates):  # each with the rate that the step before it set
         rates.append(run.optimizer.param_groups[0]["lr"])
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+        run.scheduler.step(update + 1)
+    assert run.updates == 4
+    assert rates == pytest.approx([1.0] * 8 + [0.1] * 8 + [0.01] * 8)
 
 
 def test_clipping_bounds_the_step(tmp_path):
@@ -117,10 +118,17 @@ def test_the_best_checkpoint_is_that_of_the_best_score_and_not_the_last(tmp_path
     assert (best["epoch"], best["score"]) == (2, 0.9)
 
 
+def test_a_run_whose_set_defines_no_score_keeps_its_first_evaluated_weights(tmp_path):
+    run = trainer(tmp_path, epochs=2)
+    run.task.evaluate = lambda model, device: {}
+    run.fit()
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 1
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(tmp_path):
     run = trainer(tmp_path, epochs=2, lr=0.1)
     run.history.append({"epoch": 1.0})
-    run.save()
+    run.save(evaluated=False)
     before = (tmp_path / "last.pt").read_bytes()
     with torch.no_grad():
         run.model.weight.fill_(float("nan"))

@@ -122,6 +122,13 @@ OPTIONS = {
     "unknown optimiser": (["--optim.opt=adamv"], ["'adamv'", "adamw"]),
     "unknown augmentation": (["--data.augment=hflop"], ["'hflop'", "hflip"]),
     "no such device": (["--run.device=cuda:77"], ["cuda"]),
+    "a device of another kind": (["--run.device=meta"], ["meta", "cpu"]),
+    "a negative rate": (["--optim.lr=-1"], ["optim.lr", "-1"]),
+    "a negative seed": (["--run.seed=-1"], ["run.seed", "-1"]),
+    "a warm-up longer than the run": (["--optim.warmup_epochs=9"], ["optim.warmup_epochs", "below 2"]),
+    "a class for a plain value": (["--model.backbone_args={x: {class_path: os.system}}"], ["os.system"]),
+    "no pretrained weights": (["--model.pretrained=true"], ["ode_resnet18"]),
+    "layers of a wrong number": (["--model.backbone_args={layers: [2, 2]}"], ["layers"]),
     "no such data": (["--data.format=voc", "--data.root=nowhere"], ["nowhere", "--data.root"]),
     "no such config": (["--config=none.yaml"], ["none.yaml"]),
     "more images an update than there are": (["--optim.accumulate=99"], ["accumulate=99"]),
@@ -137,6 +144,8 @@ def test_faulty_options_are_refused_with_the_near_ones(tmp_path, fault):
 def test_a_missing_or_unknown_task_is_refused_with_the_known_ones(tmp_path):
     refused(run("train", cwd=tmp_path), "detection")
     refused(run("eval", "detecton", cwd=tmp_path), "'detecton'", "'detection'")
+    refused(run("eval", "detection", "--checkpoint", cwd=tmp_path), "--checkpoint")
+    refused(run("compare", "a", "b", "--out=c", "--repeats=-1", cwd=tmp_path), "--repeats -1")
 
 
 def test_checkpoints_that_do_not_fit_are_refused_by_every_tool(trained, tmp_path):
@@ -159,6 +168,17 @@ def test_checkpoints_that_do_not_fit_are_refused_by_every_tool(trained, tmp_path
     refused(run("compare", "runs/a", "runs/b", "--out=out", cwd=tmp_path), "runs/a/best.pt")
     assert not (tmp_path / "report").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_whose_config_names_a_class_builds_nothing(trained, tmp_path):
+    best = load_checkpoint(trained / "runs" / "small" / "best.pt")
+    best.pop("format")
+    harm = {"class_path": "subprocess.getoutput", "init_args": {"cmd": f"touch {tmp_path}/harm"}}
+    for name, arguments in (("nested", {"x": harm}), ("whole", harm), ("list", {"x": [harm]})):
+        best["config"]["model"]["backbone_args"] = arguments
+        save_checkpoint(tmp_path / f"{name}.pt", **best)
+        refused(run("eval", "detection", f"--checkpoint={name}.pt", "--out=report", cwd=tmp_path), "backbone_args")
+    assert not (tmp_path / "harm").exists()
 
 
 def test_predicting_on_nothing_is_refused(trained):

@@ -1,14 +1,19 @@
+import contextlib
 import json
 import shutil
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tool_runs import run, train_small
 
 from detection.metrics import COCO_NAMES
+from odebackbones.engine.cli import config_arguments, config_parser, parse
+from odebackbones.engine.run import load_run
+from tools.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,7 @@ def test_the_report_holds_accuracy_cost_and_speed_and_says_that_it_ran_on_the_cp
     expected |= {f"latency of {part}" for part in ("backbone", "neck", "RPN", "RoI heads", "post-processing and rest")}
     assert expected <= found.keys()
     assert found["NFE"] == 8
+    assert 0 < found["proposals"] <= 30
     assert 0 < found["MACs of backbone"] < found["MACs"]
     assert 0 < found["training memory of backbone, batch 2"] <= found["training memory, batch 2"]
     report = json.loads((evaluated / "report.json").read_text())
@@ -56,6 +62,17 @@ def test_pycocotools_by_hand_gives_the_twelve_numbers_of_the_report(evaluated):
     assert [found[name] for name in COCO_NAMES] == expected
 
 
+def test_measuring_leaves_the_model_as_it_was(trained):
+    task = TASKS["detection"]
+    checkpoint = trained / "runs" / "small" / "best.pt"
+    with contextlib.chdir(trained):
+        config, _ = parse(config_parser(task, ""), task, config_arguments(checkpoint, task))
+        loaded = load_run(task, config, checkpoint)
+        before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+        loaded.task.report(loaded.model, loaded.device)
+    assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
+
+
 def test_compare_sets_runs_side_by_side_with_ratios_to_the_first(trained):
     train_small(trained, "discrete", "--model.backbone=resnet18", "--optim.epochs=1")
     done = run("compare", "runs/discrete", "runs/small", "--out=comparison", "--repeats=3", cwd=trained)
@@ -78,7 +95,7 @@ def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(train
     common = ["detection", "--checkpoint=runs/small/best.pt", threshold]
     done = run("predict", *common, f"--input={images}", "--out=stills", cwd=trained)
     assert done.returncode == 0, done.stderr
-    found = json.loads((trained / "stills" / "predictions.json").read_text())
+    found = json.loads((trained / "stills" / "results.json").read_text())
     assert [entry["file_name"] for entry in found] == sorted(path.name for path in images.iterdir())
     assert any(entry["boxes"] for entry in found)
     for entry in found:
@@ -90,7 +107,7 @@ def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(train
     video.release()
     done = run("predict", *common, "--input=in.mp4", "--out=moving", cwd=trained)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads((trained / "moving" / "predictions.json").read_text())) == 4
+    assert len(json.loads((trained / "moving" / "results.json").read_text())) == 4
     assert cv2.VideoCapture(str(trained / "moving" / "in.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 4
 
 
@@ -99,5 +116,5 @@ def test_predict_needs_no_data_set(trained, tmp_path):
     cv2.imwrite(str(tmp_path / "one.png"), np.zeros((80, 100, 3), np.uint8))
     done = run("predict", "detection", "--checkpoint=best.pt", "--input=one.png", "--out=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.png", "predictions.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.png", "results.json"}
     assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "one.png", "out"}
