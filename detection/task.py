@@ -135,7 +135,7 @@ class DetectionTask:
         probe, trained = self.probe(model, device), copy.deepcopy(model)  # training steps change the statistics
         cost = cost_quantities(trained, self.probe(trained, device), device, body=BODY)
         speed = measure_latency({"": probe}, device)[""].quantities()
-        proposals = Quantity("proposals", count_proposals(model, probe.infer), group="speed")
+        proposals = Quantity("proposals", count_proposals(model, probe.infer), group="cost")
         pictures = example_pictures(self.val_dataset(), results, threshold=metrics.threshold or 0.5)
         facts, notes = self.facts(device, probe), self.notes(device, metrics)
         report = detection_report(
@@ -201,7 +201,7 @@ class DetectionTask:
         model = self.config.model
         arguments = ", ".join(f"{name}={value}" for name, value in model.backbone_args.items())
         return {
-            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model.backbone}({arguments})",
+            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model.backbone}{arguments and f'({arguments})'}",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             **image_facts(self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size),
             **device_facts(device),
