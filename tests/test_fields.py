@@ -216,7 +216,7 @@ def test_a_basis_that_no_evaluation_reaches_is_refused(norm, nodes, bases, idle)
 
 @pytest.mark.parametrize("bases", [0, -1])
 def test_a_field_without_weights_is_refused(bases):
-    with pytest.raises(InputError, match=rf"bases={bases}: .*take 1 <= bases <= 2"):
+    with pytest.raises(InputError, match=rf"bases={bases}: expected at least 1"):
         norm_layer("batch", nodes=[0.0, 0.5], bases=bases)
 
 

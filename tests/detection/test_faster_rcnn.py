@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 import odebackbones.models  # noqa: F401 (registers the models)
-from detection.model import ModelConfig, build_faster_rcnn, full_precision
+from detection.model import ModelConfig, build_body, build_faster_rcnn, full_precision
 from detection.predict import detect
 from odebackbones.errors import InputError
 from odebackbones.stages import ODEBlock
@@ -317,8 +317,19 @@ def test_without_frozen_levels_all_statistics_move():
 
 @pytest.mark.parametrize("levels", [6, -1])
 def test_a_number_of_frozen_levels_out_of_range_is_refused_with_the_levels(levels):
-    with pytest.raises(InputError, match=rf"frozen_stages={levels}: .*'act1', 'layer1', 'layer2', 'layer3', 'layer4'"):
+    with pytest.raises(InputError, match=rf"frozen_stages={levels}: .*1: 'act1', 2: 'layer1', .*5: 'layer4'"):
         build(frozen_stages=levels)
+
+
+def test_levels_are_found_by_stride_where_the_model_leaves_out_its_first_ones_by_default():
+    body = build_body(ModelConfig(backbone="dla34"), pretrained=False)
+    assert body.feature_info.reduction() == [4, 8, 16, 32]
+
+
+@pytest.mark.parametrize("name", ["class_path", "init_args", "out_indices", "pretrained", "features_only"])
+def test_names_that_are_not_a_backbones_to_be_given_are_refused(name):
+    with pytest.raises(InputError, match=f"model.backbone_args: {name}: not for a backbone"):
+        ModelConfig(backbone_args={name: 1})
 
 
 def test_training_draws_the_image_size_and_evaluation_takes_the_last():
@@ -372,11 +383,11 @@ def test_sizes_of_the_configuration_reach_the_detector():
     ("changes", "message"),
     [
         ({"backbone": "ode_resnet19"}, r"unknown backbone 'ode_resnet19'; did you mean 'ode_resnet18'"),
-        ({"backbone_args": {"stepz": 3}}, r"model.backbone_args: ode_resnet18 .*'stepz'"),
-        ({**RESNET, "backbone_args": {"solver": "euler"}}, r"model.backbone_args: resnet18 .*'solver'"),
+        ({"backbone_args": {"stepz": 3}}, r"ode_resnet18 can't be made with {'stepz': 3}: .*'stepz'"),
+        ({**RESNET, "backbone_args": {"solver": "euler"}}, r"resnet18 can't be made with .*'solver'"),
         ({"backbone_args": {"solver": "eulr"}}, r"unknown solver 'eulr'; did you mean 'euler'"),
-        ({"backbone_args": {"steps": [1, 2]}}, r"steps=\[1, 2\]: expected one value, or 4"),
-        ({"backbone": "test_vit", "backbone_args": {}}, r"strides \[16, 16, 16\] and none at \[4, 8, 32\]; take"),
+        ({"backbone_args": {"steps": [1, 2]}}, r"steps=\[1, 2\]: expected one int, or 4"),
+        ({"backbone": "test_vit", "backbone_args": {}}, r"strides \[16, 16, 16, .*\] and none at \[4, 8, 32\]; take"),
         ({"anchor_sizes": [8, 16, 32, 64]}, r"anchor_sizes=\[8, 16, 32, 64\]: expected 5 sizes"),
         ({"min_size": []}, r"min_size=\[\].*at least 32 px"),
         ({"min_size": [31]}, r"min_size=\[31\].*at least 32 px"),

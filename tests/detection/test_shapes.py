@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from detection.data.coco import read_coco
-from detection.data.draw import MIN_VISIBLE, OUTLINES, draw_background, draw_mask, draw_scene, paint
+from detection.data.draw import MIN_VISIBLE, OUTLINES, DrawnObject, draw_background, draw_mask, draw_scene, paint
 from detection.data.shapes import generate_shapes
 from odebackbones.errors import InputError
 
@@ -94,8 +94,9 @@ def test_paint_changes_the_masks_pixels_only():
     rng = np.random.default_rng(0)
     image = draw_background(rng, SIZE)
     for name in OUTLINES:
-        mask = draw_mask(name, rng, SIZE) > 0
-        changed = np.any(paint(image, mask, rng) != image, axis=-1)
+        drawn = DrawnObject(name, draw_mask(name, rng, SIZE))
+        mask = drawn.mask > 0
+        changed = np.any(paint(image, drawn, rng) != image, axis=-1)
         assert not changed[~mask].any()
         assert changed[mask].mean() > 0.99
 
