@@ -17,9 +17,11 @@ RUNS = {
 
 def main(arguments: list[str]) -> None:
     """Train the three models, unless they are there already, and compare them."""
-    for name, settings in RUNS.items():
+    for number, (name, settings) in enumerate(RUNS.items(), start=1):
+        print(f"{name} ({number} of {len(RUNS)}): training", flush=True)
         run = [f"--run.name={name}", f"--run.output={OUTPUT}", "--run.resume=true"]
         train.main(["detection", f"--config={CONFIG}", *run, *settings, *arguments])
+    print("evaluating and comparing", flush=True)
     compare.main([*(str(OUTPUT / name) for name in RUNS), f"--out={OUTPUT / 'comparison'}"])
 
 

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     config, values = parse_for_checkpoint(parser, task, rest, defaults=task.predict_arguments)
     out = Path(values.out)
     count = predict_files(load_run(task, config, Path(values.checkpoint)), Path(values.input), out)
-    print(f"{count} frames: {out / RESULTS}")
+    print(f"frames: {count}, results: {out / RESULTS}")
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     with processes(device):
         with main_process_first():
             task = task_class(config)
-        folder.mkdir(parents=True, exist_ok=True)
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
+        folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
         trainer.fit()
