@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
@@ -65,9 +64,7 @@ def font_file() -> str:
     """matplotlib's own copy of DejaVu Sans: the same letters on every machine."""
     from matplotlib import font_manager
 
-    path = font_manager.findfont("DejaVu Sans")
-    ImageFont.truetype(path)
-    return path
+    return font_manager.findfont("DejaVu Sans")
 
 
 def png(image: Tensor) -> bytes:

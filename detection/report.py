@@ -1,10 +1,10 @@
 """The detection report: metrics, cost and speed as one record."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
 
+from .data.records import Annotations
 from .metrics import DetectionMetrics
 
 
@@ -65,7 +65,7 @@ def detection_report(
     )
 
 
-def image_facts(annotations: Any, *, min_size: int, max_size: int) -> dict[str, str]:
+def image_facts(annotations: Annotations, *, min_size: int, max_size: int) -> dict[str, str]:
     """Which images were evaluated, and at what size."""
     return {
         "data set": annotations.name,

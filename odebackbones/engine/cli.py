@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from argparse import ArgumentError
 from argparse import ArgumentParser as PlainParser
 from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +88,6 @@ def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = No
         arguments: By default the command line's.
     """
     keep_freed_memory()
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
     try:
         main(sys.argv[1:] if arguments is None else arguments)
     except (InputError, OSError) as error:
