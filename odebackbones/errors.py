@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Bad input from outside: a file, an option, a checkpoint. The tools print it in one line and exit with 2."""
 
 
+class SolverError(InputError):
+    """A solve that can't be finished: its state is not finite, or it takes more evaluations than allowed."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Say that ``name`` is no ``kind``, with the nearest known names, or all of them if none is near.
 

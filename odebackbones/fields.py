@@ -7,7 +7,7 @@ A. F. Queiruga, N. B. Erichson, L. Hodgkinson, M. W. Mahoney: Stateful ODE-Nets 
 NeurIPS 2021, arXiv:2106.10820
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -27,7 +27,10 @@ def basis_index(t: float, bases: int) -> int:
 
 
 class TimeConv2d(nn.Module):
-    """A convolution without bias whose weight is piecewise constant in time.
+    r"""A convolution without bias whose weight is piecewise constant in time.
+
+    With ``time_channel`` it also sees the time as one more input channel, as Chen et al.'s, and without copying x:
+    :math:`w * [x, t] = w_x * x + t\,(w_t * 1)`.
 
     Shape:
         ``x: (B, in_channels, H, W) -> (B, out_channels, H, W)``, ``t`` in [0, 1]
@@ -42,10 +45,14 @@ class TimeConv2d(nn.Module):
         bases: int = 1,
         groups: int = 1,
         dilation: int = 1,
+        time_channel: bool = False,
     ) -> None:
         super().__init__()
         shape = (out_channels, in_channels // groups, kernel_size, kernel_size)
         self.weight = nn.ParameterList([torch.empty(shape) for _ in range(bases)])
+        self.time_weight = nn.ParameterList(
+            [torch.empty(out_channels, 1, kernel_size, kernel_size) for _ in range(bases if time_channel else 0)]
+        )
         self.bases = bases
         self.padding = dilation * (kernel_size // 2)
         self.groups = groups
@@ -55,15 +62,19 @@ class TimeConv2d(nn.Module):
     @torch.jit.unused
     def reset_parameters(self) -> None:
         """Kaiming-normal over the fan-out, as timm's ResNets."""
-        for weight in self.weight:
+        for weight in (*self.weight, *self.time_weight):
             nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Convolve with the weight that holds at time ``t``."""
         index = basis_index(t, self.bases)
+        ones = torch.ones_like(x[:1, :1])
         for k, weight in enumerate(self.weight):  # TorchScript unrolls a ParameterList; it can't index one
             if k == index:
                 x = F.conv2d(x, weight, None, 1, self.padding, self.dilation, self.groups)
+        for k, weight in enumerate(self.time_weight):
+            if k == index:
+                x = torch.add(x, F.conv2d(ones, weight, None, 1, self.padding, self.dilation), alpha=t)
         return x
 
 
@@ -82,6 +93,10 @@ class TimeNorm(nn.Module):
         """Start from the zero map, as timm's ``zero_init_last`` does for the last norm of a residual branch."""
         for weight in self.weight:
             nn.init.zeros_(weight)
+
+    @torch.jit.unused
+    def set_times(self, times: Sequence[float]) -> None:
+        """Prepare for evaluations at these times; a norm without statistics is ready for any."""
 
     def affine(self, t: float) -> tuple[Tensor, Tensor]:
         """Gain and offset ``(channels,)`` that hold at time ``t``."""
@@ -115,6 +130,7 @@ class TimeBatchNorm2d(TimeNorm):
     running_mean: Tensor
     running_var: Tensor
     nodes: list[float]
+    momentum: float
 
     def __init__(
         self,
@@ -143,6 +159,22 @@ class TimeBatchNorm2d(TimeNorm):
         self.frozen = True
         self.requires_grad_(False)
 
+    @torch.jit.unused
+    def set_times(self, times: Sequence[float]) -> None:
+        """Move the nodes to these times, the running statistics by linear interpolation between the old ones."""
+        found = [self.statistics(t) for t in times]
+        self.nodes = list(times)
+        self.running_mean, self.running_var = (torch.stack(rows).detach() for rows in zip(*found, strict=True))
+
+    def statistics(self, t: float) -> tuple[Tensor, Tensor]:
+        """Running mean and variance ``(channels,)`` at time ``t``."""
+        index, fraction = self.locate(t)
+        mean, var = self.running_mean[index], self.running_var[index]
+        if fraction > 0.0:
+            mean = torch.lerp(mean, self.running_mean[index + 1], fraction)
+            var = torch.lerp(var, self.running_var[index + 1], fraction)
+        return mean, var
+
     def locate(self, t: float) -> tuple[int, float]:
         """Index i and fraction w with ``t = (1 - w) * nodes[i] + w * nodes[i + 1]``; outside the nodes, the end."""
         for i, node in enumerate(self.nodes):
@@ -154,18 +186,15 @@ class TimeBatchNorm2d(TimeNorm):
 
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Normalise ``x`` as at time ``t``."""
-        index, fraction = self.locate(t)
         gain, offset = self.affine(t)
         if self.training and not self.frozen:
             if not self.track_running_stats:  # a recomputation: the batch was counted the first time
                 return F.batch_norm(x, None, None, gain, offset, True, 0.0, self.eps)
+            index, fraction = self.locate(t)
             nearest = index + int(fraction > 0.5)
             mean, var = self.running_mean[nearest], self.running_var[nearest]
             return F.batch_norm(x, mean, var, gain, offset, True, self.momentum, self.eps)
-        mean, var = self.running_mean[index], self.running_var[index]
-        if fraction > 0.0:
-            mean = torch.lerp(mean, self.running_mean[index + 1], fraction)
-            var = torch.lerp(var, self.running_var[index + 1], fraction)
+        mean, var = self.statistics(t)
         return F.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
 
 
@@ -229,21 +258,39 @@ class BasicField(nn.Module):
 
     K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385
 
+    Args:
+        channels: Of state and slope.
+        width: Channels between the convolutions.
+        norm: Makes a norm for a number of channels.
+        bases: Weights over time.
+        dilation: Of the convolutions.
+        time_channel: Whether the convolutions see the time, too.
+
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
     """
 
-    def __init__(self, channels: int, *, width: int, norm: NormLayer, bases: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        width: int,
+        norm: NormLayer,
+        bases: int = 1,
+        dilation: int = 1,
+        time_channel: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv1 = TimeConv2d(channels, width, kernel_size=3, bases=bases, dilation=dilation)
+        conv = partial(TimeConv2d, kernel_size=3, bases=bases, dilation=dilation, time_channel=time_channel)
+        self.conv1 = conv(channels, width)
         self.norm1 = norm(width)
-        self.conv2 = TimeConv2d(width, channels, kernel_size=3, bases=bases, dilation=dilation)
+        self.conv2 = conv(width, channels)
         self.norm2 = norm(channels)
 
     @torch.jit.unused
-    def zero_init_last(self) -> None:
-        """Start from the zero field, whose flow is the identity."""
-        self.norm2.zero_gain()
+    def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
+        """The convolutions with their norms; a ReLU stands between two."""
+        return [(self.conv1, self.norm1), (self.conv2, self.norm2)]
 
     def forward(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t`` and state ``x``."""
@@ -256,28 +303,51 @@ class BottleneckField(nn.Module):
 
     K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385
 
+    Args:
+        channels: Of state and slope.
+        width: Channels of the 3x3 convolution.
+        norm: Makes a norm for a number of channels.
+        bases: Weights over time.
+        groups: Of the 3x3 convolution.
+        dilation: Of the 3x3 convolution.
+        time_channel: Whether the convolutions see the time, too.
+
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
     """
 
     def __init__(
-        self, channels: int, *, width: int, norm: NormLayer, bases: int = 1, groups: int = 1, dilation: int = 1
+        self,
+        channels: int,
+        *,
+        width: int,
+        norm: NormLayer,
+        bases: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        time_channel: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = TimeConv2d(channels, width, kernel_size=1, bases=bases)
+        conv = partial(TimeConv2d, bases=bases, time_channel=time_channel)
+        self.conv1 = conv(channels, width, kernel_size=1)
         self.norm1 = norm(width)
-        self.conv2 = TimeConv2d(width, width, kernel_size=3, bases=bases, groups=groups, dilation=dilation)
+        self.conv2 = conv(width, width, kernel_size=3, groups=groups, dilation=dilation)
         self.norm2 = norm(width)
-        self.conv3 = TimeConv2d(width, channels, kernel_size=1, bases=bases)
+        self.conv3 = conv(width, channels, kernel_size=1)
         self.norm3 = norm(channels)
 
     @torch.jit.unused
-    def zero_init_last(self) -> None:
-        """Start from the zero field, whose flow is the identity."""
-        self.norm3.zero_gain()
+    def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
+        """The convolutions with their norms; a ReLU stands between two."""
+        return [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
 
     def forward(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t`` and state ``x``."""
         x = F.relu(self.norm1(self.conv1(x, t), t), inplace=True)
         x = F.relu(self.norm2(self.conv2(x, t), t), inplace=True)
         return self.norm3(self.conv3(x, t), t)
+
+
+def zero_last_gain(field: BasicField | BottleneckField) -> None:
+    """Start from the zero field, whose flow is the identity, as timm's ``zero_init_last``."""
+    field.layers()[-1][1].zero_gain()

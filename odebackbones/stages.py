@@ -1,11 +1,17 @@
 """The ODE block: a vector field and a solver where a ResNet stage has its identity blocks."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
-from odebackbones.ode.integrate import Solution, integrate
-from odebackbones.ode.solvers import SolverConfig, build_integrator
+from odebackbones.fields import TimeNorm
+from odebackbones.ode.integrate import Solution, integrate, planned_stats
+from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.solvers import SolverConfig, build_integrator, evaluation_times, is_planned
 from odebackbones.ode.stats import SolverStats
 
 
@@ -16,46 +22,118 @@ class ODEBlock(nn.Module):
         vector_field: :math:`f(t, x)`, usually a module of :mod:`odebackbones.fields`.
         solver: Method, steps and gradient mode.
         t_span: Start and end time.
+        augment: Channels of zeros that the state gets on top for the time of the solve; the field has as many more
+            (E. Dupont, A. Doucet, Y. W. Teh: Augmented Neural ODEs, NeurIPS 2019, arXiv:1904.01681).
+        budgets: In training, the steps of every solve are drawn from these, so that one set of weights serves all;
+            empty for ``solver.steps`` always.
+        steer: In training, the end time is drawn evenly from ``t1 - steer`` to ``t1 + steer`` (A. Ghosh et al.: STEER:
+            Simple Temporal Regularization For Neural ODEs, NeurIPS 2020, arXiv:2006.10711).
+        name: What errors call this block.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
     def __init__(
-        self, vector_field: nn.Module, solver: SolverConfig, *, t_span: tuple[float, float] = (0.0, 1.0)
+        self,
+        vector_field: nn.Module,
+        solver: SolverConfig,
+        *,
+        t_span: tuple[float, float] = (0.0, 1.0),
+        augment: int = 0,
+        budgets: Sequence[int] = (),
+        steer: float = 0.0,
+        name: str = "",
     ) -> None:
         super().__init__()
         if not isinstance(vector_field, nn.Module):
             raise InputError(
                 f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
             )
+        if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
+            raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
+        if (budgets or steer) and (solver.method == "lm" or solver.grid is not None):
+            raise InputError("budgets and steer change the steps, and solver 'lm' or grid=... belong to fixed ones")
         self.solver = solver
-        self.gradient = solver.gradient
-        self.integrator = build_integrator(vector_field, t_span, solver)
+        self.t_span = t_span
+        self.augment = augment
+        self.budgets = tuple(budgets)
+        self.steer = steer
+        self.name = name
+        self.latest: SolverStats | None = None
+        self.integrator: Integrator = build_integrator(vector_field, t_span, solver)
 
     def forward(self, x: Tensor) -> Tensor:
         """The state at the end of the time span."""
+        channels = x.shape[1]
+        if self.augment > 0:
+            x = F.pad(x, [0, 0] * (x.dim() - 2) + [0, self.augment])
         if torch.jit.is_scripting():
-            return self.integrator(x)
-        return self.solve(x).state
+            x = self.integrator(x)
+        else:
+            x = self.solve(x).state
+        return x[:, :channels] if self.augment > 0 else x
 
     @torch.jit.unused
     def solve(self, x: Tensor) -> Solution:
-        """The state at the end of the time span, with the cost of getting there."""
-        return integrate(self.integrator, x, gradient=self.gradient, parameters=tuple(self.integrator.parameters()))
+        """The flow of the (augmented) state with its cost, which is noted if it was not known beforehand."""
+        integrator, solver = self.integrator, self.solver
+        if self.training and (self.budgets or self.steer):
+            solver = replace(solver, steps=self.drawn_steps()) if self.budgets else solver
+            integrator = build_integrator(self.vector_field, self.drawn_span(), solver)
+        parameters = tuple(self.integrator.parameters())
+        end, stats = integrate(integrator, x, solver, parameters=parameters, name=self.name)
+        if not is_planned(solver):
+            self.latest = stats
+        return Solution(end, stats)
+
+    @property
+    @torch.jit.unused
+    def vector_field(self) -> nn.Module:
+        """The field."""
+        return self.integrator.vector_field  # pyright: ignore[reportReturnType]
 
     @torch.jit.unused
-    def planned_stats(self) -> SolverStats:
-        """What a solve with gradients costs: known beforehand, as the grid is fixed."""
-        nfe = self.integrator.nfe
-        recomputed = nfe if self.gradient == "checkpoint" else 0
-        return SolverStats(nfe=nfe, nfe_backward=recomputed, steps=len(self.integrator.grid))
+    def drawn_steps(self) -> int:
+        """One of the budgets at random."""
+        return self.budgets[int(torch.randint(len(self.budgets), ()))]
+
+    @torch.jit.unused
+    def drawn_span(self) -> tuple[float, float]:
+        """The time span with an end drawn at random."""
+        t0, t1 = self.t_span
+        return t0, t1 + self.steer * (2.0 * float(torch.rand(())) - 1.0)
+
+    @torch.jit.unused
+    def set_solver(self, solver: SolverConfig) -> None:
+        """Integrate the same field by another solver; norms keep their statistics, interpolated to its times."""
+        times = evaluation_times(solver, self.t_span)
+        if times != evaluation_times(self.solver, self.t_span) or self.budgets:
+            for module in self.vector_field.modules():
+                if isinstance(module, TimeNorm):
+                    module.set_times(times)
+        self.integrator, self.solver = build_integrator(self.vector_field, self.t_span, solver), solver
+        self.budgets, self.latest = (), None
+
+    @torch.jit.unused
+    def stats(self) -> SolverStats:
+        """What a solve with gradients costs; where the steps depend on the state, what the latest solve did cost."""
+        if not is_planned(self.solver):
+            return self.latest or SolverStats(0, 0, 0)
+        return planned_stats(self.integrator, self.solver)
 
     def extra_repr(self) -> str:
         """Method, steps and gradient mode."""
-        return f"method={self.solver.method}, steps={self.solver.steps}, gradient={self.gradient}"
+        return f"method={self.solver.method}, steps={self.solver.steps}, gradient={self.solver.gradient}"
 
 
 def solver_stats(model: nn.Module) -> dict[str, SolverStats]:
-    """The planned cost of every ODE block in ``model``, by module name; empty for a discrete network."""
-    return {name: block.planned_stats() for name, block in model.named_modules() if isinstance(block, ODEBlock)}
+    """The cost of every ODE block in ``model``, by module name; empty for a discrete network."""
+    return {name: block.stats() for name, block in model.named_modules() if isinstance(block, ODEBlock)}
+
+
+def set_gradient(model: nn.Module, gradient: str) -> None:
+    """Set the gradient mode of every ODE block in ``model``."""
+    for block in model.modules():
+        if isinstance(block, ODEBlock):
+            block.set_solver(replace(block.solver, gradient=gradient))

@@ -13,7 +13,7 @@ from odebackbones.fields import BasicField, norm_layer
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
 from odebackbones.ode.tableaus import TABLEAUS
-from odebackbones.stages import ODEBlock, solver_stats
+from odebackbones.stages import ODEBlock, set_gradient, solver_stats
 
 CHANNELS = 4
 
@@ -71,8 +71,8 @@ def test_the_parameters_of_a_block_are_those_of_its_field():
 @pytest.mark.parametrize("method", TABLEAUS)
 def test_the_planned_statistics_are_those_of_a_solve_with_gradients(method, gradient):
     block = make_block(method, 3, gradient)
-    assert block.planned_stats() == block.solve(images()).stats
-    assert block.planned_stats().nfe == 3 * TABLEAUS[method].stages
+    assert block.stats() == block.solve(images()).stats
+    assert block.stats().nfe == 3 * TABLEAUS[method].stages
 
 
 def test_the_statistics_of_a_model_name_its_blocks():
@@ -85,7 +85,7 @@ def test_the_statistics_of_a_model_name_its_blocks():
 def test_a_blocks_gradient_mode_can_be_switched():
     block, slopes = make_block("euler"), {}
     for mode in ("checkpoint", "backprop"):
-        block.gradient = mode
+        set_gradient(block, mode)
         x = images().requires_grad_()
         solution = block.solve(x)
         solution.state.square().sum().backward()

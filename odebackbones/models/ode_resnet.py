@@ -12,10 +12,10 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.fields import BasicField, BottleneckField, freeze_norms, norm_layer
+from odebackbones.fields import BasicField, BottleneckField, freeze_norms, norm_layer, zero_last_gain
 from odebackbones.ode.solvers import SolverConfig, evaluation_times
 from odebackbones.ode.tableaus import TABLEAUS
-from odebackbones.stages import ODEBlock
+from odebackbones.stages import ODEBlock, set_gradient
 
 STAGES = 4
 BLOCK_OPTIONS = (
@@ -90,8 +90,8 @@ class ODEResNet(ResNet):
                 config = SolverConfig(solver, n, gradient)
                 field = build_field(stage[0], norm=norm, bases=stage_bases[i], times=evaluation_times(config))
                 if zero_init_last and norm != "frozen":
-                    field.zero_init_last()
-                stage.append(ODEBlock(field, config))
+                    zero_last_gain(field)
+                stage.append(ODEBlock(field, config, name=f"layer{i + 1}"))
         if norm == "frozen":
             freeze_norms(self)
 
@@ -103,9 +103,7 @@ class ODEResNet(ResNet):
     @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``: their states are the memory."""
-        for module in self.modules():
-            if isinstance(module, ODEBlock):
-                module.gradient = "checkpoint" if enable else "backprop"
+        set_gradient(self, "checkpoint" if enable else "backprop")
 
 
 def refuse_block_options(options: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""The ODE engine: explicit solvers with exact gradients. It knows torch, and nothing of images or timm."""
+"""The ODE engine: solvers with exact gradients in bounded memory. It knows torch, and nothing of images or timm."""
 
 from odebackbones.ode.integrate import Solution, odeint
-from odebackbones.ode.solvers import SolverConfig
+from odebackbones.ode.solvers import GRADIENTS, METHODS, SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
 
-__all__ = ["Solution", "SolverConfig", "SolverStats", "odeint"]
+__all__ = ["GRADIENTS", "METHODS", "Solution", "SolverConfig", "SolverStats", "build_integrator", "odeint"]

@@ -1,134 +1,147 @@
 """Gradient modes: where the backward pass takes the states of the forward pass from."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
-from odebackbones.ode.solvers import RungeKutta
+from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.schedule import first_snapshots, reversal
+from odebackbones.ode.surroundings import RandomState, Surroundings, running_statistics_untouched
 
-
-class Surroundings:
-    """What a recomputation must find again to repeat a step: the autocast state and, per step, the RNG's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.autocast = torch.is_autocast_enabled(device.type)
-        self.autocast_dtype = torch.get_autocast_dtype(device.type)
-
-    def casts(self) -> torch.autocast:
-        """Autocast as it was, without its cache: a weight's cast made under no_grad must not serve a graph."""
-        return torch.autocast(self.device.type, self.autocast_dtype, self.autocast, cache_enabled=False)
-
-    def rng_state(self) -> tuple[Tensor, Tensor | None]:
-        """The generators' states on the CPU and on the state's GPU."""
-        return torch.get_rng_state(), torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-
-    @contextmanager
-    def random_as(self, state: tuple[Tensor, Tensor | None]) -> Iterator[None]:
-        """Draw inside as at ``state``, and leave the generators as they were."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.set_rng_state(state[0])
-            if state[1] is not None:
-                torch.cuda.set_rng_state(state[1], self.device)
-            yield
-
-
-@contextmanager
-def running_statistics_untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Let normalisation layers use batch statistics without counting the batch a second time."""
-    tracking = [m for m in modules if m.training and getattr(m, "track_running_stats", False)]
-    try:
-        for module in tracking:
-            module.track_running_stats = False  # pyright: ignore[reportArgumentType]
-        yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True  # pyright: ignore[reportArgumentType]
+Snapshot = tuple[list[Tensor], RandomState]
+"""A carry, and where the random generators stood with it."""
 
 
 class CheckpointedSolve(torch.autograd.Function):
-    """Keep the state at the start of each step; in the backward pass repeat the step with a graph.
+    """Keep the carry at the start of some steps; in the backward pass repeat the steps, each once with a graph.
 
-    Exact: outputs and input gradients equal plain backprop's bit for bit. Memory: one state a step and the graph
-    of one step. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
+    Exact: outputs and input gradients equal plain backprop's bit for bit. Memory: the snapshots and the graph of one
+    step. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
 
     T. Chen, B. Xu, C. Zhang, C. Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174
     """
 
     @staticmethod
-    def forward(ctx: Any, integrator: RungeKutta, state: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, integrator: Integrator, snapshots: int, state: Tensor, *parameters: Tensor) -> Tensor:
         """Solve without a graph."""
-        ctx.integrator, ctx.surroundings = integrator, Surroundings(state.device)
-        states, ctx.rng_states = [], []
+        ctx.integrator, ctx.snapshots, ctx.surroundings = integrator, snapshots, Surroundings(state.device)
+        ctx.random_state = ctx.surroundings.random_state()
+        ctx.save_for_backward(state, *parameters)
         with ctx.surroundings.casts():
-            for t, h in integrator.grid:
-                states.append(state)
-                ctx.rng_states.append(ctx.surroundings.rng_state())
-                state = integrator.step(t, h, state)
-        ctx.save_for_backward(*states, *parameters)
-        return state
+            # On ctx, not among the saved tensors: the backward pass gives them up one by one.
+            end, ctx.kept = keep_snapshots(integrator, state, snapshots, ctx.surroundings)
+        return end
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Repeat the steps in reverse order, each followed by its vector-Jacobian product."""
-        steps = len(ctx.integrator.grid)
-        states, parameters = ctx.saved_tensors[:steps], ctx.saved_tensors[steps:]
-        wanted = [i for i, p in enumerate(parameters) if ctx.needs_input_grad[2 + i]]
-        sums: list[Tensor | None] = [None] * len(parameters)
-        gradient = gradients[0]
-        for i in reversed(range(steps)):
-            gradient, *contributions = step_gradients(ctx, i, states[i], [parameters[j] for j in wanted], gradient)
-            for j, contribution in zip(wanted, contributions, strict=True):
-                sums[j] = add(sums[j], contribution)
-        return None, gradient if ctx.needs_input_grad[1] else None, *sums
+        state, *parameters = ctx.saved_tensors
+        wanted = [p for p, needed in zip(parameters, ctx.needs_input_grad[3:], strict=True) if needed]
+        integrator, surroundings = ctx.integrator, ctx.surroundings
+        modules = list(integrator.modules())
+        with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
+            if torch.is_grad_enabled():  # create_graph=True: the solve itself has to be differentiated again
+                surroundings.draw_from(ctx.random_state)
+                end = integrator(state)
+                found = torch.autograd.grad(end, [state, *wanted], gradients, create_graph=True, allow_unused=True)
+            else:
+                kept, ctx.kept = ctx.kept, None
+                if kept is None:  # a second backward pass (retain_graph=True)
+                    surroundings.draw_from(ctx.random_state)
+                    _, kept = keep_snapshots(integrator, state, ctx.snapshots, surroundings)
+                found = reverse(integrator, kept, ctx.snapshots, surroundings, wanted, gradients[0])
+        slopes = iter(found[1:])
+        by_parameter = [next(slopes) if needed else None for needed in ctx.needs_input_grad[3:]]
+        return None, None, found[0] if ctx.needs_input_grad[2] else None, *by_parameter
 
 
-def add(total: Tensor | None, contribution: Tensor | None) -> Tensor | None:
-    """The sum of two gradients, where None stands for zero."""
-    if total is None or contribution is None:
-        return contribution if total is None else total
-    return total + contribution
+def keep_snapshots(
+    integrator: Integrator, state: Tensor, snapshots: int, surroundings: Surroundings
+) -> tuple[Tensor, list[Snapshot]]:
+    """Solve, and keep the carries that the schedule names; returns the end state and them."""
+    steps = len(integrator.grid)
+    wanted = set(first_snapshots(steps, snapshots))
+    carry, kept = [state], []
+    with torch.no_grad():
+        for i in range(steps):
+            if i in wanted:
+                kept.append((carry, surroundings.random_state()))
+            carry = integrator.advance(i, carry)
+    return carry[0], kept
 
 
-def step_gradients(ctx: Any, i: int, state: Tensor, parameters: list[Tensor], gradient: Tensor) -> list[Any]:
-    """Vector-Jacobian products of step ``i`` with respect to its start state and to ``parameters``."""
-    integrator, surroundings = ctx.integrator, ctx.surroundings
-    start = state.detach().requires_grad_()
-    with (
-        torch.enable_grad(),
-        surroundings.casts(),
-        surroundings.random_as(ctx.rng_states[i]),
-        running_statistics_untouched(list(integrator.modules())),
-    ):
-        end = integrator.step(*integrator.grid[i], start)
-    return list(torch.autograd.grad(end, [start, *parameters], gradient, allow_unused=True))
-
-
-def needs_checkpoint(state: Tensor, parameters: Sequence[Tensor]) -> bool:
-    """Whether a backward pass can follow; not while a graph is being recorded for export."""
-    recording = not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if recording or not torch.is_grad_enabled():
-        return False
-    return state.requires_grad or any(p.requires_grad for p in parameters)
-
-
-def solve(integrator: RungeKutta, state: Tensor, *, gradient: str, parameters: Sequence[Tensor]) -> tuple[Tensor, int]:
-    """Integrate in the given gradient mode.
+def reverse(
+    integrator: Integrator,
+    kept: list[Snapshot],
+    snapshots: int,
+    surroundings: Surroundings,
+    parameters: Sequence[Tensor],
+    gradient: Tensor,
+) -> list[Tensor | None]:
+    """The vector-Jacobian products of a whole solve with respect to its initial state and to ``parameters``.
 
     Args:
-        integrator: The unrolled method.
-        state: ``(B, ...)``
-        gradient: A name in :data:`~odebackbones.ode.solvers.GRADIENTS`.
-        parameters: What the vector field depends on.
-
-    Returns:
-        The end state ``(B, ...)`` and the evaluations that its backward pass will add.
+        integrator: Field and method.
+        kept: The snapshots of :func:`keep_snapshots`; they are given up.
+        snapshots: How many there may be at one time.
+        surroundings: Of the forward pass.
+        parameters: Those that want gradients.
+        gradient: That of the end state.
     """
-    if gradient == "checkpoint" and needs_checkpoint(state, parameters):
-        return CheckpointedSolve.apply(integrator, state, *parameters), integrator.nfe  # pyright: ignore[reportReturnType]
-    return integrator(state), 0
+    sums = Sums(len(parameters))
+    gradients: list[Tensor | None] = [gradient]
+    for step, advances in reversal(len(integrator.grid), snapshots):
+        carry, random_state = kept[-1]
+        surroundings.draw_from(random_state)
+        for start, target, keep in advances:
+            with torch.no_grad():
+                for i in range(start, target):
+                    carry = integrator.advance(i, carry)
+            if keep:
+                kept.append((carry, surroundings.random_state()))
+        if not advances or advances[-1].keep:
+            kept.pop()
+        gradients, contributions = step_gradients(integrator, step, carry, parameters, gradients)
+        sums.add(contributions)
+    return [gradients[0], *sums.totals]
+
+
+def step_gradients(
+    integrator: Integrator, i: int, carry: list[Tensor], parameters: Sequence[Tensor], gradients: list[Tensor | None]
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Vector-Jacobian products of step ``i`` with respect to the carry at its start and to ``parameters``."""
+    start = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in carry]
+    with torch.enable_grad():
+        ends = integrator.advance(i, start)
+    pairs = [(end, g) for end, g in zip(ends, gradients, strict=True) if g is not None and end.requires_grad]
+    leaves = [tensor for tensor in start if tensor.requires_grad]
+    if not pairs:
+        return [None] * len(start), [None] * len(parameters)
+    found = torch.autograd.grad(
+        [end for end, _ in pairs], [*leaves, *parameters], [g for _, g in pairs], allow_unused=True
+    )
+    of_leaves = iter(found[: len(leaves)])
+    return [next(of_leaves) if tensor.requires_grad else None for tensor in start], list(found[len(leaves) :])
+
+
+class Sums:
+    """Sums of gradients, step by step, where None stands for zero; a tensor of our own is added to in place."""
+
+    def __init__(self, length: int) -> None:
+        self.totals: list[Tensor | None] = [None] * length
+        self.own = [False] * length
+
+    def add(self, contributions: Sequence[Tensor | None], *, weight: float = 1.0) -> None:
+        """Add one step's contributions, ``weight`` times."""
+        for i, contribution in enumerate(contributions):
+            total = self.totals[i]
+            if contribution is None:
+                continue
+            if total is None:
+                self.totals[i], self.own[i] = (contribution, False) if weight == 1.0 else (weight * contribution, True)
+            elif self.own[i]:
+                total.add_(contribution, alpha=weight)
+            else:
+                self.totals[i], self.own[i] = torch.add(total, contribution, alpha=weight), True

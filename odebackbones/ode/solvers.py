@@ -1,119 +1,241 @@
-"""Solvers on a fixed grid: the loop over the steps, and the Runge-Kutta step that it takes."""
+"""Which solvers there are, how one is configured, and its building."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.ode.tableaus import TABLEAUS, Tableau
+from odebackbones.ode.adaptive import AdaptiveIntegrator
+from odebackbones.ode.fixed_point import FORMATS, FixedPointShears
+from odebackbones.ode.grids import Grid, distinct_times, uneven_grid, uniform_grid
+from odebackbones.ode.integrators import (
+    AdamsBashforth,
+    ImplicitEuler,
+    ImplicitEulerSeries,
+    Integrator,
+    LinearTwoStep,
+    RungeKutta,
+    VectorField,
+)
+from odebackbones.ode.schedule import count_snapshots
+from odebackbones.ode.shears import Scheme, Shears, alf, leapfrog, reversible_heun
+from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS, TABLEAUS
 
-VectorField = Callable[[float, Tensor], Tensor]
-"""``vector_field(t, state) -> d state / dt``, with ``t`` a Python float and both tensors of one shape.
-
-A float, because the times of a fixed grid are constants of the graph: nothing to trace, copy or wait for.
-"""
-
-GRADIENTS = ("checkpoint", "backprop")
-"""How the backward pass gets the states: recompute each step from its start, or keep everything."""
+GRADIENTS = ("checkpoint", "backprop", "reversible", "adjoint")
+"""How the backward pass gets the states: recompute them, keep everything, reconstruct them, or solve another ODE."""
 
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """Which method integrates, with how many steps, and how its gradient is computed.
+    """Which method integrates, over which steps, and how its gradient is computed.
 
     Args:
-        method: A name in :data:`~odebackbones.ode.tableaus.TABLEAUS`.
-        steps: Equal steps over the whole time span.
-        gradient: ``"checkpoint"`` stores one state a step and evaluates the field once more in the backward pass;
-            ``"backprop"`` stores all activations.
+        method: A name in :data:`METHODS`.
+        steps: Equal steps over the whole time span. An adaptive method has no use for them, but norms with
+            statistics per time then keep them at the ends of these steps.
+        gradient: ``"checkpoint"`` keeps some states and evaluates the field again in the backward pass;
+            ``"backprop"`` keeps all activations; ``"reversible"`` keeps nothing and reconstructs the states to the
+            last bit (methods leapfrog, alf, reversible_heun); ``"adjoint"`` solves the continuous adjoint equation by
+            torchdiffeq, which is another gradient than that of the solve.
+        grid: Ends of uneven steps as fractions of the time span, ascending to 1, in place of ``steps``.
+        checkpoints: Of ``"checkpoint"``: ``"every"`` step's state is kept, ``"sqrt"``, for N steps, 2 + sqrt(N) states,
+            or that many; fewer states cost more evaluations.
+        rtol: Relative tolerance of adaptive methods and of fixed-point iterations.
+        atol: Absolute tolerance of both.
+        max_nfe: Evaluations that a forward solve may take; None for any number.
+        degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
+        damping: Of ``alf``: eta in (0, 1]; only 1 is reversible, and of order 2.
+        state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
+            ``"float64"`` fixed point (:data:`~odebackbones.ode.fixed_point.FORMATS`); ``"auto"`` is ``"float"``, and
+            with ``"reversible"`` ``"int32"``.
+        check_finite: Stop with an error if the final state is not finite; waits for the device once a solve.
     """
 
     method: str = "midpoint"
     steps: int = 4
     gradient: str = "checkpoint"
+    grid: tuple[float, ...] | None = None
+    checkpoints: str | int = "every"
+    rtol: float = 1e-3
+    atol: float = 1e-4
+    max_nfe: int | None = None
+    degree: int | None = None
+    damping: float = 1.0
+    state_dtype: str = "auto"
+    check_finite: bool = True
 
     def __post_init__(self) -> None:
-        if self.method not in TABLEAUS:
-            raise unknown_name("solver", self.method, TABLEAUS)
+        if self.method not in METHODS:
+            raise unknown_name("solver", self.method, METHODS)
         if self.gradient not in GRADIENTS:
             raise unknown_name("gradient mode", self.gradient, GRADIENTS)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise InputError(f"steps={self.steps!r}: expected a whole number of at least 1")
+        for name, least in (("steps", 1), ("max_nfe", 1), ("degree", 1)):
+            require_count(name, getattr(self, name), least=least, optional=name != "steps")
+        for name in ("rtol", "atol"):
+            if not getattr(self, name) > 0.0:
+                raise InputError(f"{name}={getattr(self, name)!r}: expected a number above 0")
+        if not 0.0 < self.damping <= 1.0:
+            raise InputError(f"damping={self.damping!r}: expected a number above 0, and 1 at most")
+        if self.grid is not None:
+            require_ascending(self.grid)
+        count_snapshots(self.checkpoints, self.steps)
+        require_possible(self)
 
 
-def uniform_grid(t_span: tuple[float, float], steps: int) -> list[tuple[float, float]]:
-    """The starts and lengths ``(t, h)`` of equal steps over ``t_span``; h is negative if time runs backward."""
-    t0, t1 = t_span
-    h = (t1 - t0) / steps
-    return [(t0 + i * h, h) for i in range(steps)]
+class Method(NamedTuple):
+    """What there is to know about a method."""
+
+    order: int
+    """Of convergence, on even grids."""
+    build: Callable[[VectorField, Grid, SolverConfig], Integrator] | None
+    """Makes its integrator; None for adaptive methods, whose grid the solve finds."""
+    scheme: Callable[[Grid, SolverConfig], Scheme] | None = None
+    """The shears of a reversible method."""
+    torchdiffeq: str = ""
+    """torchdiffeq's name of it, which the adjoint needs."""
+
+
+def runge_kutta(name: str, torchdiffeq: str = "") -> Method:
+    """The explicit Runge-Kutta method of that tableau."""
+    tableau = TABLEAUS[name]
+    return Method(tableau.order, lambda f, grid, _: RungeKutta(f, tableau=tableau, grid=grid), torchdiffeq=torchdiffeq)
+
+
+def adams_bashforth(order: int, starter: str) -> Method:
+    """The Adams-Bashforth method of that order."""
+    return Method(order, lambda f, grid, _: AdamsBashforth(f, order=order, starter=TABLEAUS[starter], grid=grid))
+
+
+def reversible(order: int, scheme: Callable[[Grid, SolverConfig], Scheme]) -> Method:
+    """The method of these shears."""
+
+    def build(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
+        shears = scheme(grid, solver)
+        if state_format(solver) == "float":
+            return Shears(vector_field, scheme=shears, grid=grid)
+        return FixedPointShears(vector_field, scheme=shears, grid=grid, form=FORMATS[state_format(solver)])
+
+    return Method(order, build, scheme)
+
+
+def implicit_euler(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
+    """Backward Euler, by its series or by iterations."""
+    if solver.degree is not None:
+        return ImplicitEulerSeries(vector_field, degree=solver.degree, grid=grid)
+    return ImplicitEuler(vector_field, rtol=solver.rtol, atol=solver.atol, grid=grid)
+
+
+METHODS: dict[str, Method] = {
+    "euler": runge_kutta("euler", "euler"),
+    "midpoint": runge_kutta("midpoint", "midpoint"),
+    "heun": runge_kutta("heun", "heun2"),
+    "ralston": runge_kutta("ralston"),
+    "rk3": runge_kutta("rk3"),
+    "rk4": runge_kutta("rk4", "rk4"),
+    "rk4_classic": runge_kutta("rk4_classic"),
+    "ab2": adams_bashforth(2, "heun"),
+    "ab3": adams_bashforth(3, "rk3"),
+    "lm": Method(1, lambda f, grid, _: LinearTwoStep(f, grid=grid)),
+    "implicit_euler": Method(1, implicit_euler),
+    "leapfrog": reversible(2, lambda grid, _: leapfrog(grid)),
+    "alf": reversible(2, lambda grid, solver: alf(grid, solver.damping)),
+    "reversible_heun": reversible(2, lambda grid, _: reversible_heun(grid)),
+    **{name: Method(tableau.order, None, torchdiffeq=name) for name, tableau in ADAPTIVE_TABLEAUS.items()},
+}
+"""Method name -> what it is. Names that torchdiffeq has, too, mean the same method (its ``heun2`` is our ``heun``)."""
+
+
+def require_count(name: str, value: int | None, *, least: int, optional: bool) -> None:
+    """Refuse what is no whole number of at least ``least`` (nor None, if that is ``optional``)."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
+
+
+def require_ascending(grid: tuple[float, ...]) -> None:
+    """Refuse fractions that don't ascend from above 0 to 1."""
+    ends = (0.0, *grid)
+    if len(ends) < 2 or ends[-1] != 1.0 or any(a >= b for a, b in zip(ends, ends[1:])):  # noqa: B905, RUF007
+        raise InputError(f"grid={grid}: expected the ends of the steps as fractions that ascend from above 0 to 1")
+
+
+def require_possible(solver: SolverConfig) -> None:
+    """Refuse combinations of method, gradient and arithmetic that don't exist, and name those that do."""
+    method = METHODS[solver.method]
+    if solver.gradient == "reversible" and (method.scheme is None or solver.damping != 1.0):
+        able = ", ".join(name for name, other in METHODS.items() if other.scheme)
+        raise InputError(
+            f"solver {solver.method!r} with damping {solver.damping:g} can't be run backward exactly: "
+            f"gradient='reversible' works with {able} (with damping=1), all solvers with 'checkpoint' and 'backprop'"
+        )
+    if solver.gradient == "adjoint" and (not method.torchdiffeq or solver.grid is not None):
+        able = ", ".join(name for name, other in METHODS.items() if other.torchdiffeq)
+        raise InputError(
+            f"gradient='adjoint' works, on equal steps, with {able}; solver {solver.method!r}"
+            f"{' on an uneven grid' if solver.grid else ''} works with 'checkpoint' and 'backprop'"
+        )
+    if solver.state_dtype not in ("auto", "float", *FORMATS):
+        raise unknown_name("state_dtype", solver.state_dtype, ("auto", "float", *FORMATS))
+    fixed = solver.state_dtype in FORMATS
+    if fixed and (method.scheme is None or solver.damping != 1.0):
+        raise InputError(f"state_dtype={solver.state_dtype!r} is for leapfrog, alf (damping=1) and reversible_heun")
+    if solver.gradient == "reversible" and solver.state_dtype == "float":
+        raise InputError("gradient='reversible' needs exact sums: state_dtype='auto', 'int32' or 'float64'")
+
+
+def state_format(solver: SolverConfig) -> str:
+    """``"float"``, or the name of a fixed-point format."""
+    if solver.state_dtype != "auto":
+        return solver.state_dtype
+    return "int32" if solver.gradient == "reversible" else "float"
+
+
+def build_integrator(vector_field: VectorField, t_span: tuple[float, float], solver: SolverConfig) -> Integrator:
+    """The method that ``solver`` names, on its grid over ``t_span``.
+
+    Raises:
+        InputError: The time span is empty, or the solve would take more than ``max_nfe`` evaluations.
+    """
+    if t_span[0] == t_span[1]:
+        raise InputError(f"t_span={t_span}: start and end are equal; give an interval of some length")
+    build = METHODS[solver.method].build
+    if build is None:
+        return AdaptiveIntegrator(vector_field, method=solver.method, t_span=t_span)
+    integrator = build(vector_field, solver_grid(solver, t_span), solver)
+    nfe = sum(integrator.evaluations())
+    if solver.max_nfe is not None and nfe > solver.max_nfe:
+        raise InputError(
+            f"max_nfe={solver.max_nfe}: {solver.method} with {len(integrator.grid)} steps evaluates the field {nfe} "
+            f"times; take fewer steps, or raise max_nfe"
+        )
+    return integrator
+
+
+def is_planned(solver: SolverConfig) -> bool:
+    """Whether the evaluations are known before the solve: not if steps or iterations follow a tolerance."""
+    return METHODS[solver.method].build is not None and (solver.method != "implicit_euler" or solver.degree is not None)
+
+
+def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
+    """The steps of a method with fixed steps."""
+    return uniform_grid(t_span, solver.steps) if solver.grid is None else uneven_grid(t_span, solver.grid)
 
 
 def evaluation_times(solver: SolverConfig, t_span: tuple[float, float] = (0.0, 1.0)) -> list[float]:
-    """The distinct times, ascending, at which a solve over ``t_span`` evaluates its vector field."""
-    grid = uniform_grid(t_span, solver.steps)
-    times = sorted(t + c * h for t, h in grid for c in TABLEAUS[solver.method].c)
-    tolerance = 1e-9 * abs(t_span[1] - t_span[0])
-    return [t for i, t in enumerate(times) if i == 0 or t - times[i - 1] > tolerance]
+    """The distinct times, ascending, at which a solve over ``t_span`` evaluates its vector field.
 
-
-def combine(state: Tensor, slopes: list[Tensor], weights: list[float], h: float) -> Tensor:
-    """``state + h * sum_j weights[j] * slopes[j]``, without temporaries."""
-    for slope, weight in zip(slopes, weights):  # noqa: B905 (TorchScript knows no `strict`)
-        if weight != 0.0:
-            state = torch.add(state, slope, alpha=h * weight)
-    return state
-
-
-class RungeKutta(nn.Module):
-    """An explicit Runge-Kutta method, unrolled over a fixed grid.
-
-    A module, and a plain loop over floats, so that torch.fx, TorchScript, torch.export and ONNX follow it.
-
-    Args:
-        vector_field: The field; if it is a module, it becomes a submodule.
-        tableau: The method's coefficients.
-        grid: Start and length of every step.
-
-    Shape:
-        ``state: (B, ...) -> (B, ...)``
+    For an adaptive method, the ends of ``solver.steps`` equal steps stand in for them.
     """
-
-    a: list[list[float]]
-    b: list[float]
-    c: list[float]
-    grid: list[tuple[float, float]]
-
-    def __init__(self, vector_field: VectorField, *, tableau: Tableau, grid: list[tuple[float, float]]) -> None:
-        super().__init__()
-        self.vector_field = vector_field
-        self.a = [list(row) for row in tableau.a]
-        self.b = list(tableau.b)
-        self.c = list(tableau.c)
-        self.grid = grid
-
-    @property
-    def nfe(self) -> int:
-        """Evaluations of the vector field in one solve."""
-        return len(self.c) * len(self.grid)
-
-    def step(self, t: float, h: float, state: Tensor) -> Tensor:
-        """The state at ``t + h`` from the one at ``t``."""
-        slopes: list[Tensor] = []
-        for i in range(len(self.c)):
-            slopes.append(self.vector_field(t + self.c[i] * h, combine(state, slopes, self.a[i], h)))
-        return combine(state, slopes, self.b, h)
-
-    def forward(self, state: Tensor) -> Tensor:
-        """The state at the end of the grid from the one at its start."""
-        for t, h in self.grid:
-            state = self.step(t, h, state)
-        return state
+    if METHODS[solver.method].build is None:
+        times = [t for t, _ in solver_grid(solver, t_span)] + [t_span[1]]
+    else:
+        times = [t for step in build_integrator(zero_field, t_span, solver).times for t in step]
+    return distinct_times(times, length=t_span[1] - t_span[0])
 
 
-def build_integrator(vector_field: VectorField, t_span: tuple[float, float], solver: SolverConfig) -> RungeKutta:
-    """The method that ``solver`` names, on a uniform grid over ``t_span``."""
-    if t_span[0] == t_span[1]:
-        raise InputError(f"t_span={t_span}: start and end are equal; give an interval of some length")
-    return RungeKutta(vector_field, tableau=TABLEAUS[solver.method], grid=uniform_grid(t_span, solver.steps))
+def zero_field(t: float, state: Tensor) -> Tensor:
+    """The field that is zero: to ask a method for its times."""
+    return 0.0 * state

@@ -181,7 +181,7 @@ def test_double_precision_trains():
 def input_gradient(gradient, *, batch_statistics):
     model = build(backbone_args={"zero_init_last": False, "gradient": gradient})
     model.backbone.train(batch_statistics)
-    assert {block.gradient for block in model.modules() if isinstance(block, ODEBlock)} == {gradient}
+    assert {block.solver.gradient for block in model.modules() if isinstance(block, ODEBlock)} == {gradient}
     image = pictures((64, 96))[0].requires_grad_()
     torch.manual_seed(2)
     sum(model([image], [OBJECT]).values()).backward()

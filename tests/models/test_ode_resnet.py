@@ -371,7 +371,7 @@ def test_a_foreign_block_is_refused():
             super().__init__()
             self.conv = nn.Conv2d(inplanes, planes, 1)
 
-    assert ODEResNet(Block, (2, 2, 2, 2), channels=(16, 16, 32, 32)).layer1[1].planned_stats().nfe == 2
+    assert ODEResNet(Block, (2, 2, 2, 2), channels=(16, 16, 32, 32)).layer1[1].stats().nfe == 2
     with pytest.raises(InputError, match=r"block=Foreign: expected timm's BasicBlock or Bottleneck"):
         ODEResNet(Foreign, (2, 2, 2, 2), channels=(16, 16, 32, 32))
 

@@ -1,0 +1,145 @@
+"""Adaptive steps: torchdiffeq finds them, and then they are a grid like any other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from odebackbones.errors import InputError, SolverError
+from odebackbones.ode.grids import Grid
+from odebackbones.ode.integrators import Integrator, VectorField
+from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+
+
+class AdaptiveIntegrator(Integrator):
+    """The place of a method whose grid is found anew in every solve: it holds the field."""
+
+    def __init__(self, vector_field: VectorField, *, method: str, t_span: tuple[float, float]) -> None:
+        super().__init__(vector_field, grid=[], times=[])
+        self.method = method
+        self.t_span = t_span
+
+    @torch.jit.unused
+    def ends(self) -> tuple[float, float]:
+        """The start and the end of the time span."""
+        return self.t_span
+
+    @torch.jit.unused
+    def forward(self, state: Tensor) -> Tensor:
+        """Say that exporters and compilers can't follow steps that depend on the state."""
+        raise InputError(
+            f"solver {self.method!r} picks its steps as it goes, which no traced or scripted graph can follow; "
+            f"change to a method with fixed steps first: odebackbones.change_solver(model, 'rk4', steps=...)"
+        )
+
+
+@dataclass
+class ObservedField:
+    """A field as torchdiffeq wants it, that counts the evaluations of a forward solve.
+
+    torchdiffeq solves forward without gradients, and evaluates with gradients only on an adjoint's way back: there
+    running statistics are left alone, and nothing is counted.
+    """
+
+    integrator: Integrator
+    surroundings: Surroundings
+    max_nfe: int | None
+    name: str
+    nfe: int = 0
+    rejected: int = 0
+    starts: list[float] = field(default_factory=list)
+
+    def __call__(self, t: Tensor, state: Tensor) -> Tensor:
+        """The slope, in the state's dtype."""
+        time, returning = float(t.detach()), torch.is_grad_enabled()
+        if not returning:
+            self.count(time)
+        modules = list(self.integrator.modules()) if returning else []
+        with self.surroundings.casts(), running_statistics_untouched(modules):
+            return self.integrator.vector_field(time, state).to(state.dtype)
+
+    def count(self, t: float) -> None:
+        """Count an evaluation at ``t``.
+
+        Raises:
+            SolverError: It is one too many.
+        """
+        if self.nfe == self.max_nfe:
+            raise SolverError(
+                f"{self.name}max_nfe={self.max_nfe} evaluations are used up at t = {t:g}, after {len(self.starts)} "
+                f"accepted and {self.rejected} rejected steps; raise max_nfe, or loosen rtol and atol"
+            )
+        self.nfe += 1
+
+    @contextmanager
+    def explaining(self, method: str) -> Iterator[None]:
+        """Turn torchdiffeq's assertions (the step underflows, or the state is not finite) into a readable error."""
+        try:
+            yield
+        except AssertionError as error:
+            reason = str(error).splitlines()[0][:60]
+            raise SolverError(
+                f"{self.name}{method} stopped after {len(self.starts)} accepted steps ({reason}); loosen rtol and "
+                f"atol, or look whether the field is finite"
+            ) from error
+
+
+class ObservedSteps(ObservedField):
+    """An observed field that notes an adaptive method's steps, too, through torchdiffeq's callbacks."""
+
+    def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        """Note an accepted step."""
+        self.starts.append(float(t0))
+
+    def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        """Count a rejected step."""
+        self.rejected += 1
+
+
+@dataclass(frozen=True)
+class AdaptiveSolution:
+    """What an adaptive solve found.
+
+    Attributes:
+        state: ``(B, ...)`` at the end.
+        grid: The accepted steps.
+        nfe: Evaluations, those of rejected steps included.
+        rejected: Rejected steps.
+    """
+
+    state: Tensor
+    grid: Grid
+    nfe: int
+    rejected: int
+
+
+@torch.no_grad()
+def solve_adaptively(
+    integrator: AdaptiveIntegrator, state: Tensor, *, rtol: float, atol: float, max_nfe: int | None, name: str
+) -> AdaptiveSolution:
+    """Solve by torchdiffeq, without a graph and without counting a batch in running statistics.
+
+    Args:
+        integrator: Field, method and time span.
+        state: ``(B, ...)``
+        rtol: Relative tolerance of a step's error.
+        atol: Absolute tolerance.
+        max_nfe: Evaluations that are allowed, or None.
+        name: Whose solve it is, for errors.
+
+    Raises:
+        SolverError: ``max_nfe`` is exceeded, or no step is small enough.
+    """
+    observed = ObservedSteps(integrator, Surroundings(state.device), max_nfe, name)
+    times = torch.tensor(integrator.ends(), dtype=torch.float64, device=state.device)
+    options = {"step_t": times[1:]}  # end on t1, where torchdiffeq would step beyond and interpolate
+    with running_statistics_untouched(list(integrator.modules())), observed.explaining(integrator.method):
+        states = torchdiffeq.odeint(
+            observed, state, times, rtol=rtol, atol=atol, method=integrator.method, options=options
+        )
+    ends = [*observed.starts[1:], integrator.ends()[1]]
+    grid = [(start, end - start) for start, end in zip(observed.starts, ends, strict=True)]
+    return AdaptiveSolution(states[-1], grid, observed.nfe, observed.rejected)

@@ -1,0 +1,83 @@
+"""The continuous adjoint, by torchdiffeq: for fidelity to the paper, not for its gradient."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from odebackbones.ode.adaptive import AdaptiveIntegrator, ObservedField, ObservedSteps
+from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.solvers import METHODS, SolverConfig
+from odebackbones.ode.stats import SolverStats
+from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+
+WARNED: set[str] = set()
+"""The methods whose adjoint was warned of in this process."""
+
+
+def solve_adjoint(
+    integrator: Integrator, state: Tensor, solver: SolverConfig, *, parameters: Sequence[Tensor], name: str
+) -> tuple[Tensor, SolverStats]:
+    """Solve forward without a graph, and get gradients by solving the adjoint equation backward.
+
+    Its error is that of two different discretisations: the backward solve misses the states of the forward one.
+
+    R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
+    arXiv:1806.07366; on its error: A. Gholami, K. Keutzer, G. Biros: ANODE, IJCAI 2019, arXiv:1902.10298
+    """
+    adaptive = isinstance(integrator, AdaptiveIntegrator)
+    observe = ObservedSteps if adaptive else ObservedField
+    observed = observe(integrator, Surroundings(state.device), solver.max_nfe, name)
+    with observed.explaining(solver.method):
+        end = torchdiffeq_adjoint(observed, state, integrator.ends(), solver, parameters=parameters)
+    if solver.method not in WARNED:
+        WARNED.add(solver.method)
+        warn_of_error(integrator, state, end, solver)
+    if adaptive:
+        return end, SolverStats(observed.nfe, None, len(observed.starts), observed.rejected)
+    return end, SolverStats(observed.nfe, observed.nfe, len(integrator.grid))
+
+
+def torchdiffeq_adjoint(
+    observed: ObservedField,
+    state: Tensor,
+    t_span: tuple[float, float],
+    solver: SolverConfig,
+    *,
+    parameters: Sequence[Tensor] = (),
+) -> Tensor:
+    """The end state, by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
+    method = METHODS[solver.method]
+    times = torch.tensor(t_span, dtype=torch.float64, device=state.device)
+    options = {"grid_constructor": lambda _, y, t: torch.linspace(float(t[0]), float(t[-1]), solver.steps + 1).to(t)}
+    states = torchdiffeq.odeint_adjoint(
+        observed,
+        state,
+        times,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        method=method.torchdiffeq,
+        options=options if method.build else {},
+        adjoint_params=tuple(parameters),
+    )
+    return states[-1]
+
+
+@torch.no_grad()
+def warn_of_error(integrator: Integrator, state: Tensor, end: Tensor, solver: SolverConfig) -> None:
+    """Say what the adjoint is, and by how much its way back misses the initial state."""
+    surroundings = Surroundings(state.device)
+    observed = ObservedField(integrator, surroundings, None, "")
+    t0, t1 = integrator.ends()
+    with surroundings.forked_random(), running_statistics_untouched(list(integrator.modules())):
+        found = torchdiffeq_adjoint(observed, end.detach(), (t1, t0), replace(solver, max_nfe=None))
+    missed = float((found - state).norm() / state.norm().clamp_min(torch.finfo(state.dtype).tiny))
+    warnings.warn(
+        f"gradient='adjoint' is not the gradient of this solve: on its way back {solver.method} misses the initial "
+        f"state by {100 * missed:.2g} % here, and gradients err more; 'checkpoint' is exact and needs little memory "
+        f"(said once a method)",
+        stacklevel=2,
+    )

@@ -1,0 +1,31 @@
+"""Step grids: where the steps of a solve start and how long they are."""
+
+from collections.abc import Sequence
+
+Grid = list[tuple[float, float]]
+"""Start and length ``(t, h)`` of every step; h is negative if time runs backward."""
+
+
+def uniform_grid(t_span: tuple[float, float], steps: int) -> Grid:
+    """Equal steps over ``t_span``."""
+    t0, t1 = t_span
+    h = (t1 - t0) / steps
+    return [(t0 + i * h, h) for i in range(steps)]
+
+
+def uneven_grid(t_span: tuple[float, float], fractions: Sequence[float]) -> Grid:
+    """Steps that end at these fractions of ``t_span``; the last one is 1."""
+    t0, t1 = t_span
+    ends = [t0 + fraction * (t1 - t0) for fraction in fractions]
+    return [(start, end - start) for start, end in zip([t0, *ends[:-1]], ends, strict=True)]
+
+
+def distinct_times(times: Sequence[float], *, length: float) -> list[float]:
+    """``times`` in ascending order without repetitions, which rounding may have set a little apart.
+
+    Args:
+        times: At least one.
+        length: Of the time span, which says what is little.
+    """
+    ordered = sorted(times)
+    return [t for i, t in enumerate(ordered) if i == 0 or t - ordered[i - 1] > 1e-9 * abs(length)]

@@ -1,0 +1,82 @@
+"""Checks of a solve's outcome: one wait for the device, and the steps are searched only if something is wrong."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from odebackbones.errors import SolverError
+from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+
+
+def is_recording(state: Tensor) -> bool:
+    """Whether a graph is being recorded (fx, TorchScript, export, compile): no value can be looked at."""
+    return not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def can_check(state: Tensor) -> bool:
+    """Whether a value can be looked at: not while recording, transforming or capturing, nor on the meta device."""
+    if is_recording(state) or is_transformed() or state.device.type == "meta":
+        return False
+    return not (state.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+
+
+def is_finite(state: Tensor) -> Tensor:
+    """Whether all numbers are finite: ``(B, ...) -> ()``; the sum is taken in at least float32."""
+    return state.detach().sum(dtype=torch.promote_types(state.dtype, torch.float32)).isfinite()
+
+
+@torch.no_grad()
+def first_bad_step(integrator: Integrator, state: Tensor) -> str:
+    """Solve again, look at every step, and say after which one the state is not finite."""
+    surroundings = Surroundings(state.device)
+    if not is_finite(state):
+        return "it was not finite at the start: look at the layers before it"
+    with surroundings.forked_random(), running_statistics_untouched(list(integrator.modules())):
+        carry = [state]
+        for i, (t, h) in enumerate(integrator.grid):
+            carry = integrator.advance(i, carry)
+            if not all(bool(is_finite(tensor)) for tensor in carry if tensor.is_floating_point()):
+                return f"after step {i + 1} of {len(integrator.grid)}, from t = {t:g} to {t + h:g}"
+    return "another time; random layers may have drawn otherwise now"
+
+
+def require_finite(integrator: Integrator, state: Tensor, end: Tensor, *, name: str) -> None:
+    """Stop if the end state is not finite.
+
+    Raises:
+        SolverError: Names the solve, the step and its times.
+    """
+    if not bool(is_finite(end)):
+        raise SolverError(
+            f"{name}the state is not finite {first_bad_step(integrator, state)}; lower the learning rate, clip "
+            f"gradients, or take more steps"
+        )
+
+
+def require_in_range(integrator: Integrator, state: Tensor, reached: Tensor, *, name: str) -> None:
+    """Stop if fixed-point numbers are not finite or may have outgrown their format.
+
+    Args:
+        integrator: What was run.
+        state: From where.
+        reached: The largest number that there may have been, over the format's limit.
+        name: Whose solve it is.
+
+    Raises:
+        SolverError: Names the solve and the step, or the format that has more room.
+    """
+    size = float(reached)
+    if not math.isfinite(size):
+        require_finite(integrator, state, reached, name=name)
+    if size >= 1.0:
+        raise SolverError(
+            f"{name}the state outgrew its fixed-point format (up to {size:.3g} times its largest number): take "
+            f"state_dtype='float64' or gradient='checkpoint'; if the state explodes, lower the learning rate"
+        )

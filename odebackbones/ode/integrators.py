@@ -1,0 +1,256 @@
+"""Solvers on a fixed grid: the loop over the steps, and the methods that fill in a step.
+
+All are modules and plain loops over floats, so that torch.fx, TorchScript, torch.export and ONNX follow them. What a
+method hands from step to step is its *carry*: the state, and whatever else it remembers.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from odebackbones.errors import SolverError
+from odebackbones.ode.adams import adams_bashforth_weights
+from odebackbones.ode.grids import Grid
+from odebackbones.ode.tableaus import Tableau
+
+VectorField = Callable[[float, Tensor], Tensor]
+"""``vector_field(t, state) -> d state / dt``, with ``t`` a Python float and both tensors of one shape.
+
+A float, because the times of a fixed grid are constants of the graph: nothing to trace, copy or wait for.
+"""
+
+
+class Integrator(nn.Module):
+    """A method, unrolled over a fixed grid; a subclass says what a step is.
+
+    Args:
+        vector_field: The field; if it is a module, it becomes a submodule.
+        grid: Start and length of every step.
+        times: The times at which each step evaluates the field.
+
+    Shape:
+        ``state: (B, ...) -> (B, ...)``
+    """
+
+    grid: list[tuple[float, float]]
+    times: list[list[float]]
+
+    def __init__(self, vector_field: VectorField, *, grid: Grid, times: list[list[float]]) -> None:
+        super().__init__()
+        self.vector_field = vector_field
+        self.grid = grid
+        self.times = times
+
+    @torch.jit.unused
+    def ends(self) -> tuple[float, float]:
+        """The start and the end of the time span."""
+        return self.grid[0][0], sum(self.grid[-1])
+
+    @torch.jit.unused
+    def evaluations(self) -> list[int]:
+        """Evaluations of the vector field in each step."""
+        return [len(times) for times in self.times]
+
+    def start(self, state: Tensor) -> list[Tensor]:
+        """The first carry, from the initial state."""
+        return [state]
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The carry after step ``i`` from the one before it."""
+        raise NotImplementedError(f"{type(self).__name__} says no step")
+
+    def finish(self, carry: list[Tensor]) -> Tensor:
+        """The state at the end of the grid, from the last carry."""
+        return carry[0]
+
+    def forward(self, state: Tensor) -> Tensor:
+        """The state at the end of the grid from the one at its start."""
+        carry = self.start(state)
+        for i in range(len(self.grid)):
+            carry = self.step(i, carry)
+        return self.finish(carry)
+
+    @torch.jit.unused
+    def advance(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """As :meth:`step`, the start being a part of the first step and the finish of the last: state to state."""
+        carry = self.step(i, self.start(carry[0]) if i == 0 else carry)
+        return [self.finish(carry)] if i == len(self.grid) - 1 else carry
+
+
+def combine(state: Tensor, slopes: list[Tensor], weights: list[float], h: float) -> Tensor:
+    """``state + h * sum_j weights[j] * slopes[j]`` with one new tensor, into which the later slopes are added."""
+    fresh = False
+    for slope, weight in zip(slopes, weights):  # noqa: B905 (TorchScript knows no `strict`)
+        if weight != 0.0:
+            if fresh:
+                state = state.add_(slope, alpha=h * weight)
+            else:
+                state = torch.add(state, slope, alpha=h * weight)
+            fresh = True
+    return state
+
+
+class RungeKutta(Integrator):
+    """An explicit Runge-Kutta method.
+
+    Args:
+        vector_field: The field.
+        tableau: The method's coefficients.
+        grid: Start and length of every step.
+    """
+
+    a: list[list[float]]
+    b: list[float]
+
+    def __init__(self, vector_field: VectorField, *, tableau: Tableau, grid: Grid) -> None:
+        super().__init__(vector_field, grid=grid, times=[[t + c * h for c in tableau.c] for t, h in grid])
+        self.a = [list(row) for row in tableau.a]
+        self.b = list(tableau.b)
+
+    def slopes(self, i: int, state: Tensor) -> list[Tensor]:
+        """The slopes of step ``i`` from ``state``."""
+        h = self.grid[i][1]
+        times = self.times[i]
+        slopes: list[Tensor] = []
+        for stage in range(len(times)):
+            slopes.append(self.vector_field(times[stage], combine(state, slopes, self.a[stage], h)))
+        return slopes
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The state at the end of step ``i`` from the one at its start."""
+        return [combine(carry[0], self.slopes(i, carry[0]), self.b, self.grid[i][1])]
+
+
+class AdamsBashforth(RungeKutta):
+    r"""The explicit k-step method of Adams: :math:`x_{n+1} = x_n + h_n \sum_{j<k} w_{nj} f(t_{n-j}, x_{n-j})`.
+
+    The weights follow the grid, even or not. The first k - 1 steps are Runge-Kutta steps of order k.
+    The carry is the state and the slopes at the earlier times, the latest first.
+
+    E. Hairer, S. P. Nørsett, G. Wanner: Solving Ordinary Differential Equations I, 2nd ed., 1993, chapter III.5
+    (variable step sizes).
+
+    Args:
+        vector_field: The field.
+        order: k.
+        starter: Tableau of the first steps.
+        grid: Start and length of every step.
+    """
+
+    weights: list[list[float]]
+
+    def __init__(self, vector_field: VectorField, *, order: int, starter: Tableau, grid: Grid) -> None:
+        super().__init__(vector_field, tableau=starter, grid=grid)
+        self.order = order
+        self.weights = adams_bashforth_weights(grid, order)
+        self.times[order - 1 :] = [[t] for t, _ in grid[order - 1 :]]
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The state after step ``i``, and the latest slopes."""
+        state, h = carry[0], self.grid[i][1]
+        if i < self.order - 1:
+            slopes = self.slopes(i, state)
+            return [combine(state, slopes, self.b, h), slopes[0]] + carry[1:]
+        latest = [self.vector_field(self.times[i][0], state)] + carry[1:]
+        return [combine(state, latest, self.weights[i], h)] + latest[: self.order - 1]
+
+
+class LinearTwoStep(Integrator):
+    r"""LM-ResNet: :math:`x_{n+1} = (1 - k_n) x_n + k_n x_{n-1} + h f(t_n, x_n)` with a learnable :math:`k_n` a step.
+
+    All :math:`k_n` are zero at first, which is Euler's method. A constant k solves
+    :math:`(1 + k) x' = f`: time runs the slower, the greater k (the paper's modified equation).
+
+    Y. Lu, A. Zhong, Q. Li, B. Dong: Beyond Finite Layer Neural Networks: Bridging Deep Architectures and Numerical
+    Differential Equations, ICML 2018, arXiv:1710.10121
+    """
+
+    def __init__(self, vector_field: VectorField, *, grid: Grid) -> None:
+        super().__init__(vector_field, grid=grid, times=[[t] for t, _ in grid])
+        self.coefficients = nn.Parameter(torch.zeros(len(grid)))
+
+    def start(self, state: Tensor) -> list[Tensor]:
+        """The state twice: before the first step it has not moved."""
+        return [state, state]
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The states at the end and at the start of step ``i``."""
+        t, h = self.grid[i]
+        state, previous = carry[0], carry[1]
+        coefficient = self.coefficients[i].to(state.dtype)
+        moved = torch.lerp(state, previous, coefficient)
+        return [torch.add(moved, self.vector_field(t, state), alpha=h), state]
+
+
+class ImplicitEulerSeries(Integrator):
+    r"""Backward Euler by its truncated series: :math:`x_{n+1} = \sum_{k \le d} (h F)^k x_n \approx (I - h F)^{-1} x_n`.
+
+    F is the field at the step's end and its powers are compositions, hence a solver for fields with f(t, 0) = 0.
+    Of degree 2 this is PolyNet's block I + F + F².
+
+    X. Zhang, Z. Li, C. C. Loy, D. Lin: PolyNet: A Pursuit of Structural Diversity in Very Deep Networks, CVPR 2017,
+    arXiv:1611.05725
+
+    Args:
+        vector_field: The field.
+        degree: d, the evaluations in a step.
+        grid: Start and length of every step.
+    """
+
+    def __init__(self, vector_field: VectorField, *, degree: int, grid: Grid) -> None:
+        super().__init__(vector_field, grid=grid, times=[[t + h] * degree for t, h in grid])
+        self.degree = degree
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The state at the end of step ``i`` from the one at its start."""
+        h = self.grid[i][1]
+        power, total = carry[0], carry[0]
+        for k in range(self.degree):
+            slope = self.vector_field(self.times[i][k], power)
+            total = torch.add(total, slope, alpha=h)
+            if k + 1 < self.degree:
+                power = h * slope
+        return [total]
+
+
+class ImplicitEuler(Integrator):
+    r"""Backward Euler, :math:`x_{n+1} = x_n + h f(t_n + h, x_{n+1})`, by fixed-point iterations to a tolerance.
+
+    They converge where h times the field's Lipschitz constant is below 1. How many a step takes is known when it has
+    been taken; ``times`` then tells.
+
+    Args:
+        vector_field: The field.
+        rtol: Relative tolerance: iterations stop at a change below atol + rtol |x| (maximum norms).
+        atol: Absolute tolerance.
+        grid: Start and length of every step.
+    """
+
+    MAX_ITERATIONS = 100
+
+    def __init__(self, vector_field: VectorField, *, rtol: float, atol: float, grid: Grid) -> None:
+        super().__init__(vector_field, grid=grid, times=[[t + h] for t, h in grid])
+        self.rtol = rtol
+        self.atol = atol
+
+    @torch.jit.unused
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The state at the end of step ``i`` from the one at its start."""
+        t, h = self.grid[i]
+        end = carry[0]
+        for iteration in range(1, self.MAX_ITERATIONS + 1):
+            previous, end = end, torch.add(carry[0], self.vector_field(t + h, end), alpha=h)
+            if self.converged(previous.detach(), end.detach()):
+                self.times[i] = [t + h] * iteration
+                return [end]
+        raise SolverError(
+            f"implicit_euler: no convergence in {self.MAX_ITERATIONS} fixed-point iterations of step {i + 1} of "
+            f"{len(self.grid)} (t = {t + h:g}); take more steps, a looser rtol, or degree=... for the truncated series"
+        )
+
+    @torch.jit.unused
+    def converged(self, previous: Tensor, latest: Tensor) -> bool:
+        """Whether an iteration changed little; one that is not finite is left to the check of the end state."""
+        change, size = (latest - previous).abs().max(), latest.abs().max()
+        return bool((change <= self.atol + self.rtol * size) | ~torch.isfinite(size))

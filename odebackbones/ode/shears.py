@@ -1,0 +1,145 @@
+r"""Reversible methods as data: a pair of tensors, and steps that add a multiple of a slope of one to the other.
+
+Each shear :math:`z_a \leftarrow s z_a + w\,g(z_b)` with :math:`a \ne b`, where g is the field or the identity, can be
+undone from its result if s is 1 or -1: :math:`z_a \leftarrow s (z_a - w\,g(z_b))`.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from odebackbones.ode.grids import Grid
+from odebackbones.ode.integrators import Integrator, VectorField
+
+
+class Shear(NamedTuple):
+    """``pair[target] = factor * pair[target] + weight * g(pair[source])``, g being the field at ``t`` or the identity."""
+
+    target: int
+    source: int
+    factor: float
+    weight: float
+    evaluates: bool
+    t: float
+
+
+class Scheme(NamedTuple):
+    """A reversible method on a grid."""
+
+    initial: tuple[float, float]
+    """The pair at first, in multiples of the initial state."""
+    steps: list[list[tuple[int, int, float, float, bool, float]]]
+    """The :class:`Shear` of every step, as plain tuples, which TorchScript knows."""
+    output: tuple[float, float]
+    """The final state, in multiples of the last pair."""
+    magnitudes: tuple[float, float] = (1.0, 1.0)
+    """How large the numbers of the pair are, in units of the state."""
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether every shear can be undone."""
+        return all(abs(shear[2]) == 1.0 for step in self.steps for shear in step)
+
+
+def leapfrog(grid: Grid) -> Scheme:
+    r"""The explicit midpoint rule :math:`x_{n+1} = x_{n-1} + (h_{n-1} + h_n) f(t_n, x_n)`, begun by an Euler step.
+
+    Of order 2 on an even (or smoothly varying) grid; not stable for fields that contract strongly.
+
+    W. B. Gragg: On Extrapolation Algorithms for Ordinary Initial Value Problems, SIAM J. Numer. Anal. 2, 1965
+    """
+    lengths = [0.0, *(h for _, h in grid)]
+    steps = [
+        [tuple(Shear(i % 2, 1 - i % 2, 1.0, lengths[i] + lengths[i + 1], evaluates=True, t=t))]
+        for i, (t, _) in enumerate(grid)
+    ]
+    latest = (len(grid) - 1) % 2
+    return Scheme((1.0, 1.0), steps, (float(latest == 0), float(latest == 1)))
+
+
+def reversible_heun(grid: Grid) -> Scheme:
+    r"""Reversible Heun: the leapfrog :math:`\hat x_n`, and at the end Gragg's smoothing of it.
+
+    With :math:`2 x_n + h f(\hat x_n) = \hat x_n + \hat x_{n+1}` the paper's
+    :math:`\hat x_{n+1} = 2 x_n - \hat x_n + h f(\hat x_n)`,
+    :math:`x_{n+1} = x_n + \frac{h}{2}(f(\hat x_n) + f(\hat x_{n+1}))` is the leapfrog for :math:`\hat x`, and
+    :math:`x_N = \frac12(\hat x_{N-1} + \hat x_N + h f(\hat x_N))`.
+
+    P. Kidger, J. Foster, X. Li, T. Lyons: Efficient and Accurate Gradients for Neural SDEs, NeurIPS 2021,
+    arXiv:2105.13493
+    """
+    scheme, (t, h) = leapfrog(grid), grid[-1]
+    latest = (len(grid) - 1) % 2
+    smoothing = tuple(Shear(1 - latest, latest, 1.0, h, evaluates=True, t=t + h))
+    return scheme._replace(steps=[*scheme.steps[:-1], [*scheme.steps[-1], smoothing]], output=(0.5, 0.5))
+
+
+def alf(grid: Grid, damping: float = 1.0) -> Scheme:
+    r"""Asynchronous leapfrog on state and velocity: :math:`v_0 = f(t_0, x_0)`, then in each step
+
+    :math:`m = x_n + \frac{h}{2} v_n,\; v_{n+1} = (1 - 2\eta) v_n + 2 \eta f(t_n + \frac{h}{2}, m),\;
+    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighbouring half steps are one shear. Only
+    :math:`\eta = 1`, which is of order 2, can be undone exactly; less damps v and is of order 1.
+
+    J. Zhuang, N. C. Dvornek, S. Tatikonda, J. S. Duncan: MALI: A Memory Efficient and Reverse Accurate Integrator for
+    Neural ODEs, ICLR 2021, arXiv:2102.04668
+
+    Args:
+        grid: Start and length of every step.
+        damping: :math:`\eta` in (0, 1].
+    """  # noqa: D205, D415 (the equation ends the sentence)
+    t0, h0 = grid[0]
+    steps = []
+    for i, (t, h) in enumerate(grid):
+        following = grid[i + 1][1] if i + 1 < len(grid) else 0.0
+        velocity = tuple(Shear(1, 0, 1.0 - 2.0 * damping, 2.0 * damping, evaluates=True, t=t + h / 2))
+        steps.append([velocity, tuple(Shear(0, 1, 1.0, (h + following) / 2, evaluates=False, t=t))])
+    first = [tuple(Shear(1, 0, 1.0, 1.0, evaluates=True, t=t0)), tuple(Shear(0, 1, 1.0, h0 / 2, evaluates=False, t=t0))]
+    steps[0] = [*first, *steps[0]]
+    shortest = min(abs(h) for _, h in grid)
+    return Scheme((1.0, 0.0), steps, (1.0, 0.0), (1.0, 2.0 ** math.ceil(-math.log2(shortest))))
+
+
+class Shears(Integrator):
+    """A reversible method in the state's own arithmetic.
+
+    Args:
+        vector_field: The field.
+        scheme: The method's shears.
+        grid: Start and length of every step.
+    """
+
+    plan: list[list[tuple[int, int, float, float, bool, float]]]
+
+    def __init__(self, vector_field: VectorField, *, scheme: Scheme, grid: Grid) -> None:
+        times = [[shear[5] for shear in step if shear[4]] for step in scheme.steps]
+        super().__init__(vector_field, grid=grid, times=times)
+        self.plan = scheme.steps
+        self.initial = scheme.initial
+        self.output = scheme.output
+        self.magnitudes = scheme.magnitudes
+
+    def start(self, state: Tensor) -> list[Tensor]:
+        """The pair from which the shears start."""
+        return [state, state if self.initial[1] == 1.0 else torch.zeros_like(state)]
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The pair after step ``i``."""
+        pair = [carry[0], carry[1]]
+        for target, source, factor, weight, evaluates, t in self.plan[i]:
+            slope = pair[source]
+            if evaluates:
+                slope = self.vector_field(t, slope)
+            kept = pair[target]
+            if factor != 1.0:
+                kept = factor * kept
+            pair[target] = torch.add(kept, slope, alpha=weight)
+        return pair
+
+    def finish(self, carry: list[Tensor]) -> Tensor:
+        """The final state."""
+        if self.output[0] == 0.5:
+            return torch.lerp(carry[0], carry[1], 0.5)
+        return carry[0] if self.output[0] == 1.0 else carry[1]

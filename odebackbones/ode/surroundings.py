@@ -1,0 +1,65 @@
+"""What a recomputation must find again to repeat a step: autocast, the random generators, the running statistics."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+RandomState = tuple[Tensor, Tensor | None]
+"""The generators' states, on the CPU and on the state's GPU."""
+
+
+class Surroundings:
+    """The autocast state of a forward pass, and where its random draws stand."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.autocast = torch.is_autocast_enabled(device.type)
+        self.autocast_dtype = torch.get_autocast_dtype(device.type)
+        self.latest: RandomState | None = None
+
+    def casts(self) -> torch.autocast:
+        """Autocast as it was, without its cache: a weight's cast made under no_grad must not serve a graph."""
+        return torch.autocast(self.device.type, self.autocast_dtype, self.autocast, cache_enabled=False)
+
+    def random_state(self) -> RandomState:
+        """Where the generators stand; the same object as long as nothing was drawn, so that keeping it costs nothing.
+
+        A CUDA graph replays no generator's state: while one is captured, only the CPU's is looked at.
+        """
+        on_gpu = self.device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+        now = torch.get_rng_state(), torch.cuda.get_rng_state(self.device) if on_gpu else None
+        if self.latest is None or not all(map(same, now, self.latest)):
+            self.latest = now
+        return self.latest
+
+    @contextmanager
+    def forked_random(self) -> Iterator[None]:
+        """Leave the generators as they were before."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            yield
+
+    def draw_from(self, state: RandomState) -> None:
+        """Draw as at ``state`` from now on."""
+        torch.set_rng_state(state[0])
+        if state[1] is not None:
+            torch.cuda.set_rng_state(state[1], self.device)
+
+
+def same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two generators' states are equal, or both missing."""
+    return a is b if a is None or b is None else torch.equal(a, b)
+
+
+@contextmanager
+def running_statistics_untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Let normalisation layers use batch statistics without counting the batch a second time."""
+    tracking = [m for m in modules if m.training and getattr(m, "track_running_stats", False)]
+    try:
+        for module in tracking:
+            module.track_running_stats = False  # pyright: ignore[reportArgumentType]
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,58 @@
+"""States that are tuples of tensors: laid end to end in one, as the solvers know them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from odebackbones.errors import InputError
+
+State = Tensor | tuple[Tensor, ...]
+"""A tensor, or a tuple of tensors of one dtype and device."""
+
+
+def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
+    """All numbers of a tuple in one row, and the shapes to find them again.
+
+    Raises:
+        InputError: The tensors differ in dtype or device.
+    """
+    kinds = {(tensor.dtype, tensor.device) for tensor in state}
+    if len(kinds) != 1:
+        raise InputError(f"the state's tensors differ in dtype or device, or there are none: {kinds}; make them alike")
+    return torch.cat([tensor.reshape(-1) for tensor in state]), [tensor.shape for tensor in state]
+
+
+def split(rows: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
+    """The tensors in a row, or in a stack of rows: ``(..., numbers) -> (..., *shape)`` each."""
+    parts = torch.split(rows, [shape.numel() for shape in shapes], dim=-1)
+    return tuple(part.reshape(*rows.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+class FlatField(nn.Module):
+    """A field of tuples, as a field of rows.
+
+    Args:
+        vector_field: ``(t, tuple) -> tuple``.
+        shapes: Of the tuple's tensors.
+    """
+
+    def __init__(self, vector_field: Callable[..., Any], shapes: Sequence[torch.Size]) -> None:
+        super().__init__()
+        self.vector_field = vector_field
+        self.shapes = shapes
+
+    def forward(self, t: float, row: Tensor) -> Tensor:
+        """The slope as a row.
+
+        Raises:
+            InputError: The field's slopes have other shapes than the state.
+        """
+        slopes = self.vector_field(t, split(row, self.shapes))
+        if [slope.shape for slope in slopes] != list(self.shapes):
+            raise InputError(
+                f"the field's slopes have the shapes {[tuple(slope.shape) for slope in slopes]}, the state has "
+                f"{[tuple(shape) for shape in self.shapes]}; return one slope a tensor of the state"
+            )
+        return torch.cat([slope.reshape(-1) for slope in slopes])
