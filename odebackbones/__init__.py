@@ -1,8 +1,22 @@
 """Continuous-depth (Neural-ODE) backbones. Importing this package registers its models in timm."""
 
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, SolverError
 from odebackbones.fields import freeze_norms
+from odebackbones.fuse import fuse
 from odebackbones.models import ODEResNet
-from odebackbones.stages import ODEBlock, solver_stats
+from odebackbones.solver_change import calibrate, change_solver
+from odebackbones.stages import ODEBlock, compile_fields, set_gradient, solver_stats
 
-__all__ = ["InputError", "ODEBlock", "ODEResNet", "freeze_norms", "solver_stats"]
+__all__ = [
+    "InputError",
+    "ODEBlock",
+    "ODEResNet",
+    "SolverError",
+    "calibrate",
+    "change_solver",
+    "compile_fields",
+    "freeze_norms",
+    "fuse",
+    "set_gradient",
+    "solver_stats",
+]

@@ -41,7 +41,7 @@ class FusedConv2d(nn.Module):
             for tensors in zip(*parts, strict=True)
         )
 
-    def forward(self, x: Tensor, node: int, activate: bool) -> Tensor:  # noqa: FBT001 (TorchScript has no keyword-only)
+    def forward(self, x: Tensor, node: int, activate: bool) -> Tensor:
         """Convolve as at node ``node``, and end with a ReLU or not."""
         ones = torch.ones_like(x[:1, :1])
         for k, (weight, bias) in enumerate(zip(self.weight, self.bias)):  # noqa: B905 (TorchScript knows no `strict`)
@@ -99,7 +99,7 @@ class PackedConv2d(nn.Module):
         self.packed: list[Tensor] = []
         self.size: torch.Size | None = None
 
-    def forward(self, x: Tensor, node: int = 0, activate: bool = False) -> Tensor:  # noqa: FBT001, FBT002 (as FusedConv2d)
+    def forward(self, x: Tensor, node: int = 0, activate: bool = False) -> Tensor:
         """Convolve as at node ``node``, and end with a ReLU or not."""
         x = x.contiguous(memory_format=torch.channels_last)
         if x.shape != self.size:

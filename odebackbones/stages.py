@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,10 +69,7 @@ class ODEBlock(nn.Module):
         channels = x.shape[1]
         if self.augment > 0:
             x = F.pad(x, [0, 0] * (x.dim() - 2) + [0, self.augment])
-        if torch.jit.is_scripting():
-            x = self.integrator(x)
-        else:
-            x = self.solve(x).state
+        x = self.integrator(x) if torch.jit.is_scripting() else self.solve(x).state
         return x[:, :channels] if self.augment > 0 else x
 
     @torch.jit.unused
@@ -108,7 +106,7 @@ class ODEBlock(nn.Module):
     def set_solver(self, solver: SolverConfig) -> None:
         """Integrate the same field by another solver; norms keep their statistics, interpolated to its times."""
         times = evaluation_times(solver, self.t_span)
-        if times != evaluation_times(self.solver, self.t_span) or self.budgets:
+        if times != evaluation_times(self.solver, self.t_span, budgets=self.budgets):
             for module in self.vector_field.modules():
                 if isinstance(module, TimeNorm):
                     module.set_times(times)
@@ -137,3 +135,18 @@ def set_gradient(model: nn.Module, gradient: str) -> None:
     for block in model.modules():
         if isinstance(block, ODEBlock):
             block.set_solver(replace(block.solver, gradient=gradient))
+
+
+def compile_fields(model: nn.Module, **kwargs: Any) -> None:
+    """Compile the vector field of every ODE block in place: small regions, each compiled once for all its steps.
+
+    The solver's loop stays outside, so that every gradient mode keeps its memory. Fields with statistics or weights
+    per time are compiled once for each of their times.
+
+    Args:
+        model: Any module with ODE blocks.
+        **kwargs: Those of :func:`torch.compile`.
+    """
+    for block in model.modules():
+        if isinstance(block, ODEBlock):
+            block.vector_field.compile(**kwargs)

@@ -1,6 +1,7 @@
 """The training loop: plain torch, one process or several, resumable to the same weights."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from odebackbones.engine.optimisation import autocast, build_ema, build_optimize
 from odebackbones.engine.sampling import EpochBatches, SeededDataset
 from odebackbones.engine.task import Task, TaskConfig
 from odebackbones.errors import InputError
+from odebackbones.stages import solver_stats
 
 BEST, LAST = "best.pt", "last.pt"
 
@@ -93,7 +95,8 @@ class Trainer:
         """One pass over the training set.
 
         Returns:
-            Losses, a mean over the batches of all processes; the last learning rate; images/s of all processes.
+            Losses, a mean over the batches of all processes; the last learning rate; images/s of all processes;
+            evaluations and rejected steps of every ODE block, a mean over this process's batches.
         """
         self.replica.train()
         batches = self.batches(epoch)
@@ -106,11 +109,13 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
         )
         totals: dict[str, Tensor] = {}
+        solves: Counter[str] = Counter()
         start = time.perf_counter()
         with progress_bar(len(batches), f"epoch {epoch + 1}/{self.optim.epochs}") as bar:
             for i, batch in enumerate(loader):
                 batches.seed_batch(i)
                 losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
+                solves.update(solver_costs(self.model))
                 for name, loss in losses.items():
                     totals[name] = totals.get(name, loss.new_zeros(())) + loss.detach()
                 if (i + 1) % self.optim.accumulate == 0:
@@ -123,7 +128,8 @@ class Trainer:
         images = len(batches) * self.optim.batch_size * world_size()
         means = {name: float(total) / len(batches) for name, total in totals.items()}
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return {**means, "lr": rate, "images_per_s": images / (time.perf_counter() - start)}
+        costs = {name: total / len(batches) for name, total in solves.items()}
+        return {**means, "lr": rate, "images_per_s": images / (time.perf_counter() - start), **costs}
 
     def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
         """Forward and backward; gradients add up until the ``last`` batch of an update."""
@@ -227,7 +233,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return sorted(found)
 
 
+def solver_costs(model: nn.Module) -> dict[str, int]:
+    """Evaluations (``nfe/BLOCK``) and rejected steps (``rejected/BLOCK``, if there are any) of the latest solves."""
+    stats = solver_stats(model)
+    rejected = {f"rejected/{name}": s.rejected for name, s in stats.items() if s.rejected}
+    return {f"nfe/{name}": s.nfe for name, s in stats.items()} | rejected
+
+
 def summary(row: Mapping[str, float], epochs: int) -> str:
-    """One line of the log for the terminal."""
-    numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+    """One line of the log for the terminal; of the solvers, the evaluations of all blocks together."""
+    shown = {name: value for name, value in row.items() if name != "epoch" and "/" not in name}
+    nfe = sum(value for name, value in row.items() if name.startswith("nfe/"))
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in (shown | ({"nfe": nfe} if nfe else {})).items())
     return f"epoch {row['epoch']:.0f}/{epochs}  {numbers}"

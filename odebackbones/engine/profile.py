@@ -167,11 +167,12 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
     backbone = model.get_submodule(body)
     macs, body_macs = count_macs(model, probe.infer, body=body)
     inference = peak_memory_mib(probe.infer, device)
+    stats = solver_stats(model)
     training = training_memory_mib(model, probe.loss, device)
     body_training = training_memory_mib(model, probe.body_loss, device)
     model.eval()
-    stats = solver_stats(model)
     nfe = [Quantity(f"NFE of {name}", s.nfe, "", "lower", "cost") for name, s in stats.items()]
+    rejected = sum(s.rejected for s in stats.values())
     batch = f"batch {probe.batch_size}"
     return (
         Quantity("parameters", count_parameters(model), "", "lower", "cost"),
@@ -179,6 +180,7 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
         Quantity("MACs", macs, "GMAC", "lower", "cost"),
         Quantity("MACs of backbone", body_macs, "GMAC", "lower", "cost"),
         Quantity("NFE", sum(s.nfe for s in stats.values()), "", "lower", "cost"),
+        Quantity("rejected steps", rejected, "", "lower", "cost"),
         Quantity(f"training memory, {batch}", training, "MiB", "lower", "cost"),
         Quantity(f"training memory of backbone, {batch}", body_training, "MiB", "lower", "cost"),
         Quantity("inference memory", inference, "MiB", "lower", "cost"),

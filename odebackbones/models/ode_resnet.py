@@ -1,7 +1,8 @@
 """ResNets whose identity blocks are replaced by one ODE block a stage, in timm's registry."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -12,9 +13,8 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.fields import BasicField, BottleneckField, freeze_norms, norm_layer, zero_last_gain
-from odebackbones.ode.solvers import SolverConfig, evaluation_times
-from odebackbones.ode.tableaus import TABLEAUS
+from odebackbones.fields import BasicField, BottleneckField, NormLayer, freeze_norms, norm_layer, zero_last_gain
+from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe
 from odebackbones.stages import ODEBlock, set_gradient
 
 STAGES = 4
@@ -23,6 +23,11 @@ BLOCK_OPTIONS = (
     *("drop_path_rate", "drop_block_rate"),
 )
 """timm's options that shape a residual block beyond what :mod:`odebackbones.fields` has."""
+
+SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "gradient"}
+BLOCK_ARGS = frozenset({"augment", "budgets", "steer"})
+FIELD_ARGS = frozenset({"time_channel"})
+"""Keyword arguments that go to the solver, to the ODE blocks and to their fields."""
 
 DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm"}
 """Our norms -> timm's name of the norm of the blocks that stay discrete ("frozen" is frozen once it is built)."""
@@ -39,7 +44,7 @@ class ODEResNet(ResNet):
     Args:
         block: timm's BasicBlock or Bottleneck.
         layers: Blocks a stage of the ResNet that is replaced.
-        solver: A method of :data:`~odebackbones.ode.tableaus.TABLEAUS`.
+        solver: A method of :data:`~odebackbones.ode.METHODS`.
         steps: Steps a stage, or one number for all; by default as many as bring the evaluations to the number of
             the blocks replaced (rounded up to whole steps).
         gradient: Gradient mode of the ODE blocks, see :class:`~odebackbones.ode.SolverConfig`.
@@ -48,7 +53,9 @@ class ODEResNet(ResNet):
         continuous: Which stages are continuous; the others keep their blocks.
         zero_init_last: Start from residual branches and vector fields that are zero (frozen ones are not: they
             would stay zero).
-        **kwargs: timm's arguments of :class:`timm.models.resnet.ResNet`.
+        **kwargs: Further fields of :class:`~odebackbones.ode.SolverConfig` (``checkpoints``, ``rtol``, ``max_nfe``,
+            ...), ``augment``, ``budgets`` and ``steer`` of :class:`~odebackbones.ODEBlock`, ``time_channel`` of the
+            fields, and timm's arguments of :class:`timm.models.resnet.ResNet`.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 2, 4, 8, 16, 32.
@@ -77,6 +84,7 @@ class ODEResNet(ResNet):
         is_continuous = per_stage("continuous", continuous, bool)
         stage_steps = per_stage("steps", steps, int)
         stage_bases = per_stage("bases", bases, int)
+        solver_args, block_args, field_args = (take(kwargs, names) for names in (SOLVER_ARGS, BLOCK_ARGS, FIELD_ARGS))
         super().__init__(
             block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
             tuple(1 if ode else blocks for ode, blocks in zip(is_continuous, layers, strict=True)),
@@ -86,12 +94,17 @@ class ODEResNet(ResNet):
         )
         for i, stage in enumerate(self.stages()):
             if is_continuous[i]:
-                n = default_steps(solver, layers[i] - 1) if stage_steps[i] is None else stage_steps[i]
-                config = SolverConfig(solver, n, gradient)
-                field = build_field(stage[0], norm=norm, bases=stage_bases[i], times=evaluation_times(config))
+                n = stage_steps[i]
+                config = SolverConfig(solver, 1 if n is None else n, gradient, **solver_args)
+                if n is None:
+                    config = replace(config, steps=default_steps(config, layers[i] - 1))
+                extra, budgets = block_args.get("augment", 0), block_args.get("budgets", ())
+                times = evaluation_times(config, budgets=budgets)
+                norms = norm_layer(norm, nodes=times, bases=stage_bases[i])
+                field = build_field(stage[0], extra=extra, norm=norms, bases=stage_bases[i], **field_args)
                 if zero_init_last and norm != "frozen":
                     zero_last_gain(field)
-                stage.append(ODEBlock(field, config, name=f"layer{i + 1}"))
+                stage.append(ODEBlock(field, config, name=f"layer{i + 1}", **block_args))
         if norm == "frozen":
             freeze_norms(self)
 
@@ -129,24 +142,36 @@ def per_stage(name: str, value: Any, kind: type) -> tuple[Any, ...]:
     return values
 
 
-def default_steps(solver: str, blocks: int) -> int:
+def take(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Take the arguments of these names out of ``arguments``; lists, as YAML has them, become tuples."""
+    taken = {name: arguments.pop(name) for name in list(arguments) if name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in taken.items()}
+
+
+def default_steps(solver: SolverConfig, blocks: int) -> int:
     """Steps that take at least ``blocks`` evaluations, at least one step."""
-    if solver not in TABLEAUS:
-        raise unknown_name("solver", solver, TABLEAUS)
-    return max(1, math.ceil(blocks / TABLEAUS[solver].stages))
+    return next(n for n in count(1) if planned_nfe(replace(solver, steps=n, max_nfe=None)) >= blocks)
 
 
-def build_field(block: nn.Module, *, norm: str, bases: int, times: list[float]) -> BasicField | BottleneckField:
-    """The vector field with the shape of the residual branch of ``block``, timm's first one of the stage."""
-    norms = norm_layer(norm, nodes=times, bases=bases)
+def build_field(
+    block: nn.Module, *, extra: int, norm: NormLayer, bases: int, **kwargs: Any
+) -> BasicField | BottleneckField:
+    """The vector field with the shape of the residual branch of ``block``, timm's first one of the stage.
+
+    Args:
+        block: The block.
+        extra: Channels of the state beyond the block's.
+        norm: Makes a norm for a number of channels.
+        bases: Weights over time.
+        **kwargs: Those of the field.
+    """
     if isinstance(block, BasicBlock):
-        conv = block.conv2
-        return BasicField(conv.out_channels, width=conv.in_channels, norm=norms, bases=bases, dilation=block.dilation)
+        conv, kwargs = block.conv2, {"dilation": block.dilation, **kwargs}
+        return BasicField(conv.out_channels + extra, width=conv.in_channels, norm=norm, bases=bases, **kwargs)
     if isinstance(block, Bottleneck):
-        conv, channels = block.conv2, block.conv3.out_channels
-        return BottleneckField(
-            channels, width=conv.out_channels, norm=norms, bases=bases, groups=conv.groups, dilation=block.dilation
-        )
+        conv, channels = block.conv2, block.conv3.out_channels + extra
+        kwargs = {"groups": conv.groups, "dilation": block.dilation, **kwargs}
+        return BottleneckField(channels, width=conv.out_channels, norm=norm, bases=bases, **kwargs)
     raise InputError(f"block={type(block).__name__}: expected timm's BasicBlock or Bottleneck")
 
 

@@ -12,7 +12,7 @@ from odebackbones.ode.adaptive import AdaptiveIntegrator, solve_adaptively
 from odebackbones.ode.adjoint import solve_adjoint
 from odebackbones.ode.gradients import CheckpointedSolve
 from odebackbones.ode.guards import can_check, is_recording, is_transformed, require_finite, require_in_range
-from odebackbones.ode.integrators import Integrator, LinearTwoStep, RungeKutta, VectorField
+from odebackbones.ode.integrators import Integrator, RungeKutta, VectorField
 from odebackbones.ode.reversible import ReversibleSolve
 from odebackbones.ode.schedule import count_evaluations, count_snapshots
 from odebackbones.ode.solvers import SolverConfig, build_integrator

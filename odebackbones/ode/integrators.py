@@ -224,13 +224,15 @@ class ImplicitEuler(Integrator):
         vector_field: The field.
         rtol: Relative tolerance: iterations stop at a change below atol + rtol |x| (maximum norms).
         atol: Absolute tolerance.
+        max_nfe: Evaluations that a solve may take, or None.
         grid: Start and length of every step.
     """
 
     MAX_ITERATIONS = 100
 
-    def __init__(self, vector_field: VectorField, *, rtol: float, atol: float, grid: Grid) -> None:
+    def __init__(self, vector_field: VectorField, *, rtol: float, atol: float, max_nfe: int | None, grid: Grid) -> None:
         super().__init__(vector_field, grid=grid, times=[[t + h] for t, h in grid])
+        self.max_nfe = max_nfe
         self.rtol = rtol
         self.atol = atol
 
@@ -238,15 +240,17 @@ class ImplicitEuler(Integrator):
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
         """The state at the end of step ``i`` from the one at its start."""
         t, h = self.grid[i]
-        end = carry[0]
-        for iteration in range(1, self.MAX_ITERATIONS + 1):
+        end, used = carry[0], sum(map(len, self.times[:i]))
+        allowed = self.MAX_ITERATIONS if self.max_nfe is None else min(self.MAX_ITERATIONS, self.max_nfe - used)
+        for iteration in range(1, allowed + 1):
             previous, end = end, torch.add(carry[0], self.vector_field(t + h, end), alpha=h)
             if self.converged(previous.detach(), end.detach()):
                 self.times[i] = [t + h] * iteration
                 return [end]
         raise SolverError(
-            f"implicit_euler: no convergence in {self.MAX_ITERATIONS} fixed-point iterations of step {i + 1} of "
-            f"{len(self.grid)} (t = {t + h:g}); take more steps, a looser rtol, or degree=... for the truncated series"
+            f"implicit_euler: no convergence in {allowed} fixed-point iterations of step {i + 1} of {len(self.grid)} "
+            f"(t = {t + h:g}, {used} evaluations before it, max_nfe={self.max_nfe}); take more steps, a looser rtol, "
+            f"a larger max_nfe, or degree=... for the truncated series"
         )
 
     @torch.jit.unused

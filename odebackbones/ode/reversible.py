@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from odebackbones.errors import InputError
-from odebackbones.ode.fixed_point import FixedPointShears, exponent, increment, quanta
+from odebackbones.ode.fixed_point import FixedPointShears, increment, quanta
 from odebackbones.ode.gradients import Sums
 from odebackbones.ode.shears import Shear
 from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched

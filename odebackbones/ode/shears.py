@@ -89,7 +89,7 @@ def alf(grid: Grid, damping: float = 1.0) -> Scheme:
     Args:
         grid: Start and length of every step.
         damping: :math:`\eta` in (0, 1].
-    """  # noqa: D205, D415 (the equation ends the sentence)
+    """
     t0, h0 = grid[0]
     steps = []
     for i, (t, h) in enumerate(grid):

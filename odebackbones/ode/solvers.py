@@ -1,7 +1,7 @@
 """Which solvers there are, how one is configured, and its building."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -124,7 +124,7 @@ def implicit_euler(vector_field: VectorField, grid: Grid, solver: SolverConfig) 
     """Backward Euler, by its series or by iterations."""
     if solver.degree is not None:
         return ImplicitEulerSeries(vector_field, degree=solver.degree, grid=grid)
-    return ImplicitEuler(vector_field, rtol=solver.rtol, atol=solver.atol, grid=grid)
+    return ImplicitEuler(vector_field, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, grid=grid)
 
 
 METHODS: dict[str, Method] = {
@@ -224,15 +224,29 @@ def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
     return uniform_grid(t_span, solver.steps) if solver.grid is None else uneven_grid(t_span, solver.grid)
 
 
-def evaluation_times(solver: SolverConfig, t_span: tuple[float, float] = (0.0, 1.0)) -> list[float]:
-    """The distinct times, ascending, at which a solve over ``t_span`` evaluates its vector field.
-
-    For an adaptive method, the ends of ``solver.steps`` equal steps stand in for them.
-    """
+def planned_nfe(solver: SolverConfig) -> int:
+    """The least evaluations that a forward solve takes; of an adaptive method, its ``steps``."""
     if METHODS[solver.method].build is None:
-        times = [t for t, _ in solver_grid(solver, t_span)] + [t_span[1]]
-    else:
-        times = [t for step in build_integrator(zero_field, t_span, solver).times for t in step]
+        return solver.steps
+    return sum(build_integrator(zero_field, (0.0, 1.0), solver).evaluations())
+
+
+def evaluation_times(
+    solver: SolverConfig, t_span: tuple[float, float] = (0.0, 1.0), *, budgets: Sequence[int] = ()
+) -> list[float]:
+    """The distinct times, ascending, at which solves over ``t_span`` evaluate their vector field.
+
+    Args:
+        solver: Method and steps; for an adaptive method, the ends of its equal steps stand in for the times.
+        t_span: Start and end.
+        budgets: Further numbers of steps whose times count, too.
+    """
+    times = []
+    for config in (solver, *(replace(solver, steps=steps) for steps in budgets)):
+        if METHODS[solver.method].build is None:
+            times += [*(t for t, _ in solver_grid(config, t_span)), t_span[1]]
+        else:
+            times += [t for step in build_integrator(zero_field, t_span, config).times for t in step]
     return distinct_times(times, length=t_span[1] - t_span[0])
 
 

@@ -1,0 +1,86 @@
+"""Another solver for the same weights: change it, and estimate anew the statistics that belong to its times."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from odebackbones.errors import InputError
+from odebackbones.fields import TimeBatchNorm2d
+from odebackbones.stages import ODEBlock
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def change_solver(model: Model, method: str | None = None, *, steps: int | None = None, **changes: Any) -> Model:
+    """A copy of ``model`` whose ODE blocks integrate the same fields by another solver.
+
+    Running statistics per time are interpolated linearly to the new evaluation times; :func:`calibrate` estimates
+    them anew.
+
+    Args:
+        model: Any module with ODE blocks.
+        method: The new method; None keeps each block's.
+        steps: The new steps; None keeps each block's.
+        **changes: Other fields of :class:`~odebackbones.ode.SolverConfig`.
+
+    Raises:
+        InputError: There is no ODE block in the model, or no such solver.
+    """
+    named = {"method": method, "steps": steps}
+    changes |= {name: value for name, value in named.items() if value is not None}
+    changed = copy.deepcopy(model)
+    blocks = [module for module in changed.modules() if isinstance(module, ODEBlock)]
+    if not blocks:
+        raise InputError(f"{type(model).__name__} has no ODE block whose solver could be changed")
+    for block in blocks:
+        block.set_solver(replace(block.solver, **changes))
+    return changed
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module, batches: Iterable[Any], *, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> None:
+    """Estimate the running statistics per time anew, as the plain mean over ``batches``; all else stays.
+
+    Args:
+        model: Changed in place; its modes (training or evaluation) are as before afterwards.
+        batches: Inputs like those of training; some dozens of images an evaluation time are enough.
+        forward: Runs the model on a batch; by default ``model(batch)``, of a tuple its first element.
+
+    Raises:
+        InputError: There are no batches.
+    """
+    run = forward or (lambda model, batch: model(batch[0] if isinstance(batch, list | tuple) else batch))
+    norms = [module for module in model.modules() if isinstance(module, TimeBatchNorm2d)]
+    seen = 0
+    with estimating(model, norms):
+        for seen, batch in enumerate(batches, start=1):
+            for norm in norms:
+                norm.momentum = 1.0 / seen
+            run(model, batch)
+    if not seen:
+        raise InputError("calibrate: there are no batches to estimate the statistics from")
+
+
+@contextmanager
+def estimating(model: nn.Module, norms: list[TimeBatchNorm2d]) -> Iterator[None]:
+    """Norms with statistics per time learn them, all other modules evaluate; afterwards all are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    frozen = [norm.frozen for norm in norms]
+    try:
+        model.eval()
+        for norm in norms:
+            norm.training, norm.frozen = True, False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for norm, momentum, was_frozen in zip(norms, momenta, frozen, strict=True):
+            norm.momentum, norm.frozen = momentum, was_frozen
