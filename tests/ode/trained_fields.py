@@ -1,0 +1,140 @@
+"""Vector fields after some training, and what their backward passes give, for the tests of all gradient modes.
+
+They are trained because random weights hide errors of a gradient that trained ones show.
+"""
+
+import copy
+import math
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from solver_variants import planned, solver_config
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from odebackbones.fields import BasicField, norm_layer
+from odebackbones.ode import SolverConfig, build_integrator, odeint
+from odebackbones.ode.integrate import integrate
+from odebackbones.ode.integrators import LinearTwoStep
+from odebackbones.ode.solvers import evaluation_times, is_planned
+
+CHANNELS, STEPS = 4, 7
+
+
+class ConvField(nn.Module):
+    """Convolutions around a normalisation and a non-linearity of choice, with a time-dependent gain."""
+
+    def __init__(self, norm=None, dropout=0.0, drop_path=0.0):
+        super().__init__()
+        self.conv1 = nn.Conv2d(CHANNELS, 6, 3, padding=1)
+        self.norm = norm or nn.Identity()
+        self.conv2 = nn.Conv2d(6, CHANNELS, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, t, x):
+        slope = self.conv2(self.dropout(torch.tanh(self.norm(self.conv1(x)))))
+        return self.drop_path(math.cos(t) * slope)
+
+
+FIELDS = {
+    "convolutions": lambda nodes: ConvField(),
+    "GroupNorm": lambda nodes: ConvField(nn.GroupNorm(2, 6)),
+    "BatchNorm2d": lambda nodes: ConvField(nn.BatchNorm2d(6)),
+    "dropout": lambda nodes: ConvField(dropout=0.3),
+    "stochastic depth": lambda nodes: ConvField(drop_path=0.3),
+    "TimeBatchNorm2d": lambda nodes: BasicField(
+        CHANNELS, width=6, norm=norm_layer("batch", nodes=nodes, bases=2), bases=2
+    ),
+}
+RANDOM = ("dropout", "stochastic depth")
+
+
+def images(seed=1, dtype=torch.float32, size=6):
+    return torch.randn(3, CHANNELS, size, size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@cache
+def trained(name, nodes):
+    """The field after a few steps towards a flow that blurs and shifts the image."""
+    torch.manual_seed(0)
+    field, images_in = FIELDS[name](list(nodes)), images(0)
+    target = F.avg_pool2d(images_in.roll(1, dims=3), 3, 1, 1)
+    optimizer = torch.optim.Adam(field.parameters(), lr=0.02)
+    losses = []
+    for _ in range(12):
+        end = odeint(field, images_in, solver=SolverConfig("midpoint", 3, "backprop")).state
+        losses.append(F.mse_loss(end, target))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.85 * losses[0]
+    return field
+
+
+def make(name, variant="midpoint"):
+    """A trained field of one's own, whose statistics per time stand on the evaluation times of a method."""
+    nodes = (0.0, 1.0)
+    if name == "TimeBatchNorm2d" and planned([variant]):
+        nodes = tuple(evaluation_times(solver_config(variant, STEPS)))
+    return copy.deepcopy(trained(name, nodes))
+
+
+def integrator_of(field, solver, t_span):
+    """Field and method; an ``lm`` with coefficients as if they had been learned."""
+    integrator = build_integrator(field, t_span, solver)
+    if isinstance(integrator, LinearTwoStep):
+        nn.init.uniform_(integrator.coefficients, -0.4, 0.6, generator=torch.Generator().manual_seed(0))
+    return integrator
+
+
+class Pass(NamedTuple):
+    """What a forward and backward pass leave behind."""
+
+    integrator: nn.Module
+    end: Tensor
+    slope: Tensor
+    """The input's gradient."""
+    random_state: Tensor
+
+    @property
+    def field(self):
+        return self.integrator.vector_field
+
+
+def passes(field, solver, *, seed=7, dtype=torch.float32):
+    """A pass through a copy of ``field``."""
+    t_span = (0.0, 1.0) if is_planned(solver) else (0.35, 0.65)  # so short that iterations converge; both bases
+    integrator = integrator_of(copy.deepcopy(field), solver, t_span)
+    integrator.zero_grad()
+    x = images(dtype=dtype).requires_grad_()
+    torch.manual_seed(seed)
+    end, _ = integrate(integrator, x, solver, parameters=tuple(integrator.parameters()))
+    end.float().square().sum().backward()
+    return Pass(integrator, end.detach(), x.grad, torch.get_rng_state())
+
+
+def assert_parameter_gradients_close(found, reference, *, tolerance):
+    """Relative to each gradient's norm; those that are zero but for rounding are left out."""
+    pairs = dict(zip(found.named_parameters(), reference.parameters(), strict=True))
+    largest = max(q.grad.norm() for q in pairs.values())
+    compared = 0
+    for (name, p), q in pairs.items():
+        if q.grad.norm() > 1e-5 * largest:
+            error = (p.grad - q.grad).norm() / q.grad.norm()
+            assert error <= tolerance, f"{name}: {error:.2e}"
+            compared += 1
+    assert compared >= len(pairs) - 1  # a bias before a norm
+
+
+def assert_parameter_gradients_equal(found, reference):
+    for (name, p), q in zip(found.named_parameters(), reference.parameters(), strict=True):
+        assert p.grad.abs().max() > 0, name
+        assert torch.equal(p.grad, q.grad), name
+
+
+def assert_buffers_equal(found, reference):
+    for key, buffer in reference.named_buffers():
+        assert torch.equal(found.get_buffer(key), buffer), key

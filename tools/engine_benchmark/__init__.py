@@ -1,0 +1,18 @@
+"""Measures the ODE engine: ``python tools/benchmark.py engine``. Every part prints tables, and numbers with bounds."""
+
+from collections.abc import Callable
+
+from . import convergence, cost, detector_memory, gradient_errors, speed, training
+from .claims import Claim, Part
+
+__all__ = ["PARTS", "Claim", "Part"]
+
+PARTS: dict[str, Callable[[int], Part]] = {
+    "convergence": convergence.run,
+    "gradients": gradient_errors.run,
+    "cost": cost.run,
+    "speed": speed.run,
+    "training": training.run,
+    "detector": detector_memory.run,
+}
+"""Name on the command line -> measurement, given the rounds of its timings."""

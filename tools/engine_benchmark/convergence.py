@@ -1,0 +1,120 @@
+"""Order of convergence on closed forms, and parity with torchdiffeq."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from odebackbones.engine.report import Table
+from odebackbones.ode import METHODS, SolverConfig, build_integrator, odeint
+
+from .claims import Claim, Part
+
+ROTATION = torch.tensor([[-0.3, -2.0], [2.0, -0.3]], dtype=torch.float64)
+STEPS = (128, 256)
+PARITY_STEPS = 8
+
+Problem = tuple[Callable[[float, Tensor], Tensor], Tensor, Tensor]
+"""Field, initial state at t = 0, and the exact state at t = 1."""
+
+
+def problems() -> dict[str, Problem]:
+    """Initial value problems with closed forms, in float64."""
+    plane = torch.tensor([[1.0, 0.0], [0.3, -0.7]], dtype=torch.float64)
+    line = torch.tensor([[0.1, 0.3, 1.7]], dtype=torch.float64)
+    return {
+        "damped rotation": (
+            lambda _, x: x @ ROTATION.to(x.dtype).T,
+            plane,
+            plane @ torch.linalg.matrix_exp(ROTATION).T,
+        ),
+        "growth at a rate cos t": (lambda t, x: math.cos(t) * x, line, line * math.exp(math.sin(1.0))),
+        "logistic growth": (lambda _, x: x * (1.0 - x), line, line / (line + (1.0 - line) * math.exp(-1.0))),
+    }
+
+
+def variants() -> dict[str, tuple[SolverConfig, int]]:
+    """Every method with fixed steps, with its theoretical order."""
+    found = {}
+    for name, method in METHODS.items():
+        if method.build is not None and name != "implicit_euler":
+            found[name] = SolverConfig(name, gradient="backprop"), method.order
+    implicit = SolverConfig("implicit_euler", gradient="backprop", rtol=1e-13, atol=1e-13)
+    damped = SolverConfig("alf", gradient="backprop", damping=0.9)
+    extra = {
+        "implicit_euler, iterated": (implicit, 1),
+        "implicit_euler, series of degree 2": (replace(implicit, degree=2), 1),
+        "alf, damping 0.9": (damped, 1),
+    }
+    return found | extra
+
+
+def end_state(problem: Problem, solver: SolverConfig, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The solver's state at t = 1."""
+    field, start, _ = problem
+    return build_integrator(field, (0.0, 1.0), solver)(start.to(dtype)).detach()
+
+
+def measured_order(problem: Problem, solver: SolverConfig) -> float:
+    """log2 of the ratio of the errors at N and 2 N steps."""
+    errors = [(end_state(problem, replace(solver, steps=n)) - problem[2]).norm() for n in STEPS]
+    return math.log2(errors[0] / errors[1])
+
+
+def parity(problem: Problem, name: str, dtype: torch.dtype) -> float:
+    """Largest relative difference to torchdiffeq's method on the same steps, or tolerances."""
+    field, start, _ = problem
+    tolerance = {"rtol": 1e-6, "atol": 1e-6}
+    solver = SolverConfig(name, PARITY_STEPS, "backprop", **tolerance)
+    options = {"step_size": 1.0 / PARITY_STEPS} if METHODS[name].build else {"step_t": torch.tensor([1.0])}
+    times = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    theirs = torchdiffeq.odeint(
+        lambda t, x: field(float(t), x),
+        start.to(dtype),
+        times,
+        method=METHODS[name].torchdiffeq,
+        options=options,
+        **tolerance,
+    )[-1]
+    with_gradient = start.to(dtype).requires_grad_()  # an adaptive method's steps are then taken again by our tableau
+    ours = odeint(field, with_gradient, solver=solver).state
+    assert isinstance(ours, Tensor)
+    return float(((ours.detach() - theirs).abs() / theirs.abs().clamp_min(1e-3)).max())
+
+
+def run(rounds: int) -> Part:
+    """Measure; nothing here is timed."""
+    known = problems()
+    orders = {
+        name: [measured_order(problem, solver) for problem in known.values()]
+        for name, (solver, _) in variants().items()
+    }
+    rows = tuple((name, variants()[name][1], *orders[name]) for name in orders)
+    worst = max(abs(order - variants()[name][1]) for name, found in orders.items() for order in found)
+    shared = [name for name, method in METHODS.items() if method.torchdiffeq]
+    parities = {name: worst_parity(known.values(), name) for name in shared}
+    parity_rows = tuple((name, METHODS[name].torchdiffeq, *pair) for name, pair in parities.items())
+    return Part(
+        (
+            Table(f"Order of convergence, {STEPS[0]} to {STEPS[1]} steps", ("method", "theory", *known), rows),
+            Table(
+                "Parity with torchdiffeq (largest relative difference)",
+                ("method", "its", "float64", "float32"),
+                parity_rows,
+            ),
+        ),
+        (
+            Claim("order of convergence, largest deviation from the theory", worst, 0.1),
+            Claim("parity with torchdiffeq, float64", max(double for double, _ in parities.values()), 1e-12),
+            Claim("parity with torchdiffeq, float32", max(single for _, single in parities.values()), 1e-6),
+        ),
+    )
+
+
+def worst_parity(known: Iterable[Problem], name: str) -> tuple[float, float]:
+    """The worst parity over the problems, in float64 and in float32."""
+    pairs = [(parity(problem, name, torch.float64), parity(problem, name, torch.float32)) for problem in known]
+    return max(double for double, _ in pairs), max(single for _, single in pairs)

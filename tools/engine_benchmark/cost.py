@@ -1,0 +1,147 @@
+"""Memory and time of the gradient modes, against plain backprop through a hand-written loop."""
+
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torchdiffeq
+from torch import Tensor, nn
+
+from odebackbones.engine.profile import peak_memory_mib
+from odebackbones.engine.report import Table
+from odebackbones.ode import SolverConfig, odeint
+
+from .claims import Claim, Part, interleaved, median_ratio
+from .fields import measured_fields
+
+SHORT, LONG = 4, 64
+MIB = 2**20
+
+MODES: dict[str, SolverConfig] = {
+    "backprop": SolverConfig("euler", gradient="backprop"),
+    "checkpoint, every step": SolverConfig("euler"),
+    "checkpoint, sqrt": SolverConfig("euler", checkpoints="sqrt"),
+    "checkpoint, 4 snapshots": SolverConfig("euler", checkpoints=4),
+    "reversible leapfrog": SolverConfig("leapfrog", gradient="reversible"),
+    "reversible leapfrog, float64": SolverConfig("leapfrog", gradient="reversible", state_dtype="float64"),
+}
+BARE, TORCHDIFFEQ, ADJOINT = "bare loop", "torchdiffeq odeint", "torchdiffeq odeint_adjoint"
+
+Solve = Callable[[nn.Module, Tensor, int], Tensor]
+
+
+def bare_loop(field: nn.Module, state: Tensor, steps: int) -> Tensor:
+    """Euler's method by hand."""
+    h = 1.0 / steps
+    for i in range(steps):
+        state = state + h * field(i * h, state)
+    return state
+
+
+def by_torchdiffeq(solve: Callable[..., Tensor]) -> Solve:
+    """Euler's method by torchdiffeq."""
+
+    def run(field: nn.Module, state: Tensor, steps: int) -> Tensor:
+        class Timed(nn.Module):  # our fields take a float
+            def __init__(self) -> None:
+                super().__init__()
+                self.field = field
+
+            def forward(self, t: Tensor, x: Tensor) -> Tensor:
+                return self.field(float(t.detach()), x)
+
+        times = torch.tensor([0.0, 1.0])
+        return solve(Timed(), state, times, method="euler", options={"step_size": 1.0 / steps})[-1]
+
+    return run
+
+
+def by_engine(solver: SolverConfig) -> Solve:
+    """Our engine in one of its modes."""
+
+    def run(field: nn.Module, state: Tensor, steps: int) -> Tensor:
+        config = SolverConfig(**{**vars(solver), "steps": steps})
+        end = odeint(field, state, solver=config).state
+        assert isinstance(end, Tensor)
+        return end
+
+    return run
+
+
+SOLVES: dict[str, Solve] = {
+    BARE: bare_loop,
+    TORCHDIFFEQ: by_torchdiffeq(torchdiffeq.odeint),
+    ADJOINT: by_torchdiffeq(torchdiffeq.odeint_adjoint),
+    **{name: by_engine(solver) for name, solver in MODES.items()},
+}
+
+
+def training_step(solve: Solve, field: nn.Module, state: Tensor, steps: int) -> None:
+    """Forward and backward pass."""
+    field.zero_grad(set_to_none=True)
+    solve(field, state.detach().requires_grad_(), steps).sum().backward()
+
+
+def memory_in_states(field: nn.Module, state: Tensor, steps: int) -> dict[str, float]:
+    """Peak memory of a training step, in sizes of the state."""
+    size = state.numel() * state.element_size() / MIB
+    return {
+        name: peak_memory_mib(lambda s=solve: training_step(s, field, state, steps), state.device) / size
+        for name, solve in SOLVES.items()
+    }
+
+
+def times_at_64(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, list[float]]:
+    """CPU time of a training step of 64 steps on one thread [s], and of its forward pass without a graph."""
+
+    def forward_only() -> None:
+        with torch.no_grad():
+            bare_loop(field, state, LONG)
+
+    calls = {name: lambda s=solve: training_step(s, field, state, LONG) for name, solve in SOLVES.items()}
+    return interleaved({**calls, "forward": forward_only}, rounds=rounds)
+
+
+def measure(name: str, field: nn.Module, state: Tensor, *, rounds: int) -> tuple[Table, list[Claim]]:
+    """One field's table and claims."""
+    short, long = (memory_in_states(field, state, steps) for steps in (SHORT, LONG))
+    times = times_at_64(field, state, rounds=rounds)
+    ratio = {mode: median_ratio(times[mode], times[BARE]) for mode in SOLVES}
+    growth = {mode: long[mode] / short[mode] for mode in SOLVES}
+    saved = {mode: long[BARE] / long[mode] for mode in SOLVES}
+    rows = tuple((mode, short[mode], long[mode], growth[mode], saved[mode], ratio[mode]) for mode in SOLVES)
+    share = median(times["forward"]) / median(times[BARE])
+    title = (
+        f"{name}: memory [states], CPU time at N={LONG} (forward is {share:.2f} of backprop: {1 + share:.2f} is the \
+floor of recomputing all)"
+    )
+    columns = ("mode", f"N={SHORT}", f"N={LONG}", "growth", "less than bare loop", "time over bare loop")
+    claims = [
+        Claim(f"{name}: memory growth, reversible", growth["reversible leapfrog"], 1.005),
+        Claim(f"{name}: memory growth, 4 snapshots", growth["checkpoint, 4 snapshots"], 1.25),
+        Claim(f"{name}: memory growth, sqrt", growth["checkpoint, sqrt"], 2.2),
+        Claim(f"{name}: times less memory than backprop, sqrt", saved["checkpoint, sqrt"], 9.0, at_least=True),
+        Claim(
+            f"{name}: times less memory than backprop, reversible", saved["reversible leapfrog"], 11.0, at_least=True
+        ),
+        Claim(f"{name}: time, checkpoint of every step", ratio["checkpoint, every step"], 1.35),
+        Claim(f"{name}: time, checkpoint sqrt", ratio["checkpoint, sqrt"], 1.6),
+        Claim(f"{name}: time, reversible", ratio["reversible leapfrog"], 1.45),
+        Claim(f"{name}: time, backprop", ratio["backprop"], 1.03),
+        Claim(
+            f"{name}: time, backprop over torchdiffeq's odeint",
+            median_ratio(times["backprop"], times[TORCHDIFFEQ]),
+            1.0,
+        ),
+    ]
+    return Table(title, columns, rows), claims
+
+
+def run(rounds: int) -> Part:
+    """Measure on one thread."""
+    tables, claims = [], []
+    for name, (field, state) in measured_fields().items():
+        table, found = measure(name, field, state, rounds=rounds)
+        tables.append(table)
+        claims += found
+    return Part(tuple(tables), tuple(claims))
