@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from itertools import pairwise
+from typing import TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -164,22 +165,21 @@ def fuse(model: Model, *, prepack: bool = False) -> Model:
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fused.modules()):
-        if isinstance(module, ODEBlock) and is_fusible(module.vector_field):
-            module.integrator.vector_field = FusedField(module.vector_field)
-        elif not isinstance(module, ODEBlock):
+        if not isinstance(module, ODEBlock):
             fuse_children(module)
+        elif is_fusible(field := module.vector_field):
+            module.integrator.vector_field = FusedField(field)
     return pack_convolutions(fused) if prepack else fused
 
 
-def is_fusible(field: nn.Module) -> bool:
+def is_fusible(field: nn.Module) -> TypeGuard[BasicField | BottleneckField]:
     """Whether it is one of our fields, with batch norms."""
     return isinstance(field, BasicField | BottleneckField) and isinstance(field.norm1, TimeBatchNorm2d)
 
 
 def fuse_children(module: nn.Module) -> None:
     """Fold every batch norm among the direct submodules into the convolution just before it."""
-    children = list(module.named_children())
-    for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+    for (_, conv), (name, norm) in pairwise(module.named_children()):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, FIXED_NORMS) and norm.running_mean is not None:
             statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
             conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)  # pyright: ignore[reportArgumentType]

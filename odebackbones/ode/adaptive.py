@@ -142,4 +142,5 @@ def solve_adaptively(
         )
     ends = [*observed.starts[1:], integrator.ends()[1]]
     grid = [(start, end - start) for start, end in zip(observed.starts, ends, strict=True)]
-    return AdaptiveSolution(states[-1], grid, observed.nfe, observed.rejected)
+    end: Tensor = states[-1]  # pyright: ignore[reportAssignmentType] (no tuple comes of a tensor)
+    return AdaptiveSolution(end, grid, observed.nfe, observed.rejected)

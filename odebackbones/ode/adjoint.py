@@ -63,7 +63,7 @@ def torchdiffeq_adjoint(
         options=options if method.build else {},
         adjoint_params=tuple(parameters),
     )
-    return states[-1]
+    return states[-1]  # pyright: ignore[reportReturnType] (no tuple comes of a tensor)
 
 
 @torch.no_grad()

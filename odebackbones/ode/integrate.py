@@ -1,8 +1,9 @@
 """``odeint``: solve an initial value problem."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +13,19 @@ from odebackbones.ode.adaptive import AdaptiveIntegrator, solve_adaptively
 from odebackbones.ode.adjoint import solve_adjoint
 from odebackbones.ode.gradients import CheckpointedSolve
 from odebackbones.ode.guards import can_check, is_recording, is_transformed, require_finite, require_in_range
-from odebackbones.ode.integrators import Integrator, RungeKutta, VectorField
+from odebackbones.ode.integrators import Integrator, RungeKutta
 from odebackbones.ode.reversible import ReversibleSolve
 from odebackbones.ode.schedule import count_evaluations, count_snapshots
 from odebackbones.ode.solvers import SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
-from odebackbones.ode.tuples import FlatField, State, flatten, split
+from odebackbones.ode.tuples import FlatField, flatten, split
+
+S = TypeVar("S", Tensor, tuple[Tensor, ...])
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Generic[S]):
     """The end state of a solve, and what it cost.
 
     Attributes:
@@ -31,9 +34,9 @@ class Solution:
         states: At all times of ``t_span``, the initial one included: ``(T, ...)``; None if there are just two.
     """
 
-    state: State
+    state: S
     stats: SolverStats
-    states: State | None = None
+    states: S | None = None
 
 
 def wants_gradient(state: Tensor, parameters: Sequence[Tensor]) -> bool:
@@ -64,17 +67,20 @@ def integrate(
         SolverError: The end state is not finite, or ``max_nfe`` is exceeded.
     """
     prefix = f"{name}: " if name else ""
-    if solver.gradient == "adjoint" and wants_gradient(state, parameters) and not is_transformed():
-        return solve_adjoint(integrator, state, solver, parameters=parameters, name=prefix)
-    if isinstance(integrator, AdaptiveIntegrator) and not is_recording(state):
-        return integrate_adaptively(integrator, state, solver, parameters=parameters, name=prefix)
     backward = wants_gradient(state, parameters) and not is_transformed()
-    end = solve(integrator, state, solver, parameters=parameters, name=prefix) if backward else integrator(state)
+    if backward and solver.gradient == "adjoint":
+        end, stats = solve_adjoint(integrator, state, solver, parameters=parameters, name=prefix)
+    elif isinstance(integrator, AdaptiveIntegrator) and not is_recording(state):
+        return integrate_adaptively(integrator, state, solver, parameters=parameters, name=prefix)
+    elif backward:
+        end = solve(integrator, state, solver, parameters=parameters, name=prefix)
+        stats = planned_stats(integrator, solver)
+    else:
+        end = integrator(state)
+        stats = SolverStats(sum(integrator.evaluations()), 0, len(integrator.grid))
     if solver.check_finite and can_check(end):
         require_finite(integrator, state, end, name=prefix)
-    if backward:
-        return end, planned_stats(integrator, solver)
-    return end, SolverStats(sum(integrator.evaluations()), 0, len(integrator.grid))
+    return end, stats
 
 
 def solve(
@@ -125,13 +131,13 @@ def integrate_adaptively(
 
 
 def odeint(
-    vector_field: VectorField,
-    state: State,
+    vector_field: Callable[[float, S], S],
+    state: S,
     t_span: Sequence[float] = (0.0, 1.0),
     solver: SolverConfig = SolverConfig(),  # noqa: B008 (frozen)
     *,
     parameters: Iterable[Tensor] | None = None,
-) -> Solution:
+) -> Solution[S]:
     r"""Solve :math:`x'(t) = f(t, x),\; x(t_0) = x_0` for :math:`x(t_1)`, or for more times.
 
     Args:
@@ -159,15 +165,15 @@ def odeint(
     times = require_monotone(t_span)
     if solver.method == "lm":
         raise InputError("solver 'lm' has coefficients to learn, which a function can't keep: use an ODEBlock")
-    parameters = field_parameters(vector_field, solver.gradient) if parameters is None else tuple(parameters)
+    parameters = field_parameters(vector_field, gradient=solver.gradient) if parameters is None else tuple(parameters)
     if isinstance(state, tuple):
         flat, shapes = flatten(state)
         solution = odeint(FlatField(vector_field, shapes), flat, times, solver, parameters=parameters)
-        ends, states = (None if rows is None else split(rows, shapes) for rows in (solution.state, solution.states))
-        return replace(solution, state=ends, states=states)
+        states = None if solution.states is None else split(solution.states, shapes)
+        return Solution(split(solution.state, shapes), solution.stats, states)
     states, stats = [state], SolverStats(0, 0, 0)
     for interval in pairwise(times):
-        integrator = build_integrator(vector_field, interval, solver)
+        integrator = build_integrator(vector_field, interval, solver)  # pyright: ignore[reportArgumentType] (no tuples)
         end, cost = integrate(integrator, states[-1], solver, parameters=parameters)
         states.append(end)
         stats = stats + cost
@@ -185,7 +191,7 @@ def require_monotone(t_span: Sequence[float]) -> list[float]:
     return times
 
 
-def field_parameters(vector_field: VectorField, gradient: str) -> tuple[Tensor, ...]:
+def field_parameters(vector_field: Callable[..., Any], *, gradient: str) -> tuple[Tensor, ...]:
     """The parameters of a field that is a module; a closure's can't be seen, so they are asked for where needed."""
     if isinstance(vector_field, nn.Module):
         return tuple(vector_field.parameters())

@@ -83,10 +83,7 @@ def combine(state: Tensor, slopes: list[Tensor], weights: list[float], h: float)
     fresh = False
     for slope, weight in zip(slopes, weights):  # noqa: B905 (TorchScript knows no `strict`)
         if weight != 0.0:
-            if fresh:
-                state = state.add_(slope, alpha=h * weight)
-            else:
-                state = torch.add(state, slope, alpha=h * weight)
+            state = state.add_(slope, alpha=h * weight) if fresh else torch.add(state, slope, alpha=h * weight)
             fresh = True
     return state
 
@@ -148,12 +145,17 @@ class AdamsBashforth(RungeKutta):
 
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
         """The state after step ``i``, and the latest slopes."""
-        state, h = carry[0], self.grid[i][1]
+        state, latest, h = carry[0], carry[1:], self.grid[i][1]
         if i < self.order - 1:
             slopes = self.slopes(i, state)
-            return [combine(state, slopes, self.b, h), slopes[0]] + carry[1:]
-        latest = [self.vector_field(self.times[i][0], state)] + carry[1:]
-        return [combine(state, latest, self.weights[i], h)] + latest[: self.order - 1]
+            latest.insert(0, slopes[0])
+            end = combine(state, slopes, self.b, h)
+        else:
+            latest.insert(0, self.vector_field(self.times[i][0], state))
+            end = combine(state, latest, self.weights[i], h)
+        following = latest[: self.order - 1]
+        following.insert(0, end)
+        return following
 
 
 class LinearTwoStep(Integrator):

@@ -21,9 +21,7 @@ class ReversibleSolve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, integrator: FixedPointShears, state: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, integrator: FixedPointShears, state: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Solve; returns the end state, and the largest number that the pair may have reached, over its limit."""
         ctx.integrator, ctx.surroundings = integrator, Surroundings(state.device)
         ctx.dtype, ctx.random_states = state.dtype, []
@@ -32,11 +30,11 @@ class ReversibleSolve(torch.autograd.Function):
             integrator, [z.to(integrator.form.storage, copy=True) for z in carry[:2]], carry[2], state.dtype
         )
         with ctx.surroundings.casts():
-            for step in integrator.plan:
+            for step in integrator.scheme.steps:
                 for shear in step:
-                    if shear[4]:
+                    if shear.evaluates:
                         ctx.random_states.append(ctx.surroundings.random_state())
-                    pair.shear(Shear(*shear))
+                    pair.shear(shear)
         ctx.save_for_backward(*parameters, carry[2], *pair.numbers)
         end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
         reached = pair.reached / integrator.form.limit
@@ -59,11 +57,11 @@ class ReversibleSolve(torch.autograd.Function):
         random_states = list(ctx.random_states)
         modules = list(integrator.modules())
         with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
-            for step in reversed(integrator.plan):
+            for step in reversed(integrator.scheme.steps):
                 for shear in reversed(step):
-                    if shear[4]:
+                    if shear.evaluates:
                         surroundings.draw_from(random_states.pop())
-                    slopes.pull_back(Shear(*shear), pair.undo(Shear(*shear)))
+                    slopes.pull_back(shear, pair.undo(shear))
         found = iter(slopes.sums.totals)
         by_parameter = [next(found) if needed else None for needed in ctx.needs_input_grad[2:]]
         start = slopes.of_initial_state().to(ctx.dtype)

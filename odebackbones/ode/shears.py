@@ -15,7 +15,7 @@ from odebackbones.ode.integrators import Integrator, VectorField
 
 
 class Shear(NamedTuple):
-    """``pair[target] = factor * pair[target] + weight * g(pair[source])``, g being the field at ``t`` or the identity."""
+    """``pair[target] = factor * pair[target] + weight * g(pair[source])``; g is the field at ``t`` or the identity."""
 
     target: int
     source: int
@@ -30,17 +30,12 @@ class Scheme(NamedTuple):
 
     initial: tuple[float, float]
     """The pair at first, in multiples of the initial state."""
-    steps: list[list[tuple[int, int, float, float, bool, float]]]
-    """The :class:`Shear` of every step, as plain tuples, which TorchScript knows."""
+    steps: list[list[Shear]]
+    """The shears of every step."""
     output: tuple[float, float]
     """The final state, in multiples of the last pair."""
     magnitudes: tuple[float, float] = (1.0, 1.0)
     """How large the numbers of the pair are, in units of the state."""
-
-    @property
-    def is_reversible(self) -> bool:
-        """Whether every shear can be undone."""
-        return all(abs(shear[2]) == 1.0 for step in self.steps for shear in step)
 
 
 def leapfrog(grid: Grid) -> Scheme:
@@ -52,7 +47,7 @@ def leapfrog(grid: Grid) -> Scheme:
     """
     lengths = [0.0, *(h for _, h in grid)]
     steps = [
-        [tuple(Shear(i % 2, 1 - i % 2, 1.0, lengths[i] + lengths[i + 1], evaluates=True, t=t))]
+        [Shear(i % 2, 1 - i % 2, 1.0, lengths[i] + lengths[i + 1], evaluates=True, t=t)]
         for i, (t, _) in enumerate(grid)
     ]
     latest = (len(grid) - 1) % 2
@@ -72,7 +67,7 @@ def reversible_heun(grid: Grid) -> Scheme:
     """
     scheme, (t, h) = leapfrog(grid), grid[-1]
     latest = (len(grid) - 1) % 2
-    smoothing = tuple(Shear(1 - latest, latest, 1.0, h, evaluates=True, t=t + h))
+    smoothing = Shear(1 - latest, latest, 1.0, h, evaluates=True, t=t + h)
     return scheme._replace(steps=[*scheme.steps[:-1], [*scheme.steps[-1], smoothing]], output=(0.5, 0.5))
 
 
@@ -94,9 +89,9 @@ def alf(grid: Grid, damping: float = 1.0) -> Scheme:
     steps = []
     for i, (t, h) in enumerate(grid):
         following = grid[i + 1][1] if i + 1 < len(grid) else 0.0
-        velocity = tuple(Shear(1, 0, 1.0 - 2.0 * damping, 2.0 * damping, evaluates=True, t=t + h / 2))
-        steps.append([velocity, tuple(Shear(0, 1, 1.0, (h + following) / 2, evaluates=False, t=t))])
-    first = [tuple(Shear(1, 0, 1.0, 1.0, evaluates=True, t=t0)), tuple(Shear(0, 1, 1.0, h0 / 2, evaluates=False, t=t0))]
+        velocity = Shear(1, 0, 1.0 - 2.0 * damping, 2.0 * damping, evaluates=True, t=t + h / 2)
+        steps.append([velocity, Shear(0, 1, 1.0, (h + following) / 2, evaluates=False, t=t)])
+    first = [Shear(1, 0, 1.0, 1.0, evaluates=True, t=t0), Shear(0, 1, 1.0, h0 / 2, evaluates=False, t=t0)]
     steps[0] = [*first, *steps[0]]
     shortest = min(abs(h) for _, h in grid)
     return Scheme((1.0, 0.0), steps, (1.0, 0.0), (1.0, 2.0 ** math.ceil(-math.log2(shortest))))
@@ -114,9 +109,11 @@ class Shears(Integrator):
     plan: list[list[tuple[int, int, float, float, bool, float]]]
 
     def __init__(self, vector_field: VectorField, *, scheme: Scheme, grid: Grid) -> None:
-        times = [[shear[5] for shear in step if shear[4]] for step in scheme.steps]
+        times = [[shear.t for shear in step if shear.evaluates] for step in scheme.steps]
         super().__init__(vector_field, grid=grid, times=times)
-        self.plan = scheme.steps
+        self.scheme = scheme
+        # TorchScript knows plain tuples only.
+        self.plan = [[tuple(shear) for shear in step] for step in scheme.steps]  # pyright: ignore[reportAttributeAccessIssue]
         self.initial = scheme.initial
         self.output = scheme.output
         self.magnitudes = scheme.magnitudes

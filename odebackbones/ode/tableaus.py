@@ -1,6 +1,6 @@
 """Butcher tableaus of explicit Runge-Kutta methods, as data.
 
-E. Hairer, S. P. Nørsett, G. Wanner: Solving Ordinary Differential Equations I, 2nd ed., 1993, chapters II.1, II.4, II.5.
+E. Hairer, S. P. Nørsett, G. Wanner: Solving Ordinary Differential Equations I, 2nd ed., 1993, chapter II.
 """
 
 from typing import NamedTuple

@@ -8,9 +8,6 @@ from torch import Tensor, nn
 
 from odebackbones.errors import InputError
 
-State = Tensor | tuple[Tensor, ...]
-"""A tensor, or a tuple of tensors of one dtype and device."""
-
 
 def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
     """All numbers of a tuple in one row, and the shapes to find them again.

@@ -164,9 +164,9 @@ def peak_in_states(solver):
         ("midpoint", 4, (16, 64), 0),
         ("midpoint", 1, (8, 24), 0),
         ("ab3", "every", (16, 64), 2 * 48),  # a state and a slope a step
-        ("ab3", 4, (16, 64), 0),
+        ("ab3", 4, (64, 128), 0),
         ("leapfrog", "every", (16, 64), 48),  # neighbouring pairs share a tensor
-        ("leapfrog", 4, (16, 64), 0),
+        ("leapfrog", 4, (64, 128), 0),
     ],
 )
 def test_the_memory_grows_by_the_snapshots_and_nothing_else(method, checkpoints, steps, more_states):

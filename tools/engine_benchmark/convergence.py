@@ -16,6 +16,7 @@ from .claims import Claim, Part
 ROTATION = torch.tensor([[-0.3, -2.0], [2.0, -0.3]], dtype=torch.float64)
 STEPS = (128, 256)
 PARITY_STEPS = 8
+TOLERANCE = 1e-6
 
 Problem = tuple[Callable[[float, Tensor], Tensor], Tensor, Tensor]
 """Field, initial state at t = 0, and the exact state at t = 1."""
@@ -67,8 +68,7 @@ def measured_order(problem: Problem, solver: SolverConfig) -> float:
 def parity(problem: Problem, name: str, dtype: torch.dtype) -> float:
     """Largest relative difference to torchdiffeq's method on the same steps, or tolerances."""
     field, start, _ = problem
-    tolerance = {"rtol": 1e-6, "atol": 1e-6}
-    solver = SolverConfig(name, PARITY_STEPS, "backprop", **tolerance)
+    solver = SolverConfig(name, PARITY_STEPS, "backprop", rtol=TOLERANCE, atol=TOLERANCE)
     options = {"step_size": 1.0 / PARITY_STEPS} if METHODS[name].build else {"step_t": torch.tensor([1.0])}
     times = torch.tensor([0.0, 1.0], dtype=torch.float64)
     theirs = torchdiffeq.odeint(
@@ -77,11 +77,12 @@ def parity(problem: Problem, name: str, dtype: torch.dtype) -> float:
         times,
         method=METHODS[name].torchdiffeq,
         options=options,
-        **tolerance,
+        rtol=TOLERANCE,
+        atol=TOLERANCE,
     )[-1]
+    assert isinstance(theirs, Tensor)
     with_gradient = start.to(dtype).requires_grad_()  # an adaptive method's steps are then taken again by our tableau
     ours = odeint(field, with_gradient, solver=solver).state
-    assert isinstance(ours, Tensor)
     return float(((ours.detach() - theirs).abs() / theirs.abs().clamp_min(1e-3)).max())
 
 
