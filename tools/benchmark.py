@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -56,8 +57,9 @@ def report(parts: dict[str, Part], facts: dict[str, str]) -> Report:
         Section("Bounds that are not kept", tuple(failed) or ("None.",)),
         Section("Bounds that are kept", tuple(kept)),
     ]
-    tables = tuple(table for part in parts.values() for table in part.tables)
-    return Report("engine", "Benchmark of the ODE engine", facts, (), tables=tables, sections=tuple(sections))
+    tables, curves = (tuple(chain(*(getattr(part, name) for part in parts.values()))) for name in ("tables", "curves"))
+    title = "Benchmark of the ODE engine"
+    return Report("engine", title, facts, (), curves=curves, tables=tables, sections=tuple(sections))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import torchdiffeq
 from torch import Tensor
 
 from odebackbones.errors import InputError, SolverError
-from odebackbones.ode.grids import Grid
-from odebackbones.ode.integrators import Integrator, VectorField
+from odebackbones.ode.integrators import Integrator, RungeKutta, VectorField
 from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
 
 
 class AdaptiveIntegrator(Integrator):
@@ -98,6 +98,13 @@ class ObservedSteps(ObservedField):
         """Count a rejected step."""
         self.rejected += 1
 
+    def accepted_steps(self) -> RungeKutta:
+        """The accepted steps as a method on a fixed grid."""
+        assert isinstance(self.integrator, AdaptiveIntegrator)
+        ends = [*self.starts[1:], self.integrator.t_span[1]]
+        grid = [(start, end - start) for start, end in zip(self.starts, ends, strict=True)]
+        return RungeKutta(self.integrator.vector_field, tableau=ADAPTIVE_TABLEAUS[self.integrator.method], grid=grid)
+
 
 @dataclass(frozen=True)
 class AdaptiveSolution:
@@ -105,13 +112,13 @@ class AdaptiveSolution:
 
     Attributes:
         state: ``(B, ...)`` at the end.
-        grid: The accepted steps.
+        steps: The accepted steps, as a method on a fixed grid.
         nfe: Evaluations, those of rejected steps included.
         rejected: Rejected steps.
     """
 
     state: Tensor
-    grid: Grid
+    steps: RungeKutta
     nfe: int
     rejected: int
 
@@ -140,7 +147,5 @@ def solve_adaptively(
         states = torchdiffeq.odeint(
             observed, state, times, rtol=rtol, atol=atol, method=integrator.method, options=options
         )
-    ends = [*observed.starts[1:], integrator.ends()[1]]
-    grid = [(start, end - start) for start, end in zip(observed.starts, ends, strict=True)]
     end: Tensor = states[-1]  # pyright: ignore[reportAssignmentType] (no tuple comes of a tensor)
-    return AdaptiveSolution(end, grid, observed.nfe, observed.rejected)
+    return AdaptiveSolution(end, observed.accepted_steps(), observed.nfe, observed.rejected)

@@ -12,7 +12,7 @@ from odebackbones.ode.adaptive import AdaptiveIntegrator, ObservedField, Observe
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.solvers import METHODS, SolverConfig
 from odebackbones.ode.stats import SolverStats
-from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched, tracking_norms
 
 WARNED: set[str] = set()
 """The methods whose adjoint was warned of in this process."""
@@ -31,14 +31,25 @@ def solve_adjoint(
     adaptive = isinstance(integrator, AdaptiveIntegrator)
     observe = ObservedSteps if adaptive else ObservedField
     observed = observe(integrator, Surroundings(state.device), solver.max_nfe, name)
-    with observed.explaining(solver.method):
+    searching = list(integrator.modules()) if adaptive else []
+    with observed.explaining(solver.method), running_statistics_untouched(searching):
         end = torchdiffeq_adjoint(observed, state, integrator.ends(), solver, parameters=parameters)
     if solver.method not in WARNED:
         WARNED.add(solver.method)
         warn_of_error(integrator, state, end, solver)
-    if adaptive:
-        return end, SolverStats(observed.nfe, None, len(observed.starts), observed.rejected)
+    if isinstance(observed, ObservedSteps):
+        counted = count_batch(observed.accepted_steps(), state)
+        return end, SolverStats(observed.nfe + counted, None, len(observed.starts), observed.rejected)
     return end, SolverStats(observed.nfe, observed.nfe, len(integrator.grid))
+
+
+@torch.no_grad()
+def count_batch(steps: Integrator, state: Tensor) -> int:
+    """Update running statistics by the accepted steps, if there are any; returns the evaluations that this takes."""
+    if not tracking_norms(list(steps.modules())):
+        return 0
+    steps(state)
+    return sum(steps.evaluations())
 
 
 def torchdiffeq_adjoint(
@@ -52,7 +63,8 @@ def torchdiffeq_adjoint(
     """The end state, by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
     method = METHODS[solver.method]
     times = torch.tensor(t_span, dtype=torch.float64, device=state.device)
-    options = {"grid_constructor": lambda _, y, t: torch.linspace(float(t[0]), float(t[-1]), solver.steps + 1).to(t)}
+    grid = {"grid_constructor": lambda _, y, t: torch.linspace(float(t[0]), float(t[-1]), solver.steps + 1).to(t)}
+    options, adjoint_options = (grid, grid) if method.build else ({"step_t": times[1:]}, {})  # end on t1
     states = torchdiffeq.odeint_adjoint(
         observed,
         state,
@@ -60,7 +72,8 @@ def torchdiffeq_adjoint(
         rtol=solver.rtol,
         atol=solver.atol,
         method=method.torchdiffeq,
-        options=options if method.build else {},
+        options=options,
+        adjoint_options=adjoint_options,
         adjoint_params=tuple(parameters),
     )
     return states[-1]  # pyright: ignore[reportReturnType] (no tuple comes of a tensor)

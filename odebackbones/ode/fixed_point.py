@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.shears import Shears
 
 
@@ -26,6 +27,8 @@ FORMATS: dict[str, Format] = {
 }
 """``state_dtype`` -> format: float32's precision of the largest number with room for it to grow 128 times, in half of
 float64's size; or 20 bits more, for fields in float64, and for what grows up to 512 times."""
+
+DEFAULT_FORMAT = "int32"
 
 
 def exponent(state: Tensor, form: Format) -> Tensor:
@@ -81,6 +84,15 @@ class FixedPointShears(Shears):
         units = quanta(carry[2], self.form, self.magnitudes)
         end = super().finish([number * unit for number, unit in zip(carry[:2], units, strict=True)])
         return end.to(carry[3].dtype)
+
+
+def in_fixed_point(integrator: Integrator) -> FixedPointShears:
+    """The reversible method on fixed-point numbers, of the default format if it has none."""
+    if isinstance(integrator, FixedPointShears):
+        return integrator
+    assert isinstance(integrator, Shears)
+    field, scheme, grid = integrator.vector_field, integrator.scheme, integrator.grid
+    return FixedPointShears(field, scheme=scheme, grid=grid, form=FORMATS[DEFAULT_FORMAT])
 
 
 def straight_round(x: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from odebackbones.errors import InputError
 from odebackbones.ode.adaptive import AdaptiveIntegrator, solve_adaptively
 from odebackbones.ode.adjoint import solve_adjoint
+from odebackbones.ode.fixed_point import in_fixed_point
 from odebackbones.ode.gradients import CheckpointedSolve
 from odebackbones.ode.guards import can_check, is_recording, is_transformed, require_finite, require_in_range
-from odebackbones.ode.integrators import Integrator, RungeKutta
+from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.reversible import ReversibleSolve
 from odebackbones.ode.schedule import count_evaluations, count_snapshots
 from odebackbones.ode.solvers import SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
-from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
 from odebackbones.ode.tuples import FlatField, flatten, split
 
 S = TypeVar("S", Tensor, tuple[Tensor, ...])
@@ -77,7 +77,7 @@ def integrate(
         stats = planned_stats(integrator, solver)
     else:
         end = integrator(state)
-        stats = SolverStats(sum(integrator.evaluations()), 0, len(integrator.grid))
+        stats = replace(planned_stats(integrator, solver), nfe_backward=0)
     if solver.check_finite and can_check(end):
         require_finite(integrator, state, end, name=prefix)
     return end, stats
@@ -88,7 +88,8 @@ def solve(
 ) -> Tensor:
     """The end state on a fixed grid, for a backward pass to follow."""
     if solver.gradient == "reversible":
-        end, reached = ReversibleSolve.apply(integrator, state, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
+        fixed = in_fixed_point(integrator)
+        end, reached = ReversibleSolve.apply(fixed, state, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
         if solver.check_finite and can_check(end):
             require_in_range(integrator, state, reached, name=name)
         return end
@@ -120,13 +121,12 @@ def integrate_adaptively(
     for Gradient Estimation in Neural ODE, ICML 2020, arXiv:2006.02493).
     """
     found = solve_adaptively(integrator, state, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, name=name)
-    stats = SolverStats(found.nfe, 0, len(found.grid), found.rejected)
+    steps = len(found.steps.grid)
+    stats = SolverStats(found.nfe, 0, steps, found.rejected)
     if not wants_gradient(state, parameters):
         return found.state, stats
-    tableau = ADAPTIVE_TABLEAUS[integrator.method]
-    repeated = RungeKutta(integrator.vector_field, tableau=tableau, grid=found.grid)
-    fixed = replace(solver, method="euler", steps=len(found.grid), grid=None)  # gradient mode and checks only
-    end, cost = integrate(repeated, state, fixed, parameters=parameters, name=name)
+    fixed = replace(solver, method="euler", steps=steps, grid=None)  # for its gradient mode and its checks
+    end, cost = integrate(found.steps, state, fixed, parameters=parameters, name=name)
     return end, replace(stats, nfe=found.nfe + cost.nfe, nfe_backward=cost.nfe_backward)
 
 

@@ -26,9 +26,9 @@ class ReversibleSolve(torch.autograd.Function):
         ctx.integrator, ctx.surroundings = integrator, Surroundings(state.device)
         ctx.dtype, ctx.random_states = state.dtype, []
         carry = integrator.start(state)
-        pair = FixedPair(
-            integrator, [z.to(integrator.form.storage, copy=True) for z in carry[:2]], carry[2], state.dtype
-        )
+        numbers = [z.to(integrator.form.storage, copy=True) for z in carry[:2]]
+        pair = FixedPair(integrator, numbers, carry[2], state.dtype)
+        pair.reached = [z.abs().amax() for z in carry[:2]]  # of integers, NaN could not be told any more
         with ctx.surroundings.casts():
             for step in integrator.scheme.steps:
                 for shear in step:
@@ -37,7 +37,7 @@ class ReversibleSolve(torch.autograd.Function):
                     pair.shear(shear)
         ctx.save_for_backward(*parameters, carry[2], *pair.numbers)
         end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
-        reached = pair.reached / integrator.form.limit
+        reached = torch.maximum(*pair.reached) / integrator.form.limit
         ctx.mark_non_differentiable(reached)
         return end, reached
 
@@ -82,13 +82,13 @@ class FixedPair:
         self.integrator, self.numbers, self.dtype = integrator, numbers, dtype
         self.form = integrator.form
         self.units = quanta(power, self.form, integrator.magnitudes)
-        self.reached = numbers[0].abs().amax().double()
+        self.reached = [torch.zeros((), dtype=torch.float64, device=power.device)] * 2
 
     def shear(self, shear: Shear) -> None:
         """Do the shear, and follow how large the numbers may have grown."""
         added = self.added(shear, self.slope(shear)[1].detach())
         least, largest = torch.aminmax(added)  # vector_norm takes 20 times as long on a CPU
-        self.reached = self.reached + torch.maximum(-least, largest)
+        self.reached[shear.target] = self.reached[shear.target] + torch.maximum(-least, largest)
         z, d = self.numbers[shear.target], added.to(self.form.storage)
         self.numbers[shear.target] = z.add_(d) if shear.factor == 1.0 else torch.sub(d, z, out=z)
 

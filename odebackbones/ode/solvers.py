@@ -48,8 +48,8 @@ class SolverConfig:
         degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
         damping: Of ``alf``: eta in (0, 1]; only 1 is reversible, and of order 2.
         state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
-            ``"float64"`` fixed point (:data:`~odebackbones.ode.fixed_point.FORMATS`); ``"auto"`` is ``"float"``, and
-            with ``"reversible"`` ``"int32"``.
+            ``"float64"`` fixed point (:data:`~odebackbones.ode.fixed_point.FORMATS`); ``"auto"`` is ``"float"``, but
+            ``"int32"`` where ``"reversible"`` has a backward pass to come.
         check_finite: Stop with an error if the final state is not finite; waits for the device once a solve.
     """
 
@@ -113,9 +113,9 @@ def reversible(order: int, scheme: Callable[[Grid, SolverConfig], Scheme]) -> Me
 
     def build(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
         shears = scheme(grid, solver)
-        if state_format(solver) == "float":
-            return Shears(vector_field, scheme=shears, grid=grid)
-        return FixedPointShears(vector_field, scheme=shears, grid=grid, form=FORMATS[state_format(solver)])
+        if solver.state_dtype in FORMATS:
+            return FixedPointShears(vector_field, scheme=shears, grid=grid, form=FORMATS[solver.state_dtype])
+        return Shears(vector_field, scheme=shears, grid=grid)
 
     return Method(order, build, scheme)
 
@@ -184,13 +184,6 @@ def require_possible(solver: SolverConfig) -> None:
         raise InputError(f"state_dtype={solver.state_dtype!r} is for leapfrog, alf (damping=1) and reversible_heun")
     if solver.gradient == "reversible" and solver.state_dtype == "float":
         raise InputError("gradient='reversible' needs exact sums: state_dtype='auto', 'int32' or 'float64'")
-
-
-def state_format(solver: SolverConfig) -> str:
-    """``"float"``, or the name of a fixed-point format."""
-    if solver.state_dtype != "auto":
-        return solver.state_dtype
-    return "int32" if solver.gradient == "reversible" else "float"
 
 
 def build_integrator(vector_field: VectorField, t_span: tuple[float, float], solver: SolverConfig) -> Integrator:

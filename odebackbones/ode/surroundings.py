@@ -52,10 +52,15 @@ def same(a: Tensor | None, b: Tensor | None) -> bool:
     return a is b if a is None or b is None else torch.equal(a, b)
 
 
+def tracking_norms(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """The normalisation layers whose running statistics a forward pass updates."""
+    return [m for m in modules if m.training and getattr(m, "track_running_stats", False)]
+
+
 @contextmanager
 def running_statistics_untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Let normalisation layers use batch statistics without counting the batch a second time."""
-    tracking = [m for m in modules if m.training and getattr(m, "track_running_stats", False)]
+    tracking = tracking_norms(modules)
     try:
         for module in tracking:
             module.track_running_stats = False  # pyright: ignore[reportArgumentType]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import convergence, cost, detector_memory, gradient_errors, speed, training
+from . import adjoint_training, convergence, cost, detector_memory, gradient_errors, speed, transfer
 from .claims import Claim, Part
 
 __all__ = ["PARTS", "Claim", "Part"]
@@ -12,7 +12,8 @@ PARTS: dict[str, Callable[[int], Part]] = {
     "gradients": gradient_errors.run,
     "cost": cost.run,
     "speed": speed.run,
-    "training": training.run,
+    "training": adjoint_training.run,
+    "transfer": transfer.run,
     "detector": detector_memory.run,
 }
 """Name on the command line -> measurement, given the rounds of its timings."""

@@ -6,7 +6,7 @@ from statistics import median
 from time import process_time
 from typing import Any
 
-from odebackbones.engine.report import Table
+from odebackbones.engine.report import Curve, Table
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Part:
     """The outcome of one part."""
 
     tables: tuple[Table, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
 
 def interleaved(

@@ -9,6 +9,7 @@ from detection.data.draw import OUTLINES, draw_scene
 
 SIZE_PX = 24
 SCENE_PX = 96
+TRAIN_CROPS, TEST_CROPS = 2000, 1000
 
 Batch = tuple[Tensor, Tensor]
 
@@ -27,6 +28,11 @@ def draw_crops(count: int, *, seed: int) -> Batch:
             labels.append(list(OUTLINES).index(drawn.name))
     stacked = torch.from_numpy(np.stack(images[:count])).float() / 255 - 0.5
     return stacked[:, None], torch.tensor(labels[:count])
+
+
+def train_and_test() -> tuple[Batch, Batch]:
+    """The crops to train on, and those to test on."""
+    return draw_crops(TRAIN_CROPS, seed=0), draw_crops(TEST_CROPS, seed=1)
 
 
 def batches(data: Batch, *, size: int, seed: int) -> list[Batch]:

@@ -13,10 +13,11 @@ from odebackbones.engine.report import Table
 from odebackbones.ode import METHODS, SolverConfig
 from odebackbones.ode.fixed_point import FixedPointShears
 from odebackbones.ode.reversible import FixedPair
+from odebackbones.ode.solvers import is_planned
 
 from .claims import Claim, Part
 from .crops import batches, draw_crops
-from .training import FieldMaker, SmallNet, basic_field, train
+from .small_net import FieldMaker, SmallNet, basic_field, trained_net
 
 STEPS = 16
 LONG_SOLVES = (64, 256)
@@ -40,7 +41,7 @@ class Dropped(nn.Module):
 FIELDS: dict[str, FieldMaker] = {
     "GroupNorm": basic_field("group"),
     "BatchNorm": basic_field("batch"),
-    "BatchNorm, dropout, drop path": lambda solver: Dropped(basic_field("batch")(solver)),
+    "BatchNorm, dropout, drop path": lambda nodes: Dropped(basic_field("batch")(nodes)),
 }
 
 MODES: dict[str, SolverConfig] = {
@@ -130,12 +131,14 @@ def run(rounds: int) -> Part:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the adjoint is not exact is what is measured
         for name, make_field in FIELDS.items():
-            net = train(SolverConfig("midpoint", 4), make_field, data, epochs=4, seed=0)
+            net = trained_net(make_field, SolverConfig("midpoint", 4), data, epochs=4, seed=0)
             features = net.stem(images).detach()
-            found = {mode: errors(net, solver, features, labels) for mode, solver in MODES.items()}
+            random = isinstance(net.block.vector_field, Dropped)  # no step is small enough for a field that jumps
+            modes = {mode: solver for mode, solver in MODES.items() if is_planned(solver) or not random}
+            found = {mode: errors(net, solver, features, labels) for mode, solver in modes.items()}
             rows += [(name, mode, *values) for mode, values in found.items()]
             claims += claims_of(name, found)
-            lost |= {(name, m, n): bits_lost(net, m, n, features) for m in REVERSIBLE for n in LONG_SOLVES}
+            lost |= {(name, m, n): bits_lost(net, m, n, features[:4]) for m in REVERSIBLE for n in LONG_SOLVES}
     columns = ("field", "mode", "outputs equal", "error of input gradient", "of parameters' gradients", "buffers equal")
     title = f"Errors against backprop of the same solve, trained weights, {STEPS} steps, float32"
     kept = Table(
