@@ -28,28 +28,24 @@ def solve_adjoint(
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366; on its error: A. Gholami, K. Keutzer, G. Biros: ANODE, IJCAI 2019, arXiv:1902.10298
     """
-    adaptive = isinstance(integrator, AdaptiveIntegrator)
-    observe = ObservedSteps if adaptive else ObservedField
-    observed = observe(integrator, Surroundings(state.device), solver.max_nfe, name)
-    searching = list(integrator.modules()) if adaptive else []
-    with observed.explaining(solver.method), running_statistics_untouched(searching):
+    surroundings = Surroundings(state.device)
+    random_state = surroundings.random_state()
+    observe = ObservedSteps if isinstance(integrator, AdaptiveIntegrator) else ObservedField
+    observed = observe(integrator, surroundings, solver.max_nfe, name)
+    with observed.explaining(solver.method), running_statistics_untouched(list(integrator.modules())):
         end = torchdiffeq_adjoint(observed, state, integrator.ends(), solver, parameters=parameters)
     if solver.method not in WARNED:
         WARNED.add(solver.method)
         warn_of_error(integrator, state, end, solver)
-    if isinstance(observed, ObservedSteps):
-        counted = count_batch(observed.accepted_steps(), state)
-        return end, SolverStats(observed.nfe + counted, None, len(observed.starts), observed.rejected)
-    return end, SolverStats(observed.nfe, observed.nfe, len(integrator.grid))
-
-
-@torch.no_grad()
-def count_batch(steps: Integrator, state: Tensor) -> int:
-    """Update running statistics by the accepted steps, if there are any; returns the evaluations that this takes."""
-    if not tracking_norms(list(steps.modules())):
-        return 0
-    steps(state)
-    return sum(steps.evaluations())
+    steps = observed.accepted_steps() if isinstance(observed, ObservedSteps) else integrator
+    nfe = observed.nfe
+    if tracking_norms(list(integrator.modules())):  # they must see the steps as in every other gradient mode
+        surroundings.draw_from(random_state)
+        with torch.no_grad():
+            steps(state)
+        nfe += sum(steps.evaluations())
+    nfe_backward = observed.nfe if steps is integrator else None
+    return end, SolverStats(nfe, nfe_backward, len(steps.grid), observed.rejected)
 
 
 def torchdiffeq_adjoint(
@@ -63,7 +59,8 @@ def torchdiffeq_adjoint(
     """The end state, by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
     method = METHODS[solver.method]
     times = torch.tensor(t_span, dtype=torch.float64, device=state.device)
-    grid = {"grid_constructor": lambda _, y, t: torch.linspace(float(t[0]), float(t[-1]), solver.steps + 1).to(t)}
+    fractions = torch.linspace(0.0, 1.0, solver.steps + 1, dtype=times.dtype, device=times.device)
+    grid = {"grid_constructor": lambda _, y, t: torch.lerp(t[0], t[-1], fractions.to(t))}
     options, adjoint_options = (grid, grid) if method.build else ({"step_t": times[1:]}, {})  # end on t1
     states = torchdiffeq.odeint_adjoint(
         observed,

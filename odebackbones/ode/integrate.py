@@ -19,6 +19,7 @@ from odebackbones.ode.reversible import ReversibleSolve
 from odebackbones.ode.schedule import count_evaluations, count_snapshots
 from odebackbones.ode.solvers import SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
+from odebackbones.ode.surroundings import tracking_norms
 from odebackbones.ode.tuples import FlatField, flatten, split
 
 S = TypeVar("S", Tensor, tuple[Tensor, ...])
@@ -109,7 +110,8 @@ def planned_stats(integrator: Integrator, solver: SolverConfig) -> SolverStats:
         "adjoint": lambda: (1,) * steps,
     }[solver.gradient]()
     backward = sum(times * nfe for times, nfe in zip(again, evaluations, strict=True))
-    return SolverStats(sum(evaluations), backward, steps)
+    twice = solver.gradient == "adjoint" and bool(tracking_norms(list(integrator.modules())))
+    return SolverStats(sum(evaluations) * (1 + twice), backward, steps)
 
 
 def integrate_adaptively(

@@ -23,13 +23,13 @@ class Surroundings:
         """Autocast as it was, without its cache: a weight's cast made under no_grad must not serve a graph."""
         return torch.autocast(self.device.type, self.autocast_dtype, self.autocast, cache_enabled=False)
 
-    def random_state(self) -> RandomState:
-        """Where the generators stand; the same object as long as nothing was drawn, so that keeping it costs nothing.
+    def gpus(self) -> list[torch.device]:
+        """The GPU whose generator matters; none during the capture of a CUDA graph, which can't repeat a draw."""
+        return [self.device] if self.device.type == "cuda" and not torch.cuda.is_current_stream_capturing() else []
 
-        A CUDA graph replays no generator's state: while one is captured, only the CPU's is looked at.
-        """
-        on_gpu = self.device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
-        now = torch.get_rng_state(), torch.cuda.get_rng_state(self.device) if on_gpu else None
+    def random_state(self) -> RandomState:
+        """Where the generators stand; the same object while nothing is drawn, so that it costs nothing to keep."""
+        now = torch.get_rng_state(), torch.cuda.get_rng_state(self.device) if self.gpus() else None
         if self.latest is None or not all(map(same, now, self.latest)):
             self.latest = now
         return self.latest
@@ -37,7 +37,7 @@ class Surroundings:
     @contextmanager
     def forked_random(self) -> Iterator[None]:
         """Leave the generators as they were before."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        with torch.random.fork_rng(self.gpus()):
             yield
 
     def draw_from(self, state: RandomState) -> None:
