@@ -76,13 +76,13 @@ class ODEBlock(nn.Module):
     def solve(self, x: Tensor) -> Solution:
         """The flow of the (augmented) state with its cost, which is noted if it was not known beforehand."""
         integrator, solver = self.integrator, self.solver
-        if self.training and (self.budgets or self.steer):
+        is_drawn = self.training and (self.budgets or self.steer)
+        if is_drawn:
             solver = replace(solver, steps=self.drawn_steps()) if self.budgets else solver
             integrator = build_integrator(self.vector_field, self.drawn_span(), solver)
         parameters = tuple(self.integrator.parameters())
         end, stats = integrate(integrator, x, solver, parameters=parameters, name=self.name)
-        if not is_planned(solver):
-            self.latest = stats
+        self.latest = stats if is_drawn or not is_planned(solver) else None
         return Solution(end, stats)
 
     @property
@@ -115,10 +115,10 @@ class ODEBlock(nn.Module):
 
     @torch.jit.unused
     def stats(self) -> SolverStats:
-        """What a solve with gradients costs; where the steps depend on the state, what the latest solve did cost."""
-        if not is_planned(self.solver):
-            return self.latest or SolverStats(0, 0, 0)
-        return planned_stats(self.integrator, self.solver)
+        """What a solve with gradients costs; where steps are drawn or depend on the state, what the latest one cost."""
+        if self.latest is None and is_planned(self.solver):
+            return planned_stats(self.integrator, self.solver)
+        return self.latest or SolverStats(0, 0, 0)
 
     def extra_repr(self) -> str:
         """Method, steps and gradient mode."""

@@ -9,9 +9,12 @@ import torchdiffeq
 from torch import Tensor
 
 from odebackbones.errors import InputError, SolverError
-from odebackbones.ode.integrators import Integrator, RungeKutta, VectorField
+from odebackbones.ode.integrators import Integrator, ReusedSlope, RungeKutta, VectorField
 from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
+
+REUSING = frozenset({"adaptive_heun"})
+"""Methods whose steps torchdiffeq begins with a slope that is not the one at their state."""
 
 
 class AdaptiveIntegrator(Integrator):
@@ -103,7 +106,8 @@ class ObservedSteps(ObservedField):
         assert isinstance(self.integrator, AdaptiveIntegrator)
         ends = [*self.starts[1:], self.integrator.t_span[1]]
         grid = [(start, end - start) for start, end in zip(self.starts, ends, strict=True)]
-        return RungeKutta(self.integrator.vector_field, tableau=ADAPTIVE_TABLEAUS[self.integrator.method], grid=grid)
+        method = ReusedSlope if self.integrator.method in REUSING else RungeKutta
+        return method(self.integrator.vector_field, tableau=ADAPTIVE_TABLEAUS[self.integrator.method], grid=grid)
 
 
 @dataclass(frozen=True)

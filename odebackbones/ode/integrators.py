@@ -119,6 +119,29 @@ class RungeKutta(Integrator):
         return [combine(carry[0], self.slopes(i, carry[0]), self.b, self.grid[i][1])]
 
 
+class ReusedSlope(RungeKutta):
+    """A Runge-Kutta method whose steps begin with the last slope of the step before, instead of a new one.
+
+    As torchdiffeq's adaptive_heun does: Heun's method in the mode "predict, evaluate, correct". The carry is the state
+    and that slope.
+    """
+
+    def __init__(self, vector_field: VectorField, *, tableau: Tableau, grid: Grid) -> None:
+        super().__init__(vector_field, tableau=tableau, grid=grid)
+        self.times[1:] = [times[1:] for times in self.times[1:]]
+
+    def start(self, state: Tensor) -> list[Tensor]:
+        """The state and its slope."""
+        return [state, self.vector_field(self.grid[0][0], state)]
+
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The state and the latest slope at the end of step ``i``."""
+        h, slopes = self.grid[i][1], [carry[1]]
+        for t in self.times[i][-(len(self.b) - 1) :]:
+            slopes.append(self.vector_field(t, combine(carry[0], slopes, self.a[len(slopes)], h)))
+        return [combine(carry[0], slopes, self.b, h), slopes[-1]]
+
+
 class AdamsBashforth(RungeKutta):
     r"""The explicit k-step method of Adams: :math:`x_{n+1} = x_n + h_n \sum_{j<k} w_{nj} f(t_{n-j}, x_{n-j})`.
 

@@ -199,6 +199,7 @@ def test_costs_hold_parameters_macs_memory_and_the_solvers_evaluations():
             "MACs": (CONV_MACS + NFE * FIELD_MACS + HEAD_MACS) / 1e9,
             "MACs of backbone": (CONV_MACS + NFE * FIELD_MACS) / 1e9,
             "NFE": NFE,
+            "rejected steps": 0,
             "NFE of body.1": NFE,
         }
     )
