@@ -274,3 +274,38 @@ def test_a_bottleneck_field_takes_groups():
     field = BottleneckField(8, width=4, norm=norm_layer("batch", nodes=[0.0], bases=1), groups=2)
     assert field.conv2.weight[0].shape == (4, 2, 3, 3)
     assert field(0.0, features(channels=8)).shape == (4, 8, 5, 5)
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(1, 1), (3, 1), (3, 2)])
+def test_a_time_channel_is_one_more_input_channel_that_holds_the_time(kernel_size, dilation):
+    conv = TimeConv2d(6, 5, kernel_size=kernel_size, dilation=dilation, bases=2, time_channel=True)
+    x = features().requires_grad_()
+    for t, k in ((0.3, 0), (0.8, 1)):
+        weight = torch.cat([conv.weight[k], conv.time_weight[k]], dim=1)
+        with_time = torch.cat([x, torch.full_like(x[:, :1], t)], dim=1)
+        expected = F.conv2d(with_time, weight, padding=dilation * (kernel_size // 2), dilation=dilation)
+        torch.testing.assert_close(conv(x, t), expected, rtol=1e-5, atol=1e-5)
+        slopes = [torch.autograd.grad(y.square().sum(), [x, conv.time_weight[k]]) for y in (conv(x, t), expected)]
+        for found, reference in zip(*slopes, strict=True):
+            torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("field", [BasicField, BottleneckField])
+def test_a_field_with_time_channels_changes_with_time(field):
+    norm = norm_layer("frozen", nodes=[0.0, 1.0], bases=1)
+    slopes = {}
+    for time_channel in (False, True):
+        made = field(6, width=4, norm=norm, time_channel=time_channel)
+        slopes[time_channel] = [made(t, features()) for t in (0.25, 0.75)]
+    assert torch.equal(*slopes[False]) and not torch.allclose(*slopes[True])
+
+
+def test_statistics_move_to_other_times_by_linear_interpolation():
+    norm = TimeBatchNorm2d(2, nodes=[0.0, 0.5])
+    norm.running_mean.copy_(torch.tensor([[0.0, 10.0], [1.0, 20.0]]))
+    norm.running_var.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    norm.set_times([0.0, 0.125, 0.5, 1.0])
+    assert norm.nodes == [0.0, 0.125, 0.5, 1.0]
+    torch.testing.assert_close(norm.running_mean, torch.tensor([[0.0, 10.0], [0.25, 12.5], [1.0, 20.0], [1.0, 20.0]]))
+    torch.testing.assert_close(norm.running_var, torch.tensor([[1.0, 2.0], [1.5, 2.5], [3.0, 4.0], [3.0, 4.0]]))
+    assert set(dict(norm.named_buffers())) == {"running_mean", "running_var"}

@@ -96,7 +96,7 @@ class ODEResNet(ResNet):
             if is_continuous[i]:
                 n = stage_steps[i]
                 config = SolverConfig(solver, 1 if n is None else n, gradient, **solver_args)
-                if n is None:
+                if n is None and config.grid is None:
                     config = replace(config, steps=default_steps(config, layers[i] - 1))
                 extra, budgets = block_args.get("augment", 0), block_args.get("budgets", ())
                 times = evaluation_times(config, budgets=budgets)

@@ -78,7 +78,7 @@ def integrate(
         stats = planned_stats(integrator, solver)
     else:
         end = integrator(state)
-        stats = replace(planned_stats(integrator, solver), nfe_backward=0)
+        stats = SolverStats(sum(integrator.evaluations()), 0, len(integrator.grid))
     if solver.check_finite and can_check(end):
         require_finite(integrator, state, end, name=prefix)
     return end, stats

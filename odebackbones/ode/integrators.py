@@ -158,6 +158,7 @@ class AdamsBashforth(RungeKutta):
         grid: Start and length of every step.
     """
 
+    a: list[list[float]]  # TorchScript reads a class's own annotations only
     weights: list[list[float]]
 
     def __init__(self, vector_field: VectorField, *, order: int, starter: Tableau, grid: Grid) -> None:

@@ -1,5 +1,7 @@
 """The loop on a task that fits in the head: least squares."""
 
+import csv
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,6 +13,8 @@ from torch.utils.data import TensorDataset
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.fit import Trainer, differences
 from odebackbones.errors import InputError
+from odebackbones.ode import SolverConfig
+from odebackbones.stages import ODEBlock
 
 CPU = torch.device("cpu")
 
@@ -155,3 +159,50 @@ def test_settings_that_differ_are_named_but_those_of_the_place_of_a_run_may():
 def test_impossible_settings_are_refused(setting, word):
     with pytest.raises(InputError, match=word):
         OptimConfig(**setting)
+
+
+class OdeLeastSquares(LeastSquares):
+    def __init__(self, solver, **kwargs):
+        super().__init__()
+        self.solver, self.kwargs = solver, kwargs
+
+    def build_model(self, *, loaded=False):
+        return nn.Sequential(ODEBlock(nn_field(), self.solver, **self.kwargs), nn.Linear(1, 1, dtype=torch.float64))
+
+    def evaluate(self, model, device):
+        return {"score": 0.0}
+
+
+def nn_field():
+    class Field(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(1, 1, dtype=torch.float64)
+
+        def forward(self, t, x):
+            return math.tanh(30.0 * (t - 0.5)) * self.linear(x)
+
+    return Field()
+
+
+def logged(folder):
+    with (folder / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_log_has_the_evaluations_of_every_block(tmp_path):
+    trainer(tmp_path, OdeLeastSquares(SolverConfig("rk4", 3)), epochs=2).fit()
+    assert [float(row["nfe/0"]) for row in logged(tmp_path)] == [12.0, 12.0]
+
+
+def test_the_log_has_the_mean_evaluations_and_rejected_steps_of_an_adaptive_block(tmp_path):
+    trainer(tmp_path, OdeLeastSquares(SolverConfig("dopri5", rtol=1e-6, atol=1e-6)), epochs=1).fit()
+    [row] = logged(tmp_path)
+    assert float(row["nfe/0"]) > 30 and float(row["rejected/0"]) > 0
+
+
+def test_the_log_has_the_mean_evaluations_of_drawn_steps(tmp_path):
+    task = OdeLeastSquares(SolverConfig("euler", 4), budgets=(2, 8))
+    trainer(tmp_path, task, epochs=1, batch_size=1).fit()
+    [row] = logged(tmp_path)
+    assert 2 < float(row["nfe/0"]) < 8 and float(row["nfe/0"]) != 4

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROTATION = torch.tensor([[-0.3, -2.0], [2.0, -0.3]], dtype=torch.float64)
 
@@ -59,3 +59,16 @@ PROBLEMS: dict[str, Problem] = {
         t_span=(1.0, -1.0),
     ),
 }
+
+
+class CountedDecay(nn.Module):
+    """``x' = rate x`` with ``x(t) = x0 exp(rate t)``; it writes down the times of its evaluations."""
+
+    def __init__(self, rate=-0.7, dtype=torch.float64):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(rate, dtype=dtype))
+        self.times = []
+
+    def forward(self, t, x):
+        self.times.append(t)
+        return self.rate * x

@@ -138,3 +138,14 @@ def assert_parameter_gradients_equal(found, reference):
 def assert_buffers_equal(found, reference):
     for key, buffer in reference.named_buffers():
         assert torch.equal(found.get_buffer(key), buffer), key
+
+
+def relative_error(found, reference):
+    """Norm of the difference over that of the reference, of all tensors together."""
+    a, b = (torch.cat([tensor.detach().flatten() for tensor in tensors]) for tensors in (found, reference))
+    return float((a - b).norm() / b.norm())
+
+
+def gradients(module):
+    """Those of all parameters."""
+    return [p.grad for p in module.parameters()]

@@ -1,0 +1,259 @@
+"""Guards: states that are not finite, budgets that are used up and bad configurations are readable errors."""
+
+import math
+
+import pytest
+import torch
+from closed_form_problems import CountedDecay
+from solver_variants import ONE_STEP, VARIANTS, solver_config
+from torch import nn
+from trained_fields import make
+
+from odebackbones.errors import InputError, SolverError
+from odebackbones.ode import SolverConfig, build_integrator, odeint
+from odebackbones.ode.integrate import integrate
+from odebackbones.ode.solvers import planned_nfe
+from odebackbones.stages import ODEBlock
+
+GRADIENTS = ("backprop", "checkpoint")
+gradients = pytest.mark.parametrize("gradient", GRADIENTS)
+X0 = torch.tensor([[1.0, -2.0]])
+
+
+class BadFrom(nn.Module):
+    """x' = -x, but a given value from a time on."""
+
+    def __init__(self, t_bad, value):
+        super().__init__()
+        self.t_bad = t_bad
+        self.value = value
+        self.rate = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, t, x):
+        return self.rate * x if t < self.t_bad else self.value * torch.ones_like(x)
+
+
+@pytest.mark.parametrize("grad", [True, False], ids=["with gradients", "without"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@gradients
+@pytest.mark.parametrize(
+    ("method", "t_span", "step"),
+    [
+        ("euler", (0.0, 1.0), r"after step 3 of 4, from t = 0\.5 to 0\.75"),
+        ("euler", (2.0, 0.0), r"after step 1 of 4, from t = 2 to 1\.5"),
+        ("rk4", (0.0, 1.0), r"after step 2 of 4, from t = 0\.25 to 0\.5"),
+        ("ab2", (0.0, 1.0), r"after step 3 of 4, from t = 0\.5 to 0\.75"),
+        ("alf", (0.0, 1.0), r"after step 3 of 4, from t = 0\.5 to 0\.75"),
+        ("implicit_euler", (0.0, 1.0), r"after step 2 of 4, from t = 0\.25 to 0\.5"),
+    ],
+)
+def test_a_state_that_is_not_finite_names_the_block_and_the_step(method, t_span, step, gradient, value, grad):
+    solver = SolverConfig(method, 4, gradient, rtol=1e-6, atol=1e-6)
+    block = ODEBlock(BadFrom(0.5, value), solver, t_span=t_span, name="layer2.1")
+    with (
+        torch.set_grad_enabled(grad),
+        pytest.raises(SolverError, match=rf"^layer2\.1: the state is not finite {step}; "),
+    ):
+        block(X0)
+
+
+def test_the_error_says_what_to_do():
+    with pytest.raises(SolverError, match=r"lower the learning rate, clip gradients, or take more steps$"):
+        odeint(BadFrom(0.5, math.nan), X0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@gradients
+def test_an_initial_state_that_is_not_finite_is_not_the_solvers_fault(gradient, value):
+    state = torch.tensor([[1.0, value]])
+    with pytest.raises(
+        SolverError, match=r"^the state is not finite it was not finite at the start: look at the layers"
+    ):
+        odeint(CountedDecay(dtype=torch.float32), state, solver=SolverConfig("rk4", 2, gradient))
+
+
+def test_an_explosion_is_found_where_it_leaves_the_numbers():
+    # Euler's x_n = (1 + 1e10)^n in steps of one: x_4 = 1e40 is beyond float32
+    with pytest.raises(SolverError, match="after step 4 of 6, from t = 3 to 4;"):
+        odeint(lambda t, x: 1e10 * x, torch.ones(3), (0.0, 6.0), SolverConfig("euler", 6, "backprop"))
+
+
+def test_large_numbers_are_finite_although_their_sum_is_not():
+    large = torch.full((100,), 1e37)
+    end = odeint(lambda t, x: 0.0 * x, large, solver=SolverConfig("euler", 1, "backprop")).state
+    assert torch.equal(end, large)
+
+
+@gradients
+def test_who_wants_no_check_gets_the_state_as_it_is(gradient):
+    solver = SolverConfig("euler", 4, gradient, check_finite=False)
+    end = odeint(BadFrom(0.5, math.nan), X0, solver=solver).state
+    assert end.isnan().all()
+
+
+@pytest.mark.parametrize("variant", [name for name in ONE_STEP if name != "lm"])
+@gradients
+def test_a_state_that_is_finite_costs_no_evaluation(variant, gradient):
+    fields = [CountedDecay(), CountedDecay()]
+    for check, field in zip((True, False), fields, strict=True):
+        solver = solver_config(variant, 5, gradient, check_finite=check)
+        odeint(field, X0.double(), solver=solver).state.sum().backward()
+    assert fields[0].times == fields[1].times
+    assert len(fields[0].times) == 5 * ONE_STEP[variant] * (2 if gradient == "checkpoint" else 1)
+
+
+def test_the_search_for_a_bad_step_leaves_statistics_and_generators_as_the_solve_left_them():
+    after = []
+    for check in (True, False):
+        field = make("BatchNorm2d")
+        field.drop_path.drop_prob = 0.3
+        x = torch.full((3, 4, 6, 6), 1e30)
+        x[1] = math.inf
+        torch.manual_seed(0)
+        try:
+            odeint(field, x, solver=SolverConfig("euler", 3, "backprop", check_finite=check))
+        except SolverError:
+            assert check
+        after.append((field.norm.num_batches_tracked, torch.get_rng_state()))
+        assert field.norm.track_running_stats
+    assert all(map(torch.equal, *after))
+
+
+@pytest.mark.parametrize("gradient", [*GRADIENTS, "reversible"])
+def test_the_meta_device_has_no_values_to_check(gradient):
+    x = torch.empty(2, 3, device="meta", requires_grad=True)
+    solver = SolverConfig("leapfrog", 4, gradient)
+    with torch.no_grad():
+        assert odeint(lambda t, x: -x, x, solver=solver, parameters=()).state.shape == (2, 3)
+    solution = odeint(lambda t, x: -x, x, solver=solver, parameters=())
+    assert solution.state.device.type == "meta"
+    assert (solution.state.shape, solution.stats.nfe) == ((2, 3), 4)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch scripts its own formulae for jacfwd
+@pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.jacrev, torch.func.jacfwd], ids=lambda f: f.__name__)
+@gradients
+def test_transforms_of_torch_func_check_nothing(gradient, transform):
+    def end(x):
+        return odeint(lambda t, x: math.nan * x, x, solver=SolverConfig("euler", 2, gradient), parameters=()).state
+
+    assert transform(end)(X0).isnan().all()
+    with pytest.raises(SolverError):
+        end(X0)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "lm"])
+def test_a_budget_that_fixed_steps_exceed_is_refused_before_any_evaluation(variant):
+    field, nfe = CountedDecay(), planned_nfe(solver_config(variant, 6))
+    with pytest.raises(
+        InputError, match=rf"max_nfe={nfe - 1}: .* with 6 steps evaluates the field {nfe} times; take fewer"
+    ):
+        odeint(field, X0.double(), solver=solver_config(variant, 6, max_nfe=nfe - 1))
+    assert field.times == []
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in ("lm", "implicit_euler")])
+def test_a_budget_that_is_just_enough_is_enough(variant):
+    field, nfe = CountedDecay(), planned_nfe(solver_config(variant, 6))
+    with torch.no_grad():
+        stats = odeint(field, X0.double(), solver=solver_config(variant, 6, max_nfe=nfe)).stats
+    assert stats.nfe == len(field.times) == nfe
+
+
+def test_a_budget_holds_for_all_the_times_together():
+    times, solver = (0.0, 0.5, 1.0, 1.5), SolverConfig("euler", 4, max_nfe=10)
+    with pytest.raises(InputError, match="max_nfe=10"):
+        odeint(CountedDecay(), X0.double(), times, solver)
+
+
+def test_iterations_that_do_not_converge_name_the_step():
+    # h times the rate is 2 in the second half: x -> x0 + h f(x) does not contract there
+    solver = SolverConfig("implicit_euler", 4, "backprop", rtol=1e-6)
+    with pytest.raises(
+        SolverError, match=r"no convergence in 100 fixed-point iterations of step 3 of 4 \(t = 0\.75, \d+ ev"
+    ):
+        odeint(lambda t, x: (-8.0 if t > 0.6 else -0.4) * torch.sin(x), X0, solver=solver)
+
+
+def test_iterations_that_use_up_the_budget_name_the_step():
+    field, solver = CountedDecay(-1.0), SolverConfig("implicit_euler", 4, "backprop", rtol=1e-9, atol=1e-9, max_nfe=20)
+    with pytest.raises(
+        SolverError, match=r"of step 2 of 4 \(t = 0\.5, (\d+) evaluations before it, max_nfe=20\); take more"
+    ) as e:
+        odeint(field, X0.double(), solver=solver)
+    assert len(field.times) == 20
+    assert f"{field.times.count(0.25)} evaluations before it" in str(e.value)
+
+
+def test_the_iterations_of_a_solve_are_counted_anew_in_the_next():
+    field = CountedDecay(-1.0)
+    solver = SolverConfig("implicit_euler", 3, "backprop", rtol=1e-6, atol=1e-6, max_nfe=60)
+    integrator = build_integrator(field, (0.0, 1.0), solver)
+    for _ in range(3):
+        field.times.clear()
+        _, stats = integrate(integrator, X0.double(), solver, parameters=tuple(field.parameters()))
+        assert 20 < stats.nfe == len(field.times) < 60
+
+
+BAD = [
+    ({"method": "rk5"}, r"unknown solver 'rk5'; did you mean .*'rk4'"),
+    ({"method": "zzz"}, r"unknown solver 'zzz'; known: .*'?midpoint"),
+    ({"gradient": "chekpoint"}, r"unknown gradient mode 'chekpoint'; did you mean 'checkpoint'"),
+    *[({"steps": bad}, rf"steps={bad!r}: expected a whole number of at least 1") for bad in (0, -1, 2.0, True, None)],
+    *[({"max_nfe": bad}, rf"max_nfe={bad!r}: expected a whole number of at least 1") for bad in (0, 1.5, True)],
+    *[({"degree": bad}, rf"degree={bad!r}: expected a whole number of at least 1") for bad in (0, 2.0, False)],
+    *[({"rtol": bad}, rf"rtol={bad!r}: expected a number above 0") for bad in (0.0, -1e-3, math.nan)],
+    *[({"atol": bad}, rf"atol={bad!r}: expected a number above 0") for bad in (0.0, -1e-3, math.nan)],
+    *[({"damping": bad}, rf"damping={bad!r}: expected a number above 0, and 1 at") for bad in (0.0, 1.1, math.nan)],
+    *[
+        ({"grid": bad}, r"grid=\(.*\): expected the ends of the steps as fractions that ascend from above 0 to 1")
+        for bad in ((), (0.5,), (0.0, 1.0), (0.5, 0.5, 1.0), (0.7, 0.3, 1.0), (-0.1, 1.0), (0.5, 1.1))
+    ],
+    ({"checkpoints": "all"}, r"unknown value of checkpoints 'all'"),
+    ({"checkpoints": 0}, r"checkpoints=0: expected 'every', 'sqrt', or a whole number of at least 1"),
+    ({"state_dtype": "float32"}, r"unknown state_dtype 'float32'; did you mean .*'float64'"),
+    ({"method": "rk4", "gradient": "reversible"}, r"'rk4' .* works with leapfrog, alf, reversible_heun"),
+    ({"method": "ab2", "gradient": "adjoint"}, r"works, on equal steps, with euler, .*'ab2' works with"),
+    ({"method": "rk4", "state_dtype": "int32"}, r"state_dtype='int32' is for leapfrog, alf \(damping=1\) and rev"),
+    ({"method": "alf", "damping": 0.5, "state_dtype": "float64"}, r"state_dtype='float64' is for leapfrog, alf"),
+    ({"method": "alf", "gradient": "reversible", "state_dtype": "float"}, r"needs exact sums: state_dtype='auto'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_a_bad_configuration_is_refused_with_what_was_expected(arguments, message):
+    with pytest.raises(InputError, match=message):
+        SolverConfig(**arguments)
+
+
+def test_a_grid_is_refused_by_a_method_that_would_not_take_it():
+    with pytest.raises(InputError, match="grid"):
+        SolverConfig("dopri5", grid=(0.3, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("t_span", "message"),
+    [
+        ((1.0, 1.0), "start and end are equal"),
+        ((0.0,), "expected two times or more"),
+        ((), "expected two times or more"),
+        ((0.0, 1.0, 0.5), "ascending or descending throughout"),
+        ((0.0, 1.0, 1.0), "ascending or descending throughout"),
+        ((0.0, math.nan), "ascending or descending throughout"),
+    ],
+)
+def test_times_that_lead_nowhere_are_refused(t_span, message):
+    with pytest.raises(InputError, match=message):
+        odeint(CountedDecay(), X0.double(), t_span)
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "reversible", "adjoint"])
+def test_a_closure_is_asked_for_its_parameters(gradient):
+    solver = SolverConfig("euler" if gradient == "adjoint" else "leapfrog", gradient=gradient)
+    with pytest.raises(InputError, match=rf"gradient='{gradient}' needs to know .*pass parameters=\(\.\.\.\)"):
+        odeint(lambda t, x: -x, X0, solver=solver)
+
+
+def test_lm_belongs_in_a_block():
+    with pytest.raises(InputError, match=r"'lm' has coefficients to learn.*use an ODEBlock"):
+        odeint(CountedDecay(), X0.double(), solver=SolverConfig("lm"))
