@@ -68,12 +68,12 @@ class TimeConv2d(nn.Module):
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Convolve with the weight that holds at time ``t``."""
         index = basis_index(t, self.bases)
-        ones = torch.ones_like(x[:1, :1])
         for k, weight in enumerate(self.weight):  # TorchScript unrolls a ParameterList; it can't index one
             if k == index:
                 x = F.conv2d(x, weight, None, 1, self.padding, self.dilation, self.groups)
         for k, weight in enumerate(self.time_weight):
             if k == index:
+                ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
                 x = torch.add(x, F.conv2d(ones, weight, None, 1, self.padding, self.dilation), alpha=t)
         return x
 

@@ -72,7 +72,7 @@ class FixedPointShears(Shears):
         """The pair after step ``i``; the rest of the carry stays."""
         pair, units, dtype = carry[:2], quanta(carry[2], self.form, self.magnitudes), carry[3].dtype
         for target, source, factor, weight, evaluates, t in self.plan[i]:
-            slope = pair[source] * units[source]
+            slope = pair[source].to(self.form.increments) * units[source]
             if evaluates:
                 slope = self.vector_field(t, slope.to(dtype))
             added = straight_round(increment(slope, weight, units[target], self.form))

@@ -44,8 +44,9 @@ class CheckpointedSolve(torch.autograd.Function):
         with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
             if torch.is_grad_enabled():  # create_graph=True: the solve itself has to be differentiated again
                 surroundings.draw_from(ctx.random_state)
-                end = integrator(state)
-                found = torch.autograd.grad(end, [state, *wanted], gradients, create_graph=True, allow_unused=True)
+                end, inputs = integrator(state), [state] * ctx.needs_input_grad[2] + wanted
+                found = torch.autograd.grad(end, inputs, gradients, create_graph=True, allow_unused=True)
+                found = [None] * (not ctx.needs_input_grad[2]) + list(found)
             else:
                 kept, ctx.kept = ctx.kept, None
                 if kept is None:  # a second backward pass (retain_graph=True)

@@ -117,7 +117,7 @@ def planned_stats(integrator: Integrator, solver: SolverConfig) -> SolverStats:
 def integrate_adaptively(
     integrator: AdaptiveIntegrator, state: Tensor, solver: SolverConfig, *, parameters: Sequence[Tensor], name: str
 ) -> tuple[Tensor, SolverStats]:
-    """Let torchdiffeq find the steps; where gradients are wanted, take them again, as a fixed grid.
+    """Let torchdiffeq find the steps; for gradients and for running statistics, take them again, as a fixed grid.
 
     The gradient is that of the accepted steps, exact for them (J. Zhuang et al.: Adaptive Checkpoint Adjoint Method
     for Gradient Estimation in Neural ODE, ICML 2020, arXiv:2006.02493).
@@ -125,7 +125,7 @@ def integrate_adaptively(
     found = solve_adaptively(integrator, state, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, name=name)
     steps = len(found.steps.grid)
     stats = SolverStats(found.nfe, 0, steps, found.rejected)
-    if not wants_gradient(state, parameters):
+    if not wants_gradient(state, parameters) and not tracking_norms(list(integrator.modules())):
         return found.state, stats
     fixed = replace(solver, method="euler", steps=steps, grid=None)  # for its gradient mode and its checks
     end, cost = integrate(found.steps, state, fixed, parameters=parameters, name=name)

@@ -44,7 +44,7 @@ class SolverConfig:
             or that many; fewer states cost more evaluations.
         rtol: Relative tolerance of adaptive methods and of fixed-point iterations.
         atol: Absolute tolerance of both.
-        max_nfe: Evaluations that a forward solve may take; None for any number.
+        max_nfe: Evaluations that a forward solve, from one time to the next, may take; None for any number.
         degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
         damping: Of ``alf``: eta in (0, 1]; only 1 is reversible, and of order 2.
         state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
@@ -177,6 +177,8 @@ def require_possible(solver: SolverConfig) -> None:
             f"gradient='adjoint' works, on equal steps, with {able}; solver {solver.method!r}"
             f"{' on an uneven grid' if solver.grid else ''} works with 'checkpoint' and 'backprop'"
         )
+    if method.build is None and solver.grid is not None:
+        raise InputError(f"solver {solver.method!r} finds its own steps: leave grid out, or take one with fixed steps")
     if solver.state_dtype not in ("auto", "float", *FORMATS):
         raise unknown_name("state_dtype", solver.state_dtype, ("auto", "float", *FORMATS))
     fixed = solver.state_dtype in FORMATS

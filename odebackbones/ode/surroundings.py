@@ -15,13 +15,14 @@ class Surroundings:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.autocast = torch.is_autocast_enabled(device.type)
-        self.autocast_dtype = torch.get_autocast_dtype(device.type)
+        self.kind = "cpu" if device.type == "meta" else device.type
+        self.autocast = torch.is_autocast_enabled(self.kind)
+        self.autocast_dtype = torch.get_autocast_dtype(self.kind)
         self.latest: RandomState | None = None
 
     def casts(self) -> torch.autocast:
         """Autocast as it was, without its cache: a weight's cast made under no_grad must not serve a graph."""
-        return torch.autocast(self.device.type, self.autocast_dtype, self.autocast, cache_enabled=False)
+        return torch.autocast(self.kind, self.autocast_dtype, self.autocast, cache_enabled=False)
 
     def gpus(self) -> list[torch.device]:
         """The GPU whose generator matters; none during the capture of a CUDA graph, which can't repeat a draw."""
