@@ -15,6 +15,7 @@ from torch import nn
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields import BasicField, BottleneckField, NormLayer, freeze_norms, norm_layer, zero_last_gain
 from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe
+from odebackbones.recompute import recompute_blocks
 from odebackbones.stages import ODEBlock, set_gradient
 
 STAGES = 4
@@ -53,6 +54,7 @@ class ODEResNet(ResNet):
         continuous: Which stages are continuous; the others keep their blocks.
         zero_init_last: Start from residual branches and vector fields that are zero (frozen ones are not: they
             would stay zero).
+        recompute: In training, the discrete blocks, too, keep their input only and are evaluated again.
         **kwargs: Further fields of :class:`~odebackbones.ode.SolverConfig` (``checkpoints``, ``rtol``, ``max_nfe``,
             ...), ``augment``, ``budgets`` and ``steer`` of :class:`~odebackbones.ODEBlock`, ``time_channel`` of the
             fields, and timm's arguments of :class:`timm.models.resnet.ResNet`.
@@ -76,6 +78,7 @@ class ODEResNet(ResNet):
         bases: int | Sequence[int] = 1,
         continuous: bool | Sequence[bool] = True,
         zero_init_last: bool = True,
+        recompute: bool = False,
         **kwargs: Any,
     ) -> None:
         if norm not in DISCRETE_NORMS:
@@ -107,6 +110,8 @@ class ODEResNet(ResNet):
                 stage.append(ODEBlock(field, config, name=f"layer{i + 1}", **block_args))
         if norm == "frozen":
             freeze_norms(self)
+        if recompute:
+            recompute_blocks(self)
 
     @torch.jit.unused
     def stages(self) -> list[nn.Sequential]:
@@ -115,8 +120,9 @@ class ODEResNet(ResNet):
 
     @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``: their states are the memory."""
+        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off."""
         set_gradient(self, "checkpoint" if enable else "backprop")
+        recompute_blocks(self, enable)
 
 
 def refuse_block_options(options: Mapping[str, Any]) -> None:

@@ -6,24 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from detection.model import ModelConfig, build_faster_rcnn
-from odebackbones.engine.profile import training_memory_mib
+from odebackbones import recompute_blocks
+from odebackbones.engine.profile import peak_memory_mib, training_memory_mib
 from odebackbones.engine.report import Table
 
 from .claims import Claim, Part
 
 BATCH = 2
 SIZES_PX = (320, 640)
+REVERSIBLE = {"solver": "leapfrog", "gradient": "reversible"}
+RECOMPUTED = "control: resnet101, blocks recomputed"
 BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet101": ("resnet101", {}),
     "ode_resnet101, checkpoint": ("ode_resnet101", {}),
-    "ode_resnet101, checkpoint sqrt": ("ode_resnet101", {"checkpoints": "sqrt"}),
     "ode_resnet101, checkpoint 4": ("ode_resnet101", {"checkpoints": 4}),
-    "ode_resnet101, reversible": (
-        "ode_resnet101",
-        {"solver": "leapfrog", "gradient": "reversible", "steps": [2, 4, 22, 2]},
-    ),
+    "ode_resnet101, reversible": ("ode_resnet101", REVERSIBLE),
+    "ode_resnet101, checkpoint 4, blocks recomputed": ("ode_resnet101", {"checkpoints": 4, "recompute": True}),
+    "ode_resnet101, reversible, blocks recomputed": ("ode_resnet101", {**REVERSIBLE, "recompute": True}),
     "control: resnet50": ("resnet50", {}),
     "control: resnet101, one identity block a stage": ("resnet101", {"layers": [2, 2, 2, 2]}),
+    RECOMPUTED: ("resnet101", {}),
 }
 REFERENCE = "resnet101"
 
@@ -42,16 +44,18 @@ def body_loss(body: nn.Module, size: int) -> Tensor:
 
 
 def measure(name: str, size: int) -> tuple[float, float, float]:
-    """Training memory [MiB] of the whole detector, of its body, and of the body's activations alone."""
+    """Training memory [MiB] of the whole detector, of its body, and of the body beyond its gradients."""
     backbone, kwargs = BACKBONES[name]
     torch.manual_seed(0)
     config = ModelConfig(backbone=backbone, backbone_args=kwargs, min_size=[size], max_size=size)
     detector = build_faster_rcnn(config, num_classes=3).train()
     body = detector.get_submodule("backbone.body")
-    gradients = sum(p.numel() * p.element_size() for p in body.parameters() if p.requires_grad) / 2**20
+    recompute_blocks(body, enable=name == RECOMPUTED or "recompute" in kwargs)
     whole = training_memory_mib(detector, lambda: losses(detector, size), torch.device("cpu"))
     alone = training_memory_mib(body, lambda: body_loss(body, size), torch.device("cpu"))
-    return whole, alone, alone - gradients
+    body_loss(body, size).backward()  # from now on the gradients are there, and are added to
+    activations = peak_memory_mib(lambda: body_loss(body, size).backward(), torch.device("cpu"))
+    return whole, alone, activations
 
 
 def run(rounds: int) -> Part:

@@ -1,0 +1,63 @@
+"""Residual blocks that keep their input only, and are evaluated again in the backward pass."""
+
+from typing import Any
+
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+from odebackbones.ode.gradients import CheckpointedSolve
+from odebackbones.ode.integrate import wants_gradient
+from odebackbones.ode.integrators import Integrator
+
+
+class Recomputed(nn.Module):
+    """What makes a block so; torch.utils.checkpoint would count the batch twice in running statistics."""
+
+    recompute: bool
+
+    def __call__(self, x: Tensor) -> Any:
+        """As the block, with less memory where a backward pass can follow."""
+        parameters = tuple(self.parameters())
+        if not self.recompute or not wants_gradient(x, parameters):
+            return super().__call__(x)
+        return CheckpointedSolve.apply(OneEvaluation(self), 1, x, *parameters)
+
+
+class OneEvaluation(Integrator):
+    """A block as a solve of one step, for :class:`~odebackbones.ode.gradients.CheckpointedSolve`."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__(block, grid=[(0.0, 1.0)], times=[[0.0]])
+
+    @torch.jit.unused
+    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+        """The block's output."""
+        return [nn.Module.__call__(self.vector_field, carry[0])]  # not its own call, which leads here
+
+
+class RecomputedBasicBlock(Recomputed, BasicBlock):
+    """timm's BasicBlock, evaluated again."""
+
+
+class RecomputedBottleneck(Recomputed, Bottleneck):
+    """timm's Bottleneck, evaluated again."""
+
+
+BLOCKS: dict[type[nn.Module], type[Recomputed]] = {BasicBlock: RecomputedBasicBlock, Bottleneck: RecomputedBottleneck}
+
+
+def recompute_blocks(model: nn.Module, enable: bool = True) -> None:
+    """Let timm's residual blocks in ``model`` (discrete ones, beside ODE blocks or not) keep their input only.
+
+    Exact: the second evaluation has the first one's random draws and autocast, and counts no batch. It costs one more
+    forward pass of the blocks.
+
+    Args:
+        model: Any module.
+        enable: False turns it off again.
+    """
+    for module in model.modules():
+        module.__class__ = BLOCKS.get(type(module), type(module))
+        if isinstance(module, Recomputed):
+            module.recompute = enable
