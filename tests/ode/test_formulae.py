@@ -152,28 +152,15 @@ def test_lm_resnet(t_span, grid):
 
 @grids
 @spans
-def test_implicit_euler_of_degree_two_is_polynets_block(t_span, grid):
+@pytest.mark.parametrize("degree", [2, 3])
+def test_implicit_euler_of_degree_two_is_polynets_block_and_a_higher_one_composes_once_more(degree, t_span, grid):
     x = X0
     for t, h in steps_of(t_span, grid):
-
-        def block(x, t=t + h, h=h):
-            return h * f(t, x)
-
-        x = x + block(x) + block(block(x))
-    assert_solves(x, "implicit_euler", t_span, grid, degree=2)
-
-
-@grids
-@spans
-def test_implicit_euler_of_degree_three_adds_one_more_composition(t_span, grid):
-    x = X0
-    for t, h in steps_of(t_span, grid):
-
-        def block(x, t=t + h, h=h):
-            return h * f(t, x)
-
-        x = x + block(x) + block(block(x)) + block(block(block(x)))
-    assert_solves(x, "implicit_euler", t_span, grid, degree=3)
+        powers = [x]
+        for _ in range(degree):
+            powers.append(h * f(t + h, powers[-1]))
+        x = sum(powers)
+    assert_solves(x, "implicit_euler", t_span, grid, degree=degree)
 
 
 @grids
