@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from odebackbones.engine.report import Table
 from odebackbones.ode import METHODS, SolverConfig
-from odebackbones.ode.fixed_point import FixedPointShears
+from odebackbones.ode.fixed_point import in_fixed_point
 from odebackbones.ode.reversible import FixedPair
 from odebackbones.ode.solvers import is_planned
 
@@ -106,8 +106,7 @@ def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
     """Numbers that a reconstruction under bfloat16 autocast gets wrong, over all shears of a solve."""
     block = copy.deepcopy(net.block)
     block.set_solver(SolverConfig(method, steps, "reversible"))
-    integrator = block.integrator
-    assert isinstance(integrator, FixedPointShears)
+    integrator = in_fixed_point(block.integrator)
     start = integrator.start(state)
     pair = FixedPair(integrator, [z.to(torch.int32) for z in start[:2]], start[2], state.dtype)
     shears = [shear for step in integrator.scheme.steps for shear in step]
