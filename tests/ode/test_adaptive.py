@@ -209,6 +209,14 @@ def test_an_accepted_step_starts_where_the_one_before_ended():
     assert times[-1] == pytest.approx(-1.0, abs=1e-14)
 
 
+def test_an_assertion_of_the_field_itself_without_a_word_is_no_index_error():
+    def field(t, x):
+        raise AssertionError  # as a plain assert does, outside of pytest
+
+    with pytest.raises((AssertionError, SolverError)):
+        odeint(field, torch.ones(2), solver=config("dopri5"), parameters=())
+
+
 def test_max_nfe_stops_a_solve_and_says_where():
     block = ODEBlock(CountedDecay(-30.0), config("dopri5", max_nfe=50), name="layer3")
     words = (

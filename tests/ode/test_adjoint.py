@@ -138,6 +138,15 @@ def test_running_statistics_are_updated_once_and_as_by_backprop(name, method, no
 
 
 @pytest.mark.parametrize("method", FIXED)
+def test_running_statistics_behind_a_dropout_see_what_the_solve_drew(method):
+    field = make("BatchNorm2d")
+    field.dropout.p = 0.3
+    found, reference = (passes(field, config(method, gradient=gradient)) for gradient in ("adjoint", "backprop"))
+    for key, buffer in reference.field.named_buffers():
+        torch.testing.assert_close(found.field.get_buffer(key), buffer, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", FIXED)
 def test_the_statistics_of_fixed_steps_are_what_a_counting_field_counts(method):
     field, x = CountedDecay(), X0.clone().requires_grad_()
     solution = odeint(field, x, solver=config(method))

@@ -309,6 +309,33 @@ def test_a_penalty_on_gradients_trains_as_by_backprop(checkpoints, data_wants_gr
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("checkpoints", ["every", 2])
+def test_second_derivatives_of_a_random_field_draw_as_the_forward_pass_did(checkpoints):
+    found = []
+    for solver in (SolverConfig("rk4", 4, checkpoints=checkpoints), SolverConfig("rk4", 4, "backprop")):
+        field, x = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3)).double(), randn(2, 3)
+        for p in field.parameters():
+            nn.init.normal_(p, generator=torch.Generator().manual_seed(p.numel()))
+        torch.manual_seed(5)
+        end = odeint(Timeless(field), x.requires_grad_(), solver=solver).state.square().sum()
+        (slope,) = torch.autograd.grad(end, x, create_graph=True)
+        slope.square().sum().backward()
+        found.append([p.grad for p in field.parameters() if p.grad is not None])
+    assert len(found[0]) == len(found[1]) > 0
+    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-12)
+
+
+class Timeless(nn.Module):
+    """A network as a field that the time does not change."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, t, x):
+        return self.network(x)
+
+
 def test_a_solve_of_many_times_counts_all_its_evaluations():
     field = CountedDecay()
     stats = odeint(field, randn(2), ASCENDING, SolverConfig("heun", 3, "backprop")).stats

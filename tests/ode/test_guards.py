@@ -7,7 +7,7 @@ import torch
 from closed_form_problems import CountedDecay
 from solver_variants import ONE_STEP, VARIANTS, solver_config
 from torch import nn
-from trained_fields import make
+from trained_fields import images, make
 
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig, build_integrator, odeint
@@ -102,20 +102,31 @@ def test_a_state_that_is_finite_costs_no_evaluation(variant, gradient):
     assert len(fields[0].times) == 5 * ONE_STEP[variant] * (2 if gradient == "checkpoint" else 1)
 
 
+class Spoilt(nn.Module):
+    """A field with statistics and random draws that ends in NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.field = make("BatchNorm2d")
+        self.field.dropout.p = 0.3
+
+    def forward(self, t, x):
+        return self.field(t, x) * (math.nan if t > 0.5 else 1.0)
+
+
 def test_the_search_for_a_bad_step_leaves_statistics_and_generators_as_the_solve_left_them():
     after = []
     for check in (True, False):
-        field = make("BatchNorm2d")
-        field.drop_path.drop_prob = 0.3
-        x = torch.full((3, 4, 6, 6), 1e30)
-        x[1] = math.inf
+        field = Spoilt()
         torch.manual_seed(0)
         try:
-            odeint(field, x, solver=SolverConfig("euler", 3, "backprop", check_finite=check))
-        except SolverError:
-            assert check
-        after.append((field.norm.num_batches_tracked, torch.get_rng_state()))
-        assert field.norm.track_running_stats
+            odeint(field, images(), solver=SolverConfig("euler", 4, "backprop", check_finite=check))
+        except SolverError as error:
+            assert check and "after step 4 of 4" in str(error)
+        else:
+            assert not check
+        assert field.field.norm.track_running_stats
+        after.append((*field.buffers(), torch.get_rng_state()))
     assert all(map(torch.equal, *after))
 
 
