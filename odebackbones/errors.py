@@ -21,6 +21,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
         known: The valid names.
     """
     known = sorted(known)
-    near = get_close_matches(name, known, n=5, cutoff=0.5)
+    near = get_close_matches(name.lower(), known, n=5, cutoff=0.5)
     hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

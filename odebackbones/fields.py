@@ -9,6 +9,7 @@ NeurIPS 2021, arXiv:2106.10820
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -165,6 +166,17 @@ class TimeBatchNorm2d(TimeNorm):
         found = [self.statistics(t) for t in times]
         self.nodes = list(times)
         self.running_mean, self.running_var = (torch.stack(rows).detach() for rows in zip(*found, strict=True))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        times = len(state_dict.get(f"{prefix}running_mean", self.nodes))
+        if times == len(self.nodes):
+            super()._load_from_state_dict(state_dict, prefix, *args)
+            return
+        *_, errors = args
+        errors.append(
+            f"{prefix[:-1]} has statistics at {len(self.nodes)} times, and the weights to load at {times}: build the "
+            f"model with the solver that trained them, load them, then odebackbones.change_solver(model, ...)"
+        )
 
     def statistics(self, t: float) -> tuple[Tensor, Tensor]:
         """Running mean and variance ``(channels,)`` at time ``t``."""

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from odebackbones.errors import InputError
 from odebackbones.fields import BasicField, BottleneckField, TimeBatchNorm2d, TimeConv2d, basis_index
+from odebackbones.ode.adaptive import AdaptiveIntegrator
 from odebackbones.stages import ODEBlock
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -70,7 +71,7 @@ class PackedConv2d(nn.Module):
 
     oneDNN rearranges a plain weight at every call; for a small batch that is a tenth of a convolution's time. The
     best layout depends on the input's size, so that a new size packs anew. The operator is that of torch.compile's
-    frozen CPU graphs. It is neither saved, nor exported, nor moved.
+    frozen CPU graphs. It is neither saved, nor exported, nor moved: save the model of which it was made.
 
     Args:
         weights: The weight of every node, on the CPU, in float32.
@@ -109,6 +110,9 @@ class PackedConv2d(nn.Module):
         convolve = torch.ops.mkldnn._convolution_pointwise
         return convolve(x, self.packed[node], self.biases[node], *self.geometry, activation, [], "")
 
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        raise InputError("a prepacked model can't be saved: save the one it was made of, and fuse that when loaded")
+
     def pack(self, size: torch.Size) -> None:
         """Lay the weights out for inputs of this size."""
         arrange = torch.ops.mkldnn._reorder_convolution_weight
@@ -133,6 +137,15 @@ class FusedField(nn.Module):
         self.nodes = list(layers[0][1].nodes)  # pyright: ignore[reportArgumentType]
         self.layers = nn.ModuleList([FusedConv2d(conv, norm) for conv, norm in layers])  # pyright: ignore[reportArgumentType]
 
+    @torch.jit.unused
+    def set_times(self, times: Sequence[float]) -> None:
+        """Refuse other times.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError("a fused model keeps its solver: change that of the model it was made of, then fuse")
+
     def node(self, t: float) -> int:
         """The node at ``t``."""
         nearest = 0
@@ -140,7 +153,7 @@ class FusedField(nn.Module):
             if abs(node - t) < abs(self.nodes[nearest] - t):
                 nearest = i
         if abs(self.nodes[nearest] - t) > 1e-6:
-            raise ValueError("a fused field holds at its solver's times only: change the solver first, then fuse")
+            raise InputError("a fused field holds at its solver's times only: change the solver first, then fuse")
         return nearest
 
     def forward(self, t: float, x: Tensor) -> Tensor:
@@ -161,13 +174,23 @@ def fuse(model: Model, *, prepack: bool = False) -> Model:
 
     Args:
         model: Any module.
-        prepack: Keep the weights in oneDNN's layout: faster on the CPU, and good for nothing else.
+        prepack: Keep the weights in oneDNN's layout: faster on the CPU, and good for nothing else; such a model can't
+            be saved.
+
+    Raises:
+        InputError: A solver finds its own times, for which nothing can be folded; or ``prepack`` on another device or
+            dtype than the CPU's float32.
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fused.modules()):
         if not isinstance(module, ODEBlock):
             fuse_children(module)
         elif is_fusible(field := module.vector_field):
+            if isinstance(module.integrator, AdaptiveIntegrator):
+                raise InputError(
+                    f"{module.name}: fuse folds norms at the solver's times, and {module.solver.method!r} finds its "
+                    f"own; change it first: odebackbones.change_solver(model, 'rk4', steps=...)"
+                )
             module.integrator.vector_field = FusedField(field)
     return pack_convolutions(fused) if prepack else fused
 

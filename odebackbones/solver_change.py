@@ -11,7 +11,7 @@ from torch import nn
 
 from odebackbones.errors import InputError
 from odebackbones.fields import TimeBatchNorm2d
-from odebackbones.stages import ODEBlock
+from odebackbones.stages import ode_blocks
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -34,10 +34,7 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
     named = {"method": method, "steps": steps}
     changes |= {name: value for name, value in named.items() if value is not None}
     changed = copy.deepcopy(model)
-    blocks = [module for module in changed.modules() if isinstance(module, ODEBlock)]
-    if not blocks:
-        raise InputError(f"{type(model).__name__} has no ODE block whose solver could be changed")
-    for block in blocks:
+    for block in ode_blocks(changed):
         block.set_solver(replace(block.solver, **changes))
     return changed
 

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
-from odebackbones.fields import TimeNorm
 from odebackbones.ode.integrate import Solution, integrate, planned_stats
 from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.solvers import SolverConfig, build_integrator, evaluation_times, is_planned
+from odebackbones.ode.solvers import SolverConfig, build_integrator, evaluation_times, is_planned, require_budgets
 from odebackbones.ode.stats import SolverStats
 
 
@@ -51,6 +50,7 @@ class ODEBlock(nn.Module):
             raise InputError(
                 f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
             )
+        require_budgets(budgets)
         if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
             raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
         if (budgets or steer) and (solver.method == "lm" or solver.grid is not None):
@@ -108,14 +108,18 @@ class ODEBlock(nn.Module):
         times = evaluation_times(solver, self.t_span)
         if times != evaluation_times(self.solver, self.t_span, budgets=self.budgets):
             for module in self.vector_field.modules():
-                if isinstance(module, TimeNorm):
-                    module.set_times(times)
+                set_times = getattr(module, "set_times", None)  # of what holds something for every time
+                if set_times is not None:
+                    set_times(times)
         self.integrator, self.solver = build_integrator(self.vector_field, self.t_span, solver), solver
         self.budgets, self.latest = (), None
 
     @torch.jit.unused
     def stats(self) -> SolverStats:
-        """What a solve with gradients costs; where steps are drawn or depend on the state, what the latest one cost."""
+        """What a solve with gradients costs; where steps are drawn or depend on the state, what the latest one cost.
+
+        All zeros if there was none yet.
+        """
         if self.latest is None and is_planned(self.solver):
             return planned_stats(self.integrator, self.solver)
         return self.latest or SolverStats(0, 0, 0)
@@ -131,10 +135,25 @@ def solver_stats(model: nn.Module) -> dict[str, SolverStats]:
 
 
 def set_gradient(model: nn.Module, gradient: str) -> None:
-    """Set the gradient mode of every ODE block in ``model``."""
-    for block in model.modules():
-        if isinstance(block, ODEBlock):
-            block.set_solver(replace(block.solver, gradient=gradient))
+    """Set the gradient mode of every ODE block in ``model``.
+
+    Raises:
+        InputError: There is no ODE block, or its solver can't have this mode.
+    """
+    for block in ode_blocks(model):
+        block.set_solver(replace(block.solver, gradient=gradient))
+
+
+def ode_blocks(model: nn.Module) -> list[ODEBlock]:
+    """The ODE blocks in ``model``.
+
+    Raises:
+        InputError: There are none.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
+    if not blocks:
+        raise InputError(f"{type(model).__name__} has no ODE block whose solver could be changed")
+    return blocks
 
 
 def compile_fields(model: nn.Module, **kwargs: Any) -> None:

@@ -112,8 +112,23 @@ def test_every_evaluation_time_has_weights_of_its_own():
 def test_a_fused_field_refuses_other_times():
     model = odebackbones.fuse(make_model("ode_resnet18", solver="euler", steps=2, **WIDTHS))
     field = model.layer1[-1].vector_field
-    with pytest.raises(ValueError, match="change the solver first"):
+    with pytest.raises(InputError, match="change the solver first"):
         field(0.3, torch.zeros(1, 8, 4, 4))
+    with pytest.raises(InputError, match="a fused model keeps its solver"):
+        odebackbones.change_solver(model, steps=3)
+
+
+def test_a_solver_that_finds_its_own_times_is_not_fused():
+    with pytest.raises(
+        InputError, match=r"^layer1: fuse folds norms at the solver's times, and 'dopri5' finds its own"
+    ):
+        odebackbones.fuse(make_model("ode_resnet18", solver="dopri5", rtol=10.0, **WIDTHS))
+
+
+@needs_onednn
+def test_a_prepacked_model_is_not_saved_without_its_weights():
+    with pytest.raises(InputError, match="save the one it was made of"):
+        odebackbones.fuse(make_model("ode_resnet18", **WIDTHS), prepack=True).state_dict()
 
 
 def test_a_prepacked_model_must_be_in_float32():

@@ -12,7 +12,7 @@ from odebackbones import InputError, SolverError
 from odebackbones.fields import BasicField, TimeBatchNorm2d, norm_layer
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.stages import ODEBlock, compile_fields
+from odebackbones.stages import ODEBlock, compile_fields, set_gradient
 
 CHANNELS = 4
 
@@ -129,6 +129,11 @@ def test_set_solver_gives_the_block_that_was_built_with_it():
     assert torch.equal(block(images()), other(images()))  # in training: the batch's own statistics
 
 
+def test_a_model_without_ode_blocks_has_no_gradient_mode_to_set():
+    with pytest.raises(InputError, match="Linear has no ODE block"):
+        set_gradient(nn.Linear(2, 2), "backprop")
+
+
 def test_set_solver_ends_the_drawing_of_steps():
     block = make_block(SolverConfig("euler", 2), budgets=(1, 4))
     block.set_solver(SolverConfig("euler", 3))
@@ -163,6 +168,8 @@ def test_a_state_that_is_not_finite_names_the_block():
         ({"steer": -0.1}, "steer=-0.1"),
         ({"steer": 0.2, "solver": SolverConfig("lm", 2)}, "lm"),
         ({"budgets": (1, 2), "solver": SolverConfig("euler", grid=(0.5, 1.0))}, "grid"),
+        ({"budgets": 3}, r"budgets=3: expected numbers of steps, such as \(1, 2, 4\)"),
+        ({"budgets": (0, 3)}, "budgets=0: expected a whole number"),
         ({"t_span": (1.0, 1.0)}, "t_span"),
         ({"vector_field": lambda t, x: x}, "expected a torch.nn.Module"),
     ],
@@ -184,6 +191,7 @@ def count_compilations():
     return graphs, backend
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo's own, which it hides from showwarning only
 @pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
 def test_compiled_fields_give_the_same_gradients(gradient):
     slopes = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from inspect import signature
 from itertools import count
 from typing import Any
 
@@ -83,7 +84,7 @@ class ODEResNet(ResNet):
     ) -> None:
         if norm not in DISCRETE_NORMS:
             raise unknown_name("norm", norm, DISCRETE_NORMS)
-        refuse_block_options(kwargs)
+        refuse_options(kwargs)
         is_continuous = per_stage("continuous", continuous, bool)
         stage_steps = per_stage("steps", steps, int)
         stage_bases = per_stage("bases", bases, int)
@@ -120,17 +121,27 @@ class ODEResNet(ResNet):
 
     @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off."""
-        set_gradient(self, "checkpoint" if enable else "backprop")
+        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
+
+        Blocks in the other gradient modes, which keep no activations either, stay as they are.
+        """
+        before, after = ("backprop", "checkpoint") if enable else ("checkpoint", "backprop")
+        for block in self.modules():
+            if isinstance(block, ODEBlock) and block.solver.gradient == before:
+                set_gradient(block, after)
         recompute_blocks(self, enable)
 
 
-def refuse_block_options(options: Mapping[str, Any]) -> None:
-    """Refuse timm's options of the blocks that the vector fields don't have: they would hold in half of a stage.
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that nobody knows, and timm's of the blocks, which would hold in half of a stage only.
 
     Raises:
         InputError: Names those that came.
     """
+    known = {*signature(ODEResNet).parameters, *signature(ResNet).parameters, *SOLVER_ARGS, *BLOCK_ARGS, *FIELD_ARGS}
+    for name in options:
+        if name not in known:
+            raise unknown_name("argument", name, known - {"kwargs"})
     found = sorted(name for name in BLOCK_OPTIONS if options.get(name))
     if found:
         raise InputError(f"{', '.join(found)}: not an option of an ODE-ResNet, whose vector fields don't have it")

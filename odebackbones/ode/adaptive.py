@@ -8,17 +8,20 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from odebackbones.errors import InputError, SolverError
-from odebackbones.ode.integrators import Integrator, ReusedSlope, RungeKutta, VectorField
+from odebackbones.errors import SolverError
+from odebackbones.ode.integrators import Integrator, ReusedSlope, RungeKutta, VectorField, not_recordable
 from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
+
+TORCHDIFFEQS_STOPS = ("underflow in dt", "non-finite values in state")
+"""How the messages begin of the assertions by which torchdiffeq gives a solve up."""
 
 REUSING = frozenset({"adaptive_heun"})
 """Methods whose steps torchdiffeq begins with a slope that is not the one at their state."""
 
 
 class AdaptiveIntegrator(Integrator):
-    """The place of a method whose grid is found anew in every solve: it holds the field."""
+    """The place of a method whose grid is found anew in every solve: it holds the field, and takes no steps."""
 
     def __init__(self, vector_field: VectorField, *, method: str, t_span: tuple[float, float]) -> None:
         super().__init__(vector_field, grid=[], times=[])
@@ -30,13 +33,8 @@ class AdaptiveIntegrator(Integrator):
         """The start and the end of the time span."""
         return self.t_span
 
-    @torch.jit.unused
-    def forward(self, state: Tensor) -> Tensor:
-        """Say that exporters and compilers can't follow steps that depend on the state."""
-        raise InputError(
-            f"solver {self.method!r} picks its steps as it goes, which no traced or scripted graph can follow; "
-            f"change to a method with fixed steps first: odebackbones.change_solver(model, 'rk4', steps=...)"
-        )
+    def __prepare_scriptable__(self) -> "AdaptiveIntegrator":
+        raise not_recordable(self.method)
 
 
 @dataclass
@@ -83,7 +81,9 @@ class ObservedField:
         try:
             yield
         except AssertionError as error:
-            reason = str(error).splitlines()[0][:60]
+            reason = next((stop for stop in TORCHDIFFEQS_STOPS if str(error).startswith(stop)), None)
+            if reason is None:  # an assertion of the field's own
+                raise
             raise SolverError(
                 f"{self.name}{method} stopped after {len(self.starts)} accepted steps ({reason}); loosen rtol and "
                 f"atol, or look whether the field is finite"

@@ -34,18 +34,19 @@ def is_finite(state: Tensor) -> bool:
 
 
 @torch.no_grad()
-def first_bad_step(integrator: Integrator, state: Tensor) -> str:
-    """Solve again, look at every step, and say after which one the state is not finite."""
+def where_not_finite(integrator: Integrator, state: Tensor) -> str:
+    """Solve again, look at every step, and say after which one the state is not finite, and what to do."""
+    advice = "lower the learning rate, clip gradients, or take more steps"
     surroundings = Surroundings(state.device)
     if not is_finite(state):
-        return "it was not finite at the start: look at the layers before it"
+        return "before the solve; look at the input and at the layers before it"
     with surroundings.forked_random(), running_statistics_untouched(list(integrator.modules())):
         carry = [state]
         for i, (t, h) in enumerate(integrator.grid):
             carry = integrator.advance(i, carry)
             if not all(is_finite(tensor) for tensor in carry if tensor.is_floating_point()):
-                return f"after step {i + 1} of {len(integrator.grid)}, from t = {t:g} to {t + h:g}"
-    return "another time; random layers may have drawn otherwise now"
+                return f"after step {i + 1} of {len(integrator.grid)}, from t = {t:g} to {t + h:g}; {advice}"
+    return f"after the solve, but was when it was repeated (random layers may have drawn otherwise); {advice}"
 
 
 def require_finite(integrator: Integrator, state: Tensor, end: Tensor, *, name: str) -> None:
@@ -55,10 +56,7 @@ def require_finite(integrator: Integrator, state: Tensor, end: Tensor, *, name: 
         SolverError: Names the solve, the step and its times.
     """
     if not is_finite(end):
-        raise SolverError(
-            f"{name}the state is not finite {first_bad_step(integrator, state)}; lower the learning rate, clip "
-            f"gradients, or take more steps"
-        )
+        raise SolverError(f"{name}the state is not finite {where_not_finite(integrator, state)}")
 
 
 def require_in_range(integrator: Integrator, state: Tensor, reached: Tensor, *, name: str) -> None:

@@ -14,10 +14,10 @@ from odebackbones.ode.adjoint import solve_adjoint
 from odebackbones.ode.fixed_point import in_fixed_point
 from odebackbones.ode.gradients import CheckpointedSolve
 from odebackbones.ode.guards import can_check, is_recording, is_transformed, require_finite, require_in_range
-from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.integrators import Integrator, not_recordable
 from odebackbones.ode.reversible import ReversibleSolve
 from odebackbones.ode.schedule import count_evaluations, count_snapshots
-from odebackbones.ode.solvers import SolverConfig, build_integrator
+from odebackbones.ode.solvers import SolverConfig, build_integrator, is_planned
 from odebackbones.ode.stats import SolverStats
 from odebackbones.ode.surroundings import tracking_norms
 from odebackbones.ode.tuples import FlatField, flatten, split
@@ -68,10 +68,12 @@ def integrate(
         SolverError: The end state is not finite, or ``max_nfe`` is exceeded.
     """
     prefix = f"{name}: " if name else ""
+    if is_recording(state) and not is_planned(solver):
+        raise not_recordable(solver.method)
     backward = wants_gradient(state, parameters) and not is_transformed()
     if backward and solver.gradient == "adjoint":
         end, stats = solve_adjoint(integrator, state, solver, parameters=parameters, name=prefix)
-    elif isinstance(integrator, AdaptiveIntegrator) and not is_recording(state):
+    elif isinstance(integrator, AdaptiveIntegrator):
         return integrate_adaptively(integrator, state, solver, parameters=parameters, name=prefix)
     elif backward:
         end = solve(integrator, state, solver, parameters=parameters, name=prefix)
@@ -158,13 +160,16 @@ def odeint(
         statistics of the solve.
 
     Raises:
-        InputError: The times don't ascend or descend, or ``parameters`` are needed and missing.
+        InputError: The times don't ascend or descend, the state holds whole numbers, or ``parameters`` are needed and
+            missing.
         SolverError: The end state is not finite, or ``max_nfe`` is exceeded.
 
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366
     """
     times = require_monotone(t_span)
+    if not isinstance(solver, SolverConfig):
+        raise InputError(f"solver={solver!r}: expected a SolverConfig, such as SolverConfig('rk4', steps=10)")
     if solver.method == "lm":
         raise InputError("solver 'lm' has coefficients to learn, which a function can't keep: use an ODEBlock")
     parameters = field_parameters(vector_field, gradient=solver.gradient) if parameters is None else tuple(parameters)
@@ -173,6 +178,8 @@ def odeint(
         solution = odeint(FlatField(vector_field, shapes), flat, times, solver, parameters=parameters)
         states = None if solution.states is None else split(solution.states, shapes)
         return Solution(split(solution.state, shapes), solution.stats, states)
+    if not (state.is_floating_point() or state.is_complex()):
+        raise InputError(f"state of {state.dtype}: expected floating point; convert it, for example by state.float()")
     states, stats = [state], SolverStats(0, 0, 0)
     for interval in pairwise(times):
         integrator = build_integrator(vector_field, interval, solver)  # pyright: ignore[reportArgumentType] (no tuples)

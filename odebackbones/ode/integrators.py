@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from odebackbones.errors import SolverError
+from odebackbones.errors import InputError, SolverError
 from odebackbones.ode.adams import adams_bashforth_weights
 from odebackbones.ode.grids import Grid
 from odebackbones.ode.tableaus import Tableau
@@ -240,6 +240,15 @@ class ImplicitEulerSeries(Integrator):
         return [total]
 
 
+def not_recordable(method: str) -> InputError:
+    """Say that nothing can record a method whose evaluations depend on the state."""
+    return InputError(
+        f"solver {method!r} decides on the way what it evaluates, which no traced, scripted or compiled graph can "
+        f"follow; change it first, odebackbones.change_solver(model, 'rk4', steps=...), or compile its fields alone, "
+        f"odebackbones.compile_fields(model)"
+    )
+
+
 class ImplicitEuler(Integrator):
     r"""Backward Euler, :math:`x_{n+1} = x_n + h f(t_n + h, x_{n+1})`, by fixed-point iterations to a tolerance.
 
@@ -262,7 +271,6 @@ class ImplicitEuler(Integrator):
         self.rtol = rtol
         self.atol = atol
 
-    @torch.jit.unused
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
         """The state at the end of step ``i`` from the one at its start."""
         t, h = self.grid[i]
@@ -279,7 +287,9 @@ class ImplicitEuler(Integrator):
             f"a larger max_nfe, or degree=... for the truncated series"
         )
 
-    @torch.jit.unused
+    def __prepare_scriptable__(self) -> "ImplicitEuler":
+        raise not_recordable("implicit_euler")
+
     def converged(self, previous: Tensor, latest: Tensor) -> bool:
         """Whether an iteration changed little; one that is not finite is left to the check of the end state."""
         change, size = (latest - previous).abs().max(), latest.abs().max()

@@ -38,6 +38,7 @@ class ReversibleSolve(torch.autograd.Function):
         ctx.save_for_backward(*parameters, carry[2], *pair.numbers)
         end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
         reached = pair.reached / integrator.form.limit
+        end.masked_fill_(~(reached < 1.0), torch.nan)  # integers would hide it from who checks nothing
         ctx.mark_non_differentiable(reached)
         return end, reached
 

@@ -21,7 +21,7 @@ def count_snapshots(checkpoints: str | int, steps: int) -> int:
     """
     if isinstance(checkpoints, str):
         if checkpoints not in SNAPSHOT_RULES:
-            raise unknown_name("value of checkpoints", checkpoints, SNAPSHOT_RULES)
+            raise unknown_name("value of checkpoints", checkpoints, [*SNAPSHOT_RULES, "a whole number"])
         return min(steps, SNAPSHOT_RULES[checkpoints](steps))
     if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
         raise InputError(f"checkpoints={checkpoints!r}: expected 'every', 'sqrt', or a whole number of at least 1")

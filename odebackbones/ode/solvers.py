@@ -71,8 +71,8 @@ class SolverConfig:
             raise unknown_name("solver", self.method, METHODS)
         if self.gradient not in GRADIENTS:
             raise unknown_name("gradient mode", self.gradient, GRADIENTS)
-        for name, least in (("steps", 1), ("max_nfe", 1), ("degree", 1)):
-            require_count(name, getattr(self, name), least=least, optional=name != "steps")
+        for name in ("steps", "max_nfe", "degree"):
+            require_count(name, getattr(self, name), optional=name != "steps")
         for name in ("rtol", "atol"):
             if not getattr(self, name) > 0.0:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected a number above 0")
@@ -147,17 +147,25 @@ METHODS: dict[str, Method] = {
 """Method name -> what it is. Names that torchdiffeq has, too, mean the same method (its ``heun2`` is our ``heun``)."""
 
 
-def require_count(name: str, value: int | None, *, least: int, optional: bool) -> None:
-    """Refuse what is no whole number of at least ``least`` (nor None, if that is ``optional``)."""
+def require_count(name: str, value: int | None, *, optional: bool = False) -> None:
+    """Refuse what is no whole number of at least 1 (nor None, if that is ``optional``)."""
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
+
+
+def require_budgets(budgets: Sequence[int]) -> None:
+    """Refuse what is no sequence of numbers of steps."""
+    if not isinstance(budgets, Sequence):
+        raise InputError(f"budgets={budgets!r}: expected numbers of steps, such as (1, 2, 4)")
+    for steps in budgets:
+        require_count("budgets", steps)
 
 
 def require_ascending(grid: tuple[float, ...]) -> None:
     """Refuse fractions that don't ascend from above 0 to 1."""
-    ends = (0.0, *grid)
+    ends = (0.0, *grid) if isinstance(grid, Sequence) else ()
     if len(ends) < 2 or ends[-1] != 1.0 or any(a >= b for a, b in zip(ends, ends[1:])):  # noqa: B905, RUF007
         raise InputError(f"grid={grid}: expected the ends of the steps as fractions that ascend from above 0 to 1")
 
@@ -168,8 +176,9 @@ def require_possible(solver: SolverConfig) -> None:
     if solver.gradient == "reversible" and (method.scheme is None or solver.damping != 1.0):
         able = ", ".join(name for name, other in METHODS.items() if other.scheme)
         raise InputError(
-            f"solver {solver.method!r} with damping {solver.damping:g} can't be run backward exactly: "
-            f"gradient='reversible' works with {able} (with damping=1), all solvers with 'checkpoint' and 'backprop'"
+            f"solver {solver.method!r}{f' with damping={solver.damping:g}' if method.scheme else ''} can't be run "
+            f"backward exactly: gradient='reversible' works with {able} (with damping=1), all solvers with "
+            f"'checkpoint' and 'backprop'"
         )
     if solver.gradient == "adjoint" and (not method.torchdiffeq or solver.grid is not None):
         able = ", ".join(name for name, other in METHODS.items() if other.torchdiffeq)
@@ -236,6 +245,7 @@ def evaluation_times(
         t_span: Start and end.
         budgets: Further numbers of steps whose times count, too.
     """
+    require_budgets(budgets)
     times = []
     for config in (solver, *(replace(solver, steps=steps) for steps in budgets)):
         if METHODS[solver.method].build is None:

@@ -185,6 +185,20 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_model(name):
     assert all(torch.equal(a, b) for a, b in zip(results[True][2], results[False][2], strict=True))
 
 
+def test_gradient_checkpointing_leaves_the_other_modes():
+    model = create(solver="leapfrog", gradient="reversible")
+    for enable in (True, False):
+        model.set_grad_checkpointing(enable)
+        assert model.layer1[-1].solver.gradient == "reversible"
+
+
+def test_weights_of_other_evaluation_times_say_how_to_load_them():
+    with pytest.raises(
+        RuntimeError, match=r"norm1 has statistics at 6 times, and the weights to load at 2: .*then ode"
+    ):
+        create(steps=3).load_state_dict(create(steps=1).state_dict())
+
+
 def test_a_model_is_saved_and_loaded():
     model, other = create(bases=2, num_classes=3).eval(), create(bases=2, num_classes=3).eval()
     with torch.no_grad():
@@ -343,6 +357,8 @@ def test_a_new_model_starts_at_its_discrete_half():
         ({"norm": "bach"}, r"unknown norm 'bach'; did you mean 'batch'\?"),
         ({"solver": "ruler"}, r"unknown solver 'ruler'; did you mean 'euler'\?"),
         ({"solver": "ruler", "steps": 2}, r"unknown solver 'ruler'; did you mean 'euler'\?"),
+        ({"solver": "RK4"}, r"unknown solver 'RK4'; did you mean 'rk4'"),
+        ({"step": 2}, r"unknown argument 'step'; did you mean 'steps'"),
         ({"gradient": "adjoin"}, r"unknown gradient mode 'adjoin'; did you mean 'adjoint'\?"),
         ({"steps": (1, 2, 3)}, r"steps=\(1, 2, 3\): expected one int, or 4"),
         ({"bases": (1, 1)}, r"bases=\(1, 1\): expected one .*, or 4"),

@@ -214,6 +214,16 @@ def test_slopes_of_other_shapes_than_the_state_are_refused(slopes):
         odeint(lambda t, state: slopes(*state), (torch.ones(2), torch.ones(3)), parameters=())
 
 
+def test_a_state_of_whole_numbers_is_refused():
+    with pytest.raises(InputError, match=r"state of torch\.int64: expected floating point"):
+        odeint(lambda t, x: -x, torch.ones(3, dtype=torch.int64), solver=SolverConfig("rk4", 3, "backprop"))
+
+
+def test_the_name_of_a_solver_is_no_solver():
+    with pytest.raises(InputError, match=r"solver='rk4': expected a SolverConfig, such as SolverConfig\('rk4'"):
+        odeint(lambda t, x: -x, torch.ones(3), (0.0, 1.0), "rk4")
+
+
 FLOW = torch.linalg.matrix_exp(ROTATION).T
 """x(1) = x(0) @ FLOW for the damped rotation."""
 

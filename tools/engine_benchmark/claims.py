@@ -58,6 +58,11 @@ def interleaved(
     return times
 
 
+def fastest_ratio(times: Iterable[float], reference: Iterable[float]) -> float:
+    """The ratio of the fastest rounds, those that the machine's other work disturbed least."""
+    return min(times) / min(reference)
+
+
 def median_ratio(times: Iterable[float], reference: Iterable[float]) -> float:
     """The median of the ratios round by round."""
     return median(a / b for a, b in zip(times, reference, strict=True))
