@@ -12,7 +12,7 @@ from odebackbones.engine.profile import peak_memory_mib
 from odebackbones.engine.report import Table
 from odebackbones.ode import SolverConfig, odeint
 
-from .claims import Claim, Part, interleaved, fastest_ratio
+from .claims import Claim, Part, fastest_ratio, interleaved
 from .fields import measured_fields
 
 SHORT, LONG = 4, 64
