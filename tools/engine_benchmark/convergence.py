@@ -115,7 +115,11 @@ def run(rounds: int) -> Part:
         (
             Claim("order of convergence, largest deviation from the theory", worst, 0.1),
             Claim("parity with torchdiffeq, float64", max(max(found[:2]) for found in parities.values()), 1e-12),
-            Claim("parity with torchdiffeq, float32, without gradients", max(found[2] for found in parities.values()), 1e-6),
+            Claim(
+                "parity with torchdiffeq, float32, without gradients",
+                max(found[2] for found in parities.values()),
+                1e-6,
+            ),
         ),
     )
 
