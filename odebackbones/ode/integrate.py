@@ -70,6 +70,9 @@ def integrate(
     prefix = f"{name}: " if name else ""
     if is_recording(state) and not is_planned(solver):
         raise not_recordable(solver.method)
+    if not is_recording(state) and state.numel() == 0:  # no largest number, no norm of an error: one step will do
+        solver = SolverConfig("euler", 1, "backprop")
+        integrator = build_integrator(integrator.vector_field, integrator.ends(), solver)
     backward = wants_gradient(state, parameters) and not is_transformed()
     if backward and solver.gradient == "adjoint":
         end, stats = solve_adjoint(integrator, state, solver, parameters=parameters, name=prefix)

@@ -44,7 +44,8 @@ class SolverConfig:
             or that many; fewer states cost more evaluations.
         rtol: Relative tolerance of adaptive methods and of fixed-point iterations.
         atol: Absolute tolerance of both.
-        max_nfe: Evaluations that a forward solve, from one time to the next, may take; None for any number.
+        max_nfe: Evaluations that a forward solve, from one time to the next, may take, an adaptive one's repetition of
+            the accepted steps not counted; None for any number.
         degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
         damping: Of ``alf``: eta in (0, 1]; only 1 is reversible, and of order 2.
         state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and

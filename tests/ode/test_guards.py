@@ -89,6 +89,26 @@ def test_who_wants_no_check_gets_the_state_as_it_is(gradient):
     assert end.isnan().all()
 
 
+@pytest.mark.parametrize(
+    ("method", "gradient"),
+    [
+        ("rk4", "backprop"),
+        ("ab2", "checkpoint"),
+        ("leapfrog", "reversible"),
+        ("euler", "adjoint"),
+        ("implicit_euler", "checkpoint"),
+        ("dopri5", "checkpoint"),
+        ("dopri5", "adjoint"),
+    ],
+)
+def test_an_empty_batch_stays_empty(method, gradient):
+    field, x = CountedDecay(), torch.empty(0, 3, dtype=torch.float64, requires_grad=True)
+    end = odeint(field, x, solver=SolverConfig(method, 4, gradient)).state
+    end.sum().backward()
+    assert end.shape == x.grad.shape == (0, 3)
+    assert all(p.grad == 0 for p in field.parameters())
+
+
 @pytest.mark.parametrize("variant", [name for name in ONE_STEP if name != "lm"])
 @gradients
 def test_a_state_that_is_finite_costs_no_evaluation(variant, gradient):
