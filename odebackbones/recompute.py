@@ -6,8 +6,9 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from odebackbones.errors import InputError
 from odebackbones.ode.gradients import CheckpointedSolve
-from odebackbones.ode.integrate import wants_gradient
+from odebackbones.ode.guards import wants_gradient
 from odebackbones.ode.integrators import Integrator
 
 
@@ -47,7 +48,7 @@ class RecomputedBottleneck(Recomputed, Bottleneck):
 BLOCKS: dict[type[nn.Module], type[Recomputed]] = {BasicBlock: RecomputedBasicBlock, Bottleneck: RecomputedBottleneck}
 
 
-def recompute_blocks(model: nn.Module, enable: bool = True) -> None:
+def recompute_blocks(model: nn.Module, *, enable: bool = True) -> None:
     """Let timm's residual blocks in ``model`` (discrete ones, beside ODE blocks or not) keep their input only.
 
     Exact: the second evaluation has the first one's random draws and autocast, and counts no batch. It costs one more
@@ -56,8 +57,15 @@ def recompute_blocks(model: nn.Module, enable: bool = True) -> None:
     Args:
         model: Any module.
         enable: False turns it off again.
+
+    Raises:
+        InputError: There is no such block to be recomputed.
     """
+    found = False
     for module in model.modules():
-        module.__class__ = BLOCKS.get(type(module), type(module))
+        if type(module) in BLOCKS:  # another class, not a wrapper: weights and submodules keep their names
+            module.__class__ = BLOCKS[type(module)]
         if isinstance(module, Recomputed):
-            module.recompute = enable
+            module.recompute, found = enable, True
+    if enable and not found:
+        raise InputError(f"{type(model).__name__} has none of timm's BasicBlock and Bottleneck to recompute")

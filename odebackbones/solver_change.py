@@ -3,14 +3,15 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields import TimeBatchNorm2d
+from odebackbones.ode import SolverConfig
 from odebackbones.stages import ode_blocks
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -25,14 +26,20 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
     Args:
         model: Any module with ODE blocks.
         method: The new method; None keeps each block's.
-        steps: The new steps; None keeps each block's.
+        steps: The new steps, even ones if no ``grid`` is given, too; None keeps each block's.
         **changes: Other fields of :class:`~odebackbones.ode.SolverConfig`.
 
     Raises:
         InputError: There is no ODE block in the model, or no such solver.
     """
-    named = {"method": method, "steps": steps}
-    changes |= {name: value for name, value in named.items() if value is not None}
+    known = [field.name for field in fields(SolverConfig)]
+    for name in changes:
+        if name not in known:
+            raise unknown_name("field of SolverConfig", name, known)
+    if method is not None:
+        changes["method"] = method
+    if steps is not None:
+        changes = {"grid": None, **changes, "steps": steps}
     changed = copy.deepcopy(model)
     for block in ode_blocks(changed):
         block.set_solver(replace(block.solver, **changes))
@@ -68,16 +75,24 @@ def calibrate(
 @contextmanager
 def estimating(model: nn.Module, norms: list[TimeBatchNorm2d]) -> Iterator[None]:
     """Norms with statistics per time learn them, all other modules evaluate; afterwards all are as before."""
+    before = [(norm.momentum, norm.frozen) for norm in norms]
+    with evaluating(model):
+        try:
+            for norm in norms:
+                norm.training, norm.frozen = True, False
+            yield
+        finally:
+            for norm, (momentum, frozen) in zip(norms, before, strict=True):
+                norm.momentum, norm.frozen = momentum, frozen
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """All modules evaluate; afterwards each is in the mode in which it was."""
     modes = [(module, module.training) for module in model.modules()]
-    momenta = [norm.momentum for norm in norms]
-    frozen = [norm.frozen for norm in norms]
     try:
         model.eval()
-        for norm in norms:
-            norm.training, norm.frozen = True, False
         yield
     finally:
         for module, mode in modes:
             module.training = mode
-        for norm, momentum, was_frozen in zip(norms, momenta, frozen, strict=True):
-            norm.momentum, norm.frozen = momentum, was_frozen

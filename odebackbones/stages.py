@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
-from odebackbones.ode.integrate import Solution, integrate, planned_stats
-from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.initial_value import Solution
+from odebackbones.ode.integrate import integrate, planned_stats
+from odebackbones.ode.integrators import Integrator, LinearTwoStep
 from odebackbones.ode.solvers import SolverConfig, build_integrator, evaluation_times, is_planned, require_budgets
 from odebackbones.ode.stats import SolverStats
 
@@ -53,8 +54,7 @@ class ODEBlock(nn.Module):
         require_budgets(budgets)
         if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
             raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
-        if (budgets or steer) and (solver.method == "lm" or solver.grid is not None):
-            raise InputError("budgets and steer change the steps, and solver 'lm' or grid=... belong to fixed ones")
+        require_drawable(solver, drawn=bool(budgets or steer))
         self.solver = solver
         self.t_span = t_span
         self.augment = augment
@@ -62,7 +62,7 @@ class ODEBlock(nn.Module):
         self.steer = steer
         self.name = name
         self.latest: SolverStats | None = None
-        self.integrator: Integrator = build_integrator(vector_field, t_span, solver)
+        self.integrator: Integrator = build_integrator(vector_field, t_span, solver, name=name)
 
     def forward(self, x: Tensor) -> Tensor:
         """The state at the end of the time span."""
@@ -104,15 +104,31 @@ class ODEBlock(nn.Module):
 
     @torch.jit.unused
     def set_solver(self, solver: SolverConfig) -> None:
-        """Integrate the same field by another solver; norms keep their statistics, interpolated to its times."""
-        times = evaluation_times(solver, self.t_span)
+        """Integrate the same field by another solver; norms keep their statistics, interpolated to its times.
+
+        Another method or other steps end the drawing of steps from ``budgets``.
+
+        Raises:
+            InputError: The field is fused for its times; or the solver's coefficients (``lm``) or its grid belong to
+                other steps than those taken.
+        """
+        require_drawable(solver, drawn=self.steer > 0.0)
+        integrator = build_integrator(self.vector_field, self.t_span, solver, name=self.name)
+        if isinstance(integrator, LinearTwoStep) and isinstance(self.integrator, LinearTwoStep):
+            integrator.take_coefficients(self.integrator)
+        if not same_steps(solver, self.solver):
+            self.move_statistics(evaluation_times(solver, self.t_span))
+            self.budgets = ()
+        self.integrator, self.solver, self.latest = integrator, solver, None
+
+    @torch.jit.unused
+    def move_statistics(self, times: list[float]) -> None:
+        """Let what the field holds for every time hold for these."""
         if times != evaluation_times(self.solver, self.t_span, budgets=self.budgets):
             for module in self.vector_field.modules():
-                set_times = getattr(module, "set_times", None)  # of what holds something for every time
+                set_times = getattr(module, "set_times", None)
                 if set_times is not None:
                     set_times(times)
-        self.integrator, self.solver = build_integrator(self.vector_field, self.t_span, solver), solver
-        self.budgets, self.latest = (), None
 
     @torch.jit.unused
     def stats(self) -> SolverStats:
@@ -121,12 +137,24 @@ class ODEBlock(nn.Module):
         All zeros if there was none yet.
         """
         if self.latest is None and is_planned(self.solver):
-            return planned_stats(self.integrator, self.solver)
+            return planned_stats(self.integrator, self.solver, self.solver.gradient)
         return self.latest or SolverStats(0, 0, 0)
 
     def extra_repr(self) -> str:
         """Method, steps and gradient mode."""
-        return f"method={self.solver.method}, steps={self.solver.steps}, gradient={self.solver.gradient}"
+        steps = len(self.integrator.grid) or "adaptive"
+        return f"method={self.solver.method}, steps={steps}, gradient={self.solver.gradient}"
+
+
+def require_drawable(solver: SolverConfig, *, drawn: bool) -> None:
+    """Refuse to draw the steps or the end of a solver that belongs to its steps."""
+    if drawn and (solver.method == "lm" or solver.grid is not None):
+        raise InputError("budgets and steer change the steps, and solver 'lm' or grid=... belong to fixed ones")
+
+
+def same_steps(a: SolverConfig, b: SolverConfig) -> bool:
+    """Whether two solvers evaluate at the same times for the same reasons."""
+    return (a.method, a.steps, a.grid, a.degree) == (b.method, b.steps, b.grid, b.degree)
 
 
 def solver_stats(model: nn.Module) -> dict[str, SolverStats]:
@@ -157,15 +185,16 @@ def ode_blocks(model: nn.Module) -> list[ODEBlock]:
 
 
 def compile_fields(model: nn.Module, **kwargs: Any) -> None:
-    """Compile the vector field of every ODE block in place: small regions, each compiled once for all its steps.
+    """Compile the vector field of every ODE block in place: once, or, with statistics or weights per time, once a time.
 
-    The solver's loop stays outside, so that every gradient mode keeps its memory. Fields with statistics or weights
-    per time are compiled once for each of their times.
+    The solver's loop stays outside, so that every gradient mode keeps its memory.
 
     Args:
         model: Any module with ODE blocks.
         **kwargs: Those of :func:`torch.compile`.
+
+    Raises:
+        InputError: There is no ODE block.
     """
-    for block in model.modules():
-        if isinstance(block, ODEBlock):
-            block.vector_field.compile(**kwargs)
+    for block in ode_blocks(model):
+        block.vector_field.compile(**kwargs)

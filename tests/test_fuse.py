@@ -9,7 +9,8 @@ from torch import nn
 
 import odebackbones
 from odebackbones.errors import InputError
-from odebackbones.fuse import FusedConv2d, PackedConv2d
+from odebackbones.fused_field import FusedConv2d
+from odebackbones.prepack import PackedConv2d
 
 WIDTHS = {"channels": (8, 16, 24, 32)}  # timm's argument: small stages
 

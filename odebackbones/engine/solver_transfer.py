@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.engine.report import Curve, Table
-from odebackbones.solver_change import calibrate, change_solver
+from odebackbones.errors import InputError
+from odebackbones.solver_change import calibrate, change_solver, evaluating
 from odebackbones.stages import ODEBlock, solver_stats
 
-METHODS = ("euler", "midpoint", "heun", "rk4")
-STEPS = (1, 2, 4, 8, 16)
+TRIED_METHODS = ("euler", "midpoint", "heun", "rk4")
+TRIED_STEPS = (1, 2, 4, 8, 16)
+
+PLAIN = {"gradient": "checkpoint", "state_dtype": "auto", "max_nfe": None}
+"""What any method can take, whatever the solver was before."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ def solver_transfer(
     data: Iterable[Any],
     *,
     metric: Callable[[nn.Module, Iterable[Any]], float] | None = None,
-    methods: Sequence[str] = METHODS,
-    steps: Sequence[int] = STEPS,
+    methods: Sequence[str] = TRIED_METHODS,
+    steps: Sequence[int] = TRIED_STEPS,
     calibrate_on: Iterable[Any] | None = None,
 ) -> list[Transfer]:
     """The metric of ``model`` as it is, and under every method and number of steps.
@@ -61,26 +65,32 @@ def solver_transfer(
             the trained ones.
     """
     measure = metric or accuracy
-    rows = [Transfer("trained", None, total_nfe(model), measure(model, data))]
+    found = measure(model, data)  # before the evaluations are asked for, which an adaptive solver then knows
+    rows = [Transfer("trained", None, total_nfe(model), found)]
     for method in methods:
         for number in steps:
-            changed = change_solver(model, method, steps=number, gradient="checkpoint")
+            changed = change_solver(model, method, steps=number, **PLAIN)
             if calibrate_on is not None:
                 calibrate(changed, calibrate_on)
-            rows.append(Transfer(method, number, total_nfe(changed), measure(changed, data)))
+            found = measure(changed, data)
+            rows.append(Transfer(method, number, total_nfe(changed), found))
     return rows
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
-    """Top-1 accuracy on batches ``(images, labels)``, in evaluation mode."""
-    was_training = model.training
-    model.eval()
+    """Top-1 accuracy on batches ``(images, labels)``, in evaluation mode.
+
+    Raises:
+        InputError: There are no batches.
+    """
     correct, total = 0, 0
-    for images, labels in data:
-        correct += int((model(images).argmax(dim=1) == labels).sum())
-        total += len(labels)
-    model.train(was_training)
+    with evaluating(model):
+        for images, labels in data:
+            correct += int((model(images).argmax(dim=1) == labels).sum())
+            total += len(labels)
+    if not total:
+        raise InputError("solver_transfer: there are no batches (images, labels) to measure the accuracy on")
     return correct / total
 
 
@@ -145,4 +155,4 @@ def convergence_order(
 
 def end_state(block: ODEBlock, method: str, steps: int, state: Tensor) -> Tensor:
     """The flow of ``state`` by that method, with the block's statistics interpolated to its times."""
-    return change_solver(block, method, steps=steps, gradient="checkpoint", grid=None).eval()(state)
+    return change_solver(block, method, steps=steps, **PLAIN).eval()(state)

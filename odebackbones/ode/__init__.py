@@ -1,6 +1,6 @@
 """The ODE engine: solvers with exact gradients in bounded memory. It knows torch, and nothing of images or timm."""
 
-from odebackbones.ode.integrate import Solution, odeint
+from odebackbones.ode.initial_value import Solution, odeint
 from odebackbones.ode.solvers import GRADIENTS, METHODS, SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
 

@@ -1,12 +1,13 @@
 """Fixed-point states, whose additions are exact and can be undone to the last bit."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.shears import Shears
+from odebackbones.ode.grids import Grid
+from odebackbones.ode.integrators import Integrator, VectorField
+from odebackbones.ode.shears import Scheme, Shears
 
 
 class Format(NamedTuple):
@@ -53,12 +54,14 @@ class FixedPointShears(Shears):
     Gives the states, bit for bit, that :class:`~odebackbones.ode.reversible.ReversibleSolve` has and reconstructs.
 
     Args:
+        vector_field: The field.
+        scheme: The method's shears.
+        grid: Start and length of every step.
         form: The format of the numbers.
-        **kwargs: Those of :class:`~odebackbones.ode.shears.Shears`.
     """
 
-    def __init__(self, *args: Any, form: Format, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, vector_field: VectorField, *, scheme: Scheme, grid: Grid, form: Format) -> None:
+        super().__init__(vector_field, scheme=scheme, grid=grid)
         self.form = form
 
     def start(self, state: Tensor) -> list[Tensor]:

@@ -39,23 +39,35 @@ class CheckpointedSolve(torch.autograd.Function):
         """Repeat the steps in reverse order, each followed by its vector-Jacobian product."""
         state, *parameters = ctx.saved_tensors
         wanted = [p for p, needed in zip(parameters, ctx.needs_input_grad[3:], strict=True) if needed]
-        integrator, surroundings = ctx.integrator, ctx.surroundings
-        modules = list(integrator.modules())
+        surroundings, modules = ctx.surroundings, list(ctx.integrator.modules())
+        find = differentiable_gradients if torch.is_grad_enabled() else recomputed_gradients
         with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
-            if torch.is_grad_enabled():  # create_graph=True: the solve itself has to be differentiated again
-                surroundings.draw_from(ctx.random_state)
-                end, inputs = integrator(state), [state] * ctx.needs_input_grad[2] + wanted
-                found = torch.autograd.grad(end, inputs, gradients, create_graph=True, allow_unused=True)
-                found = [None] * (not ctx.needs_input_grad[2]) + list(found)
-            else:
-                kept, ctx.kept = ctx.kept, None
-                if kept is None:  # a second backward pass (retain_graph=True)
-                    surroundings.draw_from(ctx.random_state)
-                    _, kept = keep_snapshots(integrator, state, ctx.snapshots, surroundings)
-                found = reverse(integrator, kept, ctx.snapshots, surroundings, wanted, gradients[0])
-        slopes = iter(found[1:])
-        by_parameter = [next(slopes) if needed else None for needed in ctx.needs_input_grad[3:]]
-        return None, None, found[0] if ctx.needs_input_grad[2] else None, *by_parameter
+            of_state, of_parameters = find(ctx, state, wanted, gradients[0])
+        found = iter(of_parameters)
+        by_parameter = [next(found) if needed else None for needed in ctx.needs_input_grad[3:]]
+        return None, None, of_state if ctx.needs_input_grad[2] else None, *by_parameter
+
+
+Gradients = tuple[Tensor | None, Sequence[Tensor | None]]
+"""With respect to the initial state, and to every parameter that wants one."""
+
+
+def differentiable_gradients(ctx: Any, state: Tensor, parameters: Sequence[Tensor], gradient: Tensor) -> Gradients:
+    """Gradients that can be differentiated again (``create_graph=True``): the solve is repeated with its graph."""
+    ctx.surroundings.draw_from(ctx.random_state)
+    inputs = [state, *parameters] if state.requires_grad else list(parameters)
+    found = torch.autograd.grad(ctx.integrator(state), inputs, gradient, create_graph=True, allow_unused=True)
+    return (found[0], found[1:]) if state.requires_grad else (None, found)
+
+
+def recomputed_gradients(ctx: Any, state: Tensor, parameters: Sequence[Tensor], gradient: Tensor) -> Gradients:
+    """Gradients by recomputation from the snapshots, which a first backward pass gives up."""
+    kept, ctx.kept = ctx.kept, None
+    if kept is None:  # a second backward pass (retain_graph=True)
+        ctx.surroundings.draw_from(ctx.random_state)
+        _, kept = keep_snapshots(ctx.integrator, state, ctx.snapshots, ctx.surroundings)
+    of_state, *of_parameters = reverse(ctx.integrator, kept, ctx.snapshots, ctx.surroundings, parameters, gradient)
+    return of_state, of_parameters
 
 
 def keep_snapshots(

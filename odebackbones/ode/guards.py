@@ -1,11 +1,12 @@
 """Checks of a solve's outcome: one wait for the device, and the steps are searched only if something is wrong."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from odebackbones.errors import SolverError
+from odebackbones.errors import InputError, SolverError
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
 
@@ -13,6 +14,13 @@ from odebackbones.ode.surroundings import Surroundings, running_statistics_untou
 def is_recording(state: Tensor) -> bool:
     """Whether a graph is being recorded (fx, TorchScript, export, compile): no value can be looked at."""
     return not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def wants_gradient(state: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether a backward pass can follow."""
+    if is_recording(state) or not torch.is_grad_enabled():
+        return False
+    return state.requires_grad or any(p.requires_grad for p in parameters)
 
 
 def is_transformed() -> bool:
@@ -49,31 +57,34 @@ def where_not_finite(integrator: Integrator, state: Tensor) -> str:
     return f"after the solve, but was when it was repeated (random layers may have drawn otherwise); {advice}"
 
 
-def require_finite(integrator: Integrator, state: Tensor, end: Tensor, *, name: str) -> None:
-    """Stop if the end state is not finite.
+def require_shape(end: Tensor, state: Tensor, *, name: str) -> None:
+    """Refuse an end state of another shape than the initial one: the field's slopes have that shape."""
+    if end.shape != state.shape:
+        raise InputError(
+            f"{name}the field makes states of the shape {tuple(end.shape)} of one of {tuple(state.shape)}; return "
+            f"slopes of the state's shape"
+        )
 
-    Raises:
-        SolverError: Names the solve, the step and its times.
-    """
-    if not is_finite(end):
-        raise SolverError(f"{name}the state is not finite {where_not_finite(integrator, state)}")
 
-
-def require_in_range(integrator: Integrator, state: Tensor, reached: Tensor, *, name: str) -> None:
-    """Stop if fixed-point numbers are not finite or may have outgrown their format.
+def require_finite(
+    integrator: Integrator, state: Tensor, end: Tensor, reached: Tensor | None = None, *, name: str
+) -> None:
+    """Stop if the end state is not finite, or if numbers in fixed point may have outgrown their format.
 
     Args:
         integrator: What was run.
         state: From where.
-        reached: The largest number that there may have been, over the format's limit.
+        end: To where.
+        reached: Of a solve in fixed point: the largest number that there may have been, over the format's limit, and
+            not finite if that or the end state isn't.
         name: Whose solve it is.
 
     Raises:
-        SolverError: Names the solve and the step, or the format that has more room.
+        SolverError: Names the solve, and the step and its times or the format that has more room.
     """
-    size = float(reached)
-    if not math.isfinite(size):
-        require_finite(integrator, state, reached, name=name)
+    size = 0.0 if reached is None else float(reached)
+    if not math.isfinite(size) or (reached is None and not is_finite(end)):
+        raise SolverError(f"{name}the state is not finite {where_not_finite(integrator, state)}")
     if size >= 1.0:
         raise SolverError(
             f"{name}the state outgrew its fixed-point format (up to {size:.3g} times its largest number): take "

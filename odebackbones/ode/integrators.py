@@ -194,7 +194,19 @@ class LinearTwoStep(Integrator):
 
     def __init__(self, vector_field: VectorField, *, grid: Grid) -> None:
         super().__init__(vector_field, grid=grid, times=[[t] for t, _ in grid])
-        self.coefficients = nn.Parameter(torch.zeros(len(grid)))
+        device = next((p.device for p in self.parameters()), None)
+        self.coefficients = nn.Parameter(torch.zeros(len(grid), device=device))
+
+    @torch.jit.unused
+    def take_coefficients(self, other: "LinearTwoStep") -> None:
+        """Go on with the coefficients of ``other``.
+
+        Raises:
+            InputError: They belong to other steps.
+        """
+        if other.grid != self.grid:
+            raise InputError("the coefficients of solver 'lm' belong to its steps: keep them, or take another method")
+        self.coefficients = other.coefficients
 
     def start(self, state: Tensor) -> list[Tensor]:
         """The state twice: before the first step it has not moved."""
@@ -240,6 +252,10 @@ class ImplicitEulerSeries(Integrator):
         return [total]
 
 
+class ConvergenceError(SolverError):
+    """Iterations that don't converge, before it is known whose they are."""
+
+
 def not_recordable(method: str) -> InputError:
     """Say that nothing can record a method whose evaluations depend on the state."""
     return InputError(
@@ -281,10 +297,11 @@ class ImplicitEuler(Integrator):
             if self.converged(previous.detach(), end.detach()):
                 self.times[i] = [t + h] * iteration
                 return [end]
-        raise SolverError(
+        more = "" if self.max_nfe is None else f"max_nfe={self.max_nfe} above that, "
+        raise ConvergenceError(
             f"implicit_euler: no convergence in {allowed} fixed-point iterations of step {i + 1} of {len(self.grid)} "
-            f"(t = {t + h:g}, {used} evaluations before it, max_nfe={self.max_nfe}); take more steps, a looser rtol, "
-            f"a larger max_nfe, or degree=... for the truncated series"
+            f"(t = {t + h:g}, {used} evaluations before it); take more steps, a looser rtol, {more}or degree=... for "
+            f"the truncated series"
         )
 
     def __prepare_scriptable__(self) -> "ImplicitEuler":

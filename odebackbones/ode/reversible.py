@@ -22,7 +22,7 @@ class ReversibleSolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, integrator: FixedPointShears, state: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve; returns the end state, and the largest number that the pair may have reached, over its limit."""
+        """Solve: ``(B, ...) -> (B, ...), ()``: the end, and the largest number that may have been, over its limit."""
         ctx.integrator, ctx.surroundings = integrator, Surroundings(state.device)
         ctx.dtype, ctx.random_states = state.dtype, []
         carry = integrator.start(state)
@@ -34,10 +34,10 @@ class ReversibleSolve(torch.autograd.Function):
                 for shear in step:
                     if shear.evaluates:
                         ctx.random_states.append(ctx.surroundings.random_state())
-                    pair.shear(shear)
+                    pair.apply(shear)
         ctx.save_for_backward(*parameters, carry[2], *pair.numbers)
         end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
-        reached = pair.reached / integrator.form.limit
+        reached = torch.where(end.isfinite().all(), pair.reached / integrator.form.limit, torch.inf)
         end.masked_fill_(~(reached < 1.0), torch.nan)  # integers would hide it from who checks nothing
         ctx.mark_non_differentiable(reached)
         return end, reached
@@ -54,7 +54,7 @@ class ReversibleSolve(torch.autograd.Function):
         wanted = [p for p, needed in zip(parameters, ctx.needs_input_grad[2:], strict=True) if needed]
         integrator, surroundings = ctx.integrator, ctx.surroundings
         pair = FixedPair(integrator, [first.clone(), second.clone()], power, ctx.dtype)
-        slopes = PairGradients(integrator, gradient, wanted)
+        gradients = PairGradients(integrator, gradient, wanted)
         random_states = list(ctx.random_states)
         modules = list(integrator.modules())
         with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
@@ -62,10 +62,10 @@ class ReversibleSolve(torch.autograd.Function):
                 for shear in reversed(step):
                     if shear.evaluates:
                         surroundings.draw_from(random_states.pop())
-                    slopes.pull_back(shear, pair.undo(shear))
-        found = iter(slopes.sums.totals)
+                    gradients.pull_back(shear, pair.undo(shear))
+        found = iter(gradients.sums.totals)
         by_parameter = [next(found) if needed else None for needed in ctx.needs_input_grad[2:]]
-        start = slopes.of_initial_state().to(ctx.dtype)
+        start = gradients.of_initial_state().to(ctx.dtype)
         return None, start if ctx.needs_input_grad[1] else None, *by_parameter
 
 
@@ -86,7 +86,7 @@ class FixedPair:
         self.reached = torch.zeros((), dtype=torch.float64, device=power.device)
         self.largest = [self.reached, self.reached]
 
-    def shear(self, shear: Shear) -> None:
+    def apply(self, shear: Shear) -> None:
         """Do the shear, and follow how large the numbers may have grown."""
         added = self.added(shear, self.slope(shear)[1].detach())
         self.reached = torch.maximum(self.reached, self.largest[shear.target] + largest(added))

@@ -29,11 +29,11 @@ class Scheme(NamedTuple):
     """A reversible method on a grid."""
 
     initial: tuple[float, float]
-    """The pair at first, in multiples of the initial state."""
+    """The pair at first, in multiples of the initial state: (1, 0) or (1, 1)."""
     steps: list[list[Shear]]
     """The shears of every step."""
     output: tuple[float, float]
-    """The final state, in multiples of the last pair."""
+    """The final state, in multiples of the last pair: (1, 0), (0, 1) or (1/2, 1/2)."""
     magnitudes: tuple[float, float] = (1.0, 1.0)
     """How large the numbers of the pair are, in units of the state."""
 

@@ -1,7 +1,9 @@
 """Which solvers there are, how one is configured, and its building."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 from torch import Tensor
@@ -74,11 +76,8 @@ class SolverConfig:
             raise unknown_name("gradient mode", self.gradient, GRADIENTS)
         for name in ("steps", "max_nfe", "degree"):
             require_count(name, getattr(self, name), optional=name != "steps")
-        for name in ("rtol", "atol"):
-            if not getattr(self, name) > 0.0:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected a number above 0")
-        if not 0.0 < self.damping <= 1.0:
-            raise InputError(f"damping={self.damping!r}: expected a number above 0, and 1 at most")
+        for name, most in (("rtol", math.inf), ("atol", math.inf), ("damping", 1.0)):
+            require_positive(name, getattr(self, name), most=most)
         if self.grid is not None:
             require_ascending(self.grid)
         count_snapshots(self.checkpoints, self.steps)
@@ -92,8 +91,8 @@ class Method(NamedTuple):
     """Of convergence, on even grids."""
     build: Callable[[VectorField, Grid, SolverConfig], Integrator] | None
     """Makes its integrator; None for adaptive methods, whose grid the solve finds."""
-    scheme: Callable[[Grid, SolverConfig], Scheme] | None = None
-    """The shears of a reversible method."""
+    reversible: bool = False
+    """Whether it can be run backward exactly."""
     torchdiffeq: str = ""
     """torchdiffeq's name of it, which the adjoint needs."""
 
@@ -118,7 +117,7 @@ def reversible(order: int, scheme: Callable[[Grid, SolverConfig], Scheme]) -> Me
             return FixedPointShears(vector_field, scheme=shears, grid=grid, form=FORMATS[solver.state_dtype])
         return Shears(vector_field, scheme=shears, grid=grid)
 
-    return Method(order, build, scheme)
+    return Method(order, build, reversible=True)
 
 
 def implicit_euler(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
@@ -156,6 +155,13 @@ def require_count(name: str, value: int | None, *, optional: bool = False) -> No
         raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
 
 
+def require_positive(name: str, value: float, *, most: float) -> None:
+    """Refuse what is no number above 0, or one above ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= most:
+        limit = "" if most == math.inf else f", and {most:g} at most"
+        raise InputError(f"{name}={value!r}: expected a number above 0{limit}")
+
+
 def require_budgets(budgets: Sequence[int]) -> None:
     """Refuse what is no sequence of numbers of steps."""
     if not isinstance(budgets, Sequence):
@@ -174,10 +180,10 @@ def require_ascending(grid: tuple[float, ...]) -> None:
 def require_possible(solver: SolverConfig) -> None:
     """Refuse combinations of method, gradient and arithmetic that don't exist, and name those that do."""
     method = METHODS[solver.method]
-    if solver.gradient == "reversible" and (method.scheme is None or solver.damping != 1.0):
-        able = ", ".join(name for name, other in METHODS.items() if other.scheme)
+    if solver.gradient == "reversible" and (not method.reversible or solver.damping != 1.0):
+        able = ", ".join(name for name, other in METHODS.items() if other.reversible)
         raise InputError(
-            f"solver {solver.method!r}{f' with damping={solver.damping:g}' if method.scheme else ''} can't be run "
+            f"solver {solver.method!r}{f' with damping={solver.damping:g}' if method.reversible else ''} can't be run "
             f"backward exactly: gradient='reversible' works with {able} (with damping=1), all solvers with "
             f"'checkpoint' and 'backprop'"
         )
@@ -192,14 +198,16 @@ def require_possible(solver: SolverConfig) -> None:
     if solver.state_dtype not in ("auto", "float", *FORMATS):
         raise unknown_name("state_dtype", solver.state_dtype, ("auto", "float", *FORMATS))
     fixed = solver.state_dtype in FORMATS
-    if fixed and (method.scheme is None or solver.damping != 1.0):
+    if fixed and (not method.reversible or solver.damping != 1.0):
         raise InputError(f"state_dtype={solver.state_dtype!r} is for leapfrog, alf (damping=1) and reversible_heun")
     if solver.gradient == "reversible" and solver.state_dtype == "float":
         raise InputError("gradient='reversible' needs exact sums: state_dtype='auto', 'int32' or 'float64'")
 
 
-def build_integrator(vector_field: VectorField, t_span: tuple[float, float], solver: SolverConfig) -> Integrator:
-    """The method that ``solver`` names, on its grid over ``t_span``.
+def build_integrator(
+    vector_field: VectorField, t_span: tuple[float, float], solver: SolverConfig, *, name: str = ""
+) -> Integrator:
+    """The method that ``solver`` names, on its grid over ``t_span``; ``name`` says in errors for whom.
 
     Raises:
         InputError: The time span is empty, or the solve would take more than ``max_nfe`` evaluations.
@@ -213,8 +221,8 @@ def build_integrator(vector_field: VectorField, t_span: tuple[float, float], sol
     nfe = sum(integrator.evaluations())
     if solver.max_nfe is not None and nfe > solver.max_nfe:
         raise InputError(
-            f"max_nfe={solver.max_nfe}: {solver.method} with {len(integrator.grid)} steps evaluates the field {nfe} "
-            f"times; take fewer steps, or raise max_nfe"
+            f"{name}{': ' if name else ''}max_nfe={solver.max_nfe}: {solver.method} with {len(integrator.grid)} steps "
+            f"evaluates the field {nfe} times; take fewer steps, or raise max_nfe"
         )
     return integrator
 
@@ -252,7 +260,8 @@ def evaluation_times(
         if METHODS[solver.method].build is None:
             times += [*(t for t, _ in solver_grid(config, t_span)), t_span[1]]
         else:
-            times += [t for step in build_integrator(zero_field, t_span, config).times for t in step]
+            integrator = build_integrator(zero_field, t_span, replace(config, max_nfe=None))
+            times += chain(*integrator.times)
     return distinct_times(times, length=t_span[1] - t_span[0])
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
 from time import process_time
 from typing import Any
 
@@ -61,8 +60,3 @@ def interleaved(
 def fastest_ratio(times: Iterable[float], reference: Iterable[float]) -> float:
     """The ratio of the fastest rounds, those that the machine's other work disturbed least."""
     return min(times) / min(reference)
-
-
-def median_ratio(times: Iterable[float], reference: Iterable[float]) -> float:
-    """The median of the ratios round by round."""
-    return median(a / b for a, b in zip(times, reference, strict=True))

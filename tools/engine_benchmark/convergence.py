@@ -92,12 +92,11 @@ def parity(problem: Problem, name: str, dtype: torch.dtype, *, gradients: bool) 
 def run(rounds: int) -> Part:
     """Measure; nothing here is timed."""
     known = problems()
-    orders = {
-        name: [measured_order(problem, solver) for problem in known.values()]
-        for name, (solver, _) in variants().items()
-    }
-    rows = tuple((name, variants()[name][1], *orders[name]) for name in orders)
-    worst = max(abs(order - variants()[name][1]) for name, found in orders.items() for order in found)
+    rows = tuple(
+        (name, order, *(measured_order(problem, solver) for problem in known.values()))
+        for name, (solver, order) in variants().items()
+    )
+    worst = max(abs(found - order) for _, order, *orders in rows for found in orders)
     shared = [name for name, method in METHODS.items() if method.torchdiffeq]
     kinds = list(product((torch.float64, torch.float32), (False, True)))
     parities = {name: [worst_parity(known.values(), name, *kind) for kind in kinds] for name in shared}

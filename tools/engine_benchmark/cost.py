@@ -1,6 +1,7 @@
 """Memory and time of the gradient modes, against plain backprop through a hand-written loop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,8 +62,7 @@ def by_engine(solver: SolverConfig) -> Solve:
     """Our engine in one of its modes."""
 
     def run(field: nn.Module, state: Tensor, steps: int) -> Tensor:
-        config = SolverConfig(**{**vars(solver), "steps": steps})
-        return odeint(field, state, solver=config).state
+        return odeint(field, state, solver=replace(solver, steps=steps)).state
 
     return run
 
@@ -90,8 +90,8 @@ def memory_in_states(field: nn.Module, state: Tensor, steps: int) -> dict[str, f
     }
 
 
-def times_at_64(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, list[float]]:
-    """CPU time of a training step of 64 steps on one thread [s], and of its forward pass without a graph."""
+def training_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, list[float]]:
+    """CPU time of a training step with the long solve [s], and of its forward pass without a graph."""
 
     def forward_only() -> None:
         with torch.no_grad():
@@ -104,7 +104,7 @@ def times_at_64(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, li
 def measure(name: str, field: nn.Module, state: Tensor, *, rounds: int) -> tuple[Table, list[Claim]]:
     """One field's table and claims."""
     short, long = (memory_in_states(field, state, steps) for steps in (SHORT, LONG))
-    times = times_at_64(field, state, rounds=rounds)
+    times = training_times(field, state, rounds=rounds)
     ratio = {mode: fastest_ratio(times[mode], times[BARE]) for mode in SOLVES}
     growth = {mode: long[mode] / short[mode] for mode in SOLVES}
     saved = {mode: long[BARE] / long[mode] for mode in SOLVES}
@@ -137,7 +137,7 @@ def measure(name: str, field: nn.Module, state: Tensor, *, rounds: int) -> tuple
 
 
 def run(rounds: int) -> Part:
-    """Measure on one thread."""
+    """Measure on the threads that torch has."""
     tables, claims = [], []
     for name, (field, state) in measured_fields().items():
         table, found = measure(name, field, state, rounds=rounds)

@@ -15,18 +15,19 @@ from .claims import Claim, Part
 BATCH = 2
 SIZES_PX = (320, 640)
 REVERSIBLE = {"solver": "leapfrog", "gradient": "reversible"}
-RECOMPUTED = "control: resnet101, blocks recomputed"
-BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet101": ("resnet101", {}),
-    "ode_resnet101, checkpoint": ("ode_resnet101", {}),
-    "ode_resnet101, checkpoint 4": ("ode_resnet101", {"checkpoints": 4}),
-    "ode_resnet101, reversible": ("ode_resnet101", REVERSIBLE),
-    "ode_resnet101, checkpoint 4, blocks recomputed": ("ode_resnet101", {"checkpoints": 4, "recompute": True}),
-    "ode_resnet101, reversible, blocks recomputed": ("ode_resnet101", {**REVERSIBLE, "recompute": True}),
-    "control: resnet50": ("resnet50", {}),
-    "control: resnet101, one identity block a stage": ("resnet101", {"layers": [2, 2, 2, 2]}),
-    RECOMPUTED: ("resnet101", {}),
+BACKBONES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "resnet101": ("resnet101", {}, False),
+    "ode_resnet101, checkpoint": ("ode_resnet101", {}, False),
+    "ode_resnet101, checkpoint 4": ("ode_resnet101", {"checkpoints": 4}, False),
+    "ode_resnet101, reversible": ("ode_resnet101", REVERSIBLE, False),
+    "ode_resnet101, checkpoint 4, blocks recomputed": ("ode_resnet101", {"checkpoints": 4}, True),
+    "ode_resnet101, reversible, blocks recomputed": ("ode_resnet101", REVERSIBLE, True),
+    "control: resnet50": ("resnet50", {}, False),
+    "control: resnet101, one identity block a stage": ("resnet101", {"layers": [2, 2, 2, 2]}, False),
+    "control: resnet101, blocks recomputed": ("resnet101", {}, True),
 }
+"""Row -> backbone, its arguments, and whether its discrete blocks are recomputed."""
+
 REFERENCE = "resnet101"
 
 
@@ -45,12 +46,12 @@ def body_loss(body: nn.Module, size: int) -> Tensor:
 
 def measure(name: str, size: int) -> tuple[float, float, float]:
     """Training memory [MiB] of the whole detector, of its body, and of the body beyond its gradients."""
-    backbone, kwargs = BACKBONES[name]
+    backbone, kwargs, recompute = BACKBONES[name]
     torch.manual_seed(0)
     config = ModelConfig(backbone=backbone, backbone_args=kwargs, min_size=[size], max_size=size)
     detector = build_faster_rcnn(config, num_classes=3).train()
     body = detector.get_submodule("backbone.body")
-    recompute_blocks(body, enable=name == RECOMPUTED or "recompute" in kwargs)
+    recompute_blocks(body, enable=recompute)
     whole = training_memory_mib(detector, lambda: losses(detector, size), torch.device("cpu"))
     alone = training_memory_mib(body, lambda: body_loss(body, size), torch.device("cpu"))
     body_loss(body, size).backward()  # from now on the gradients are there, and are added to

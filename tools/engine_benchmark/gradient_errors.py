@@ -16,12 +16,12 @@ from odebackbones.ode.reversible import FixedPair
 from odebackbones.ode.solvers import is_planned
 
 from .claims import Claim, Part
-from .crops import batches, draw_crops
+from .crops import TRAIN_CROPS, batches, draw_crops
 from .small_net import FieldMaker, SmallNet, basic_field, trained_net
 
 STEPS = 16
 LONG_SOLVES = (64, 256)
-REVERSIBLE = [name for name, method in METHODS.items() if method.scheme]
+REVERSIBLE = [name for name, method in METHODS.items() if method.reversible]
 
 
 class Dropped(nn.Module):
@@ -114,7 +114,7 @@ def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         for shear in shears:
             history.append([z.clone() for z in pair.numbers])
-            pair.shear(shear)
+            pair.apply(shear)
         lost = 0
         for shear, before in zip(reversed(shears), reversed(history), strict=True):
             pair.undo(shear)
@@ -124,7 +124,7 @@ def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
 
 def run(rounds: int) -> Part:
     """Train a network for each field, then measure; nothing here is timed."""
-    data = draw_crops(2000, seed=0)
+    data = draw_crops(TRAIN_CROPS, seed=0)
     images, labels = batches(draw_crops(64, seed=1), size=64, seed=0)[0]
     rows, claims, lost = [], [], {}
     with warnings.catch_warnings():

@@ -1,7 +1,6 @@
 """Overhead of a step, and latency of the body of ode_resnet101 beside ResNet-101's."""
 
 from collections.abc import Callable
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -14,12 +13,10 @@ import odebackbones
 from odebackbones.engine.report import Table
 from odebackbones.ode import SolverConfig, odeint
 
-from .claims import Claim, Part, interleaved, median_ratio
+from .claims import Claim, Part, fastest_ratio, interleaved
 
 TINY_STEPS, TINY_SOLVES = 64, 50
 BODY_SIZE_PX = 320
-
-CONTROLS = {"resnet50": {}, "resnet101": {"layers": [2, 2, 2, 2]}}
 
 
 @torch.no_grad()
@@ -36,23 +33,22 @@ def overhead(rounds: int) -> tuple[Table, list[Claim]]:
             x = x + h * identity(i * h, x)
         return x
 
-    times = torch.tensor([0.0, 1.0])
+    ends = torch.tensor([0.0, 1.0])
     solver = SolverConfig("euler", TINY_STEPS, "backprop")
     calls: dict[str, Callable[[], Any]] = {
         "bare loop": bare,
-        "torchdiffeq": lambda: torchdiffeq.odeint(identity, state, times, method="euler", options={"step_size": h}),
+        "torchdiffeq": lambda: torchdiffeq.odeint(identity, state, ends, method="euler", options={"step_size": h}),
         "odeint": lambda: odeint(identity, state, solver=solver),
     }
-    best = interleaved(
+    found = interleaved(
         {name: lambda c=call: [c() for _ in range(TINY_SOLVES)] for name, call in calls.items()},
-        rounds=max(rounds, 5),
+        rounds=rounds,
         clock=perf_counter,
     )
-    per_step = {name: 1e6 * min(found) / TINY_STEPS / TINY_SOLVES for name, found in best.items()}
-    rows = tuple((name, value, value / per_step["torchdiffeq"]) for name, value in per_step.items())
+    ratio = {name: fastest_ratio(times, found["torchdiffeq"]) for name, times in found.items()}
+    rows = tuple((name, 1e6 * min(found[name]) / TINY_STEPS / TINY_SOLVES, ratio[name]) for name in found)
     table = Table("Overhead of an Euler step on 8 numbers [us]", ("loop", "us", "of torchdiffeq's"), rows)
-    ratio = per_step["odeint"] / per_step["torchdiffeq"]
-    return table, [Claim("overhead of a step, of torchdiffeq's", ratio, 0.5)]
+    return table, [Claim("overhead of a step, of torchdiffeq's", ratio["odeint"], 0.5)]
 
 
 def body(name: str, **kwargs: Any) -> nn.Module:
@@ -67,57 +63,54 @@ def body(name: str, **kwargs: Any) -> nn.Module:
     return model.eval()
 
 
-def bodies() -> dict[str, nn.Module]:
-    """ResNet-101, its ODE replacement at 22 evaluations in stage 3, and the controls, each as fast as it can be."""
-    ode, resnet = body("ode_resnet101"), body("resnet101")
-    fused_ode, fused = odebackbones.fuse(ode, prepack=True), odebackbones.fuse(resnet)
+def bodies() -> dict[str, tuple[nn.Module, torch.memory_format]]:
+    """ResNet-101, its ODE replacement at 22 evaluations in stage 3, and the controls, with their memory formats."""
+    ode, resnet, fuse = body("ode_resnet101"), body("resnet101"), odebackbones.fuse
+    plain, last = torch.contiguous_format, torch.channels_last
     return {
-        "resnet101": resnet,
-        "resnet101, norms folded": fused,
-        "resnet101, norms folded, channels_last": channels_last(fused),
-        "resnet101, fused and prepacked": channels_last(odebackbones.fuse(resnet, prepack=True)),
-        "ode_resnet101": ode,
-        "ode_resnet101, fused": channels_last(odebackbones.fuse(ode)),
-        "ode_resnet101, fused and prepacked": channels_last(fused_ode),
-        "control: resnet50": body("resnet50"),
-        "control: resnet101, one identity block a stage": body("resnet101", layers=[2, 2, 2, 2]),
+        "resnet101": (resnet, plain),
+        "resnet101, norms folded": (fuse(resnet), plain),
+        "resnet101, norms folded, channels_last": (fuse(resnet), last),
+        "resnet101, fused and prepacked": (fuse(resnet, prepack=True), last),
+        "ode_resnet101": (ode, plain),
+        "ode_resnet101, fused, channels_last": (fuse(ode), last),
+        "ode_resnet101, fused and prepacked": (fuse(ode, prepack=True), last),
+        "control: resnet50": (body("resnet50"), plain),
+        "control: resnet101, one identity block a stage": (body("resnet101", layers=[2, 2, 2, 2]), plain),
     }
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """The model in channels-last order."""
-    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def latency(rounds: int) -> tuple[Table, list[Claim]]:
     """Wall time of a body on one image [ms], the models in turn."""
     image = torch.rand(1, 3, BODY_SIZE_PX, BODY_SIZE_PX)
-    images = {True: image.contiguous(memory_format=torch.channels_last), False: image}
-    models = bodies()
-
-    def call(name: str, model: nn.Module) -> None:
-        with torch.inference_mode():
-            model(images["fused" in name or "channels_last" in name])
-
     times = interleaved(
-        {name: lambda n=name, m=model: call(n, m) for name, model in models.items()},
-        rounds=max(rounds, 9),
+        {name: inference(model, image, memory_format) for name, (model, memory_format) in bodies().items()},
+        rounds=rounds,
         clock=perf_counter,
     )
-    plain, folded = times["resnet101"], times["resnet101, norms folded"]
-    rows = tuple(
-        (name, 1000 * median(found), median_ratio(found, plain), median_ratio(found, folded))
-        for name, found in times.items()
-    )
+    references = [times["resnet101"], times["resnet101, norms folded"]]
+    ratios = {name: [fastest_ratio(found, reference) for reference in references] for name, found in times.items()}
+    rows = tuple((name, 1000 * min(times[name]), *ratios[name]) for name in times)
     title = f"Latency of the body, 1 image of {BODY_SIZE_PX} px, {torch.get_num_threads()} threads"
-    ode = times["ode_resnet101, fused and prepacked"]
+    of_plain, of_folded = ratios["ode_resnet101, fused and prepacked"]
     return Table(title, ("body", "ms", "of resnet101", "of folded resnet101"), rows), [
-        Claim(f"{title}: fused ode_resnet101 of resnet101", median_ratio(ode, plain), 0.95),
-        Claim(f"{title}: fused ode_resnet101 of resnet101 with folded norms", median_ratio(ode, folded), 1.0),
+        Claim(f"{title}: fused ode_resnet101 of resnet101", of_plain, 0.95),
+        Claim(f"{title}: fused ode_resnet101 of resnet101 with folded norms", of_folded, 1.0),
     ]
 
 
+def inference(model: nn.Module, image: Tensor, memory_format: torch.memory_format) -> Callable[[], None]:
+    """A call of the model on the image, both in that memory format."""
+    model, image = model.to(memory_format=memory_format), image.contiguous(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+
+    def call() -> None:
+        with torch.inference_mode():
+            model(image)
+
+    return call
+
+
 def run(rounds: int) -> Part:
-    """Measure on one thread."""
+    """Measure on the threads that torch has."""
     (first, claims), (second, more) = overhead(rounds), latency(rounds)
     return Part((first, second), (*claims, *more))

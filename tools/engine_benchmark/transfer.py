@@ -5,7 +5,13 @@ from typing import Any
 import torch
 
 from odebackbones.engine.report import Table
-from odebackbones.engine.solver_transfer import STEPS, Transfer, convergence_order, solver_transfer, transfer_curves
+from odebackbones.engine.solver_transfer import (
+    TRIED_STEPS,
+    Transfer,
+    convergence_order,
+    solver_transfer,
+    transfer_curves,
+)
 from odebackbones.ode import SolverConfig
 
 from .claims import Part
@@ -13,7 +19,7 @@ from .crops import TEST_CROPS, batches, train_and_test
 from .small_net import SmallNet, basic_field, trained_net
 
 EPOCHS = 8
-METHODS = ("euler", "midpoint", "rk4")
+SOLVED_BY = ("euler", "midpoint", "rk4")
 
 TRAININGS: dict[str, tuple[SolverConfig, dict[str, Any]]] = {
     "euler, 4 steps": (SolverConfig("euler", 4), {}),
@@ -30,15 +36,17 @@ def run(rounds: int) -> Part:
     rows, orders, curves = [], [], []
     for name, (solver, kwargs) in TRAININGS.items():
         net = trained_net(basic_field("batch"), solver, data, epochs=EPOCHS, seed=0, **kwargs)
-        found = solver_transfer(net, tests, methods=METHODS, steps=STEPS, calibrate_on=calibration)
-        rows += [(name, method, found[0].metric, *metrics(found, method)) for method in METHODS]
-        orders.append((name, *(measured_order(net, method, tests[0][0]) for method in METHODS)))
+        found = solver_transfer(net, tests, methods=SOLVED_BY, steps=TRIED_STEPS, calibrate_on=calibration)
+        rows += [(name, method, found[0].metric, *metrics(found, method)) for method in SOLVED_BY]
+        orders.append((name, *(measured_order(net, method, tests[0][0]) for method in SOLVED_BY)))
         curves += transfer_curves(found, name=f"accuracy, trained with {name}")
     title = f"Accuracy on {TEST_CROPS} crops of shapes, trained in one way and solved in others"
     return Part(
         (
-            Table(title, ("trained with", "solved by", "as trained", *(f"{n} steps" for n in STEPS)), tuple(rows)),
-            Table("Measured order of convergence of the trained block", ("trained with", *METHODS), tuple(orders)),
+            Table(
+                title, ("trained with", "solved by", "as trained", *(f"{n} steps" for n in TRIED_STEPS)), tuple(rows)
+            ),
+            Table("Measured order of convergence of the trained block", ("trained with", *SOLVED_BY), tuple(orders)),
         ),
         curves=tuple(curves),
     )
