@@ -8,7 +8,7 @@ import torch
 from timm.models.resnet import BasicBlock
 from torch import nn
 
-from odebackbones import recompute_blocks
+from odebackbones import InputError, recompute_blocks
 from odebackbones.engine.profile import peak_memory_mib
 from odebackbones.recompute import Recomputed
 
@@ -89,5 +89,7 @@ def test_copies_and_exporters_follow_a_model_with_recomputed_blocks():
 def test_other_modules_are_left_alone():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
     kinds = [type(module) for module in model.modules()]
-    recompute_blocks(model)
+    with pytest.raises(InputError, match="Sequential has none of timm's BasicBlock and Bottleneck to recompute"):
+        recompute_blocks(model)
+    recompute_blocks(model, enable=False)
     assert [type(module) for module in model.modules()] == kinds

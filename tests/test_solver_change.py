@@ -99,8 +99,13 @@ def test_a_model_without_ode_blocks_is_refused():
 def test_unknown_methods_and_fields_are_refused():
     with pytest.raises(InputError, match="midpoint"):
         change_solver(make_block(), "midpiont")
-    with pytest.raises(TypeError, match="stepz"):
+    with pytest.raises(InputError, match="unknown field of SolverConfig 'stepz'; did you mean 'steps'"):
         change_solver(make_block(), stepz=3)
+
+
+def test_new_steps_are_even_ones():
+    changed = change_solver(change_solver(make_block(), grid=(0.1, 1.0)), steps=4)
+    assert [h for _, h in changed.integrator.grid] == [0.25] * 4
 
 
 def first_statistics(block, batches):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from odebackbones import InputError, SolverError
+from odebackbones import InputError, SolverError, fuse
 from odebackbones.fields import BasicField, TimeBatchNorm2d, norm_layer
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
@@ -129,9 +129,34 @@ def test_set_solver_gives_the_block_that_was_built_with_it():
     assert torch.equal(block(images()), other(images()))  # in training: the batch's own statistics
 
 
-def test_a_model_without_ode_blocks_has_no_gradient_mode_to_set():
+@pytest.mark.parametrize("change", [compile_fields, lambda model: set_gradient(model, "backprop")])
+def test_a_model_without_ode_blocks_has_nothing_to_set(change):
     with pytest.raises(InputError, match="Linear has no ODE block"):
-        set_gradient(nn.Linear(2, 2), "backprop")
+        change(nn.Linear(2, 2))
+
+
+def test_a_gradient_mode_leaves_the_coefficients_of_lm_and_the_drawing_of_steps():
+    block = make_block(SolverConfig("lm", 3))
+    nn.init.constant_(block.integrator.coefficients, 0.3)
+    coefficients, expected = block.integrator.coefficients, block(images())
+    set_gradient(block, "backprop")
+    assert block.integrator.coefficients is coefficients and torch.equal(block(images()), expected)
+    with pytest.raises(InputError, match="'lm' belong to its steps"):
+        block.set_solver(SolverConfig("lm", 4))
+    drawing = make_block(budgets=(1, 4))
+    times = drawing.vector_field.norm1.nodes
+    set_gradient(drawing, "backprop")
+    assert drawing.budgets == (1, 4) and drawing.vector_field.norm1.nodes == times
+
+
+def test_a_drawn_end_time_does_not_go_with_another_solvers_own_steps():
+    with pytest.raises(InputError, match="steer"):
+        decay(steer=0.2).set_solver(SolverConfig("rk4", grid=(0.5, 1.0)))
+
+
+def test_an_empty_batch_goes_through_a_fused_block_of_any_times():
+    block = make_block(SolverConfig("implicit_euler", 2, degree=2)).eval()
+    assert fuse(block)(images(0)).shape == images(0).shape
 
 
 def test_set_solver_ends_the_drawing_of_steps():

@@ -297,7 +297,7 @@ class ImplicitEuler(Integrator):
             if self.converged(previous.detach(), end.detach()):
                 self.times[i] = [t + h] * iteration
                 return [end]
-        more = "" if self.max_nfe is None else f"max_nfe={self.max_nfe} above that, "
+        more = "" if self.max_nfe is None else f"a larger max_nfe than {self.max_nfe}, "
         raise ConvergenceError(
             f"implicit_euler: no convergence in {allowed} fixed-point iterations of step {i + 1} of {len(self.grid)} "
             f"(t = {t + h:g}, {used} evaluations before it); take more steps, a looser rtol, {more}or degree=... for "

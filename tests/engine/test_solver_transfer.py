@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from odebackbones import ODEBlock
+from odebackbones import InputError, ODEBlock
 from odebackbones.engine.solver_transfer import (
     Transfer,
     accuracy,
@@ -79,6 +79,23 @@ def test_evaluations_are_those_of_all_blocks():
     ]
 
 
+@pytest.mark.parametrize(
+    "solver",
+    [
+        SolverConfig("dopri5", rtol=1e-6, atol=1e-6, max_nfe=200),
+        SolverConfig("leapfrog", 2, "reversible", state_dtype="float64"),
+        SolverConfig("euler", grid=(0.1, 1.0)),
+    ],
+    ids=["adaptive", "reversible", "uneven"],
+)
+def test_any_solver_is_compared_with_even_steps_of_others(solver):
+    model, data = classifier(solver, factor=math.e)
+    rows = solver_transfer(model, data, methods=("rk4",), steps=(4, 60))
+    assert rows[0].nfe >= 2  # an adaptive solve's are known when it is over
+    assert [(row.steps, row.nfe) for row in rows[1:]] == [(4, 16), (60, 240)]
+    assert rows[2].metric == 1.0
+
+
 def batch_norm_block(method="midpoint", steps=2):
     torch.manual_seed(0)
     solver = SolverConfig(method, steps)
@@ -103,9 +120,12 @@ def test_statistics_are_calibrated_under_every_solver_and_the_model_stays():
 def test_accuracy_counts_over_batches_of_unequal_size_and_leaves_the_mode():
     model, _ = classifier(SolverConfig("euler", 1), factor=2.0)
     model.train()
+    model[1].eval()
     right, wrong = (X[:30], (2.0 * X[:30, 0] > 1.0).long()), (X[30:], torch.zeros(11, dtype=torch.long))
     assert accuracy(model, [right, wrong]) == pytest.approx(30 / 41)
-    assert model.training
+    assert model.training and not model[1].training
+    with pytest.raises(InputError, match="there are no batches"):
+        accuracy(model, [])
 
 
 ROWS = [

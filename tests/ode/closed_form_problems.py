@@ -72,3 +72,15 @@ class CountedDecay(nn.Module):
     def forward(self, t, x):
         self.times.append(t)
         return self.rate * x
+
+
+class Turning(nn.Module):
+    """A small field with weights and a dependence on time."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        weight = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        self.weight = nn.Parameter(weight.to(dtype))
+
+    def forward(self, t, x):
+        return torch.tanh((1.0 + t) * x @ self.weight)

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 import torchdiffeq
-from closed_form_problems import CountedDecay
-from torch import nn
+from closed_form_problems import CountedDecay, Turning
 from trained_fields import assert_buffers_equal, gradients, images, make, passes, relative_error
 
 from odebackbones.errors import InputError, SolverError
@@ -30,18 +29,6 @@ def warned_already(monkeypatch):
 def not_warned_yet(monkeypatch):
     """As at the start of a process."""
     monkeypatch.setattr(adjoint_module, "WARNED", set())
-
-
-class Turning(nn.Module):
-    """A small field with weights and a dependence on time."""
-
-    def __init__(self, dtype=torch.float64):
-        super().__init__()
-        weight = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        self.weight = nn.Parameter(weight.to(dtype))
-
-    def forward(self, t, x):
-        return torch.tanh((1.0 + t) * x @ self.weight)
 
 
 def config(method, steps=5, gradient="adjoint", **kwargs):

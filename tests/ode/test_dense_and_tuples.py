@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torchdiffeq
-from closed_form_problems import PROBLEMS, ROTATION, CountedDecay
+from closed_form_problems import PROBLEMS, ROTATION, CountedDecay, Turning
 from solver_variants import VARIANTS, solver_config
 from torch import nn
 
@@ -28,17 +28,6 @@ exact = pytest.mark.parametrize("solver", list(SOLVERS.values())[:3], ids=list(S
 
 def randn(*shape, seed=0):
     return torch.randn(shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
-
-
-class Turning(nn.Module):
-    """A small field with weights and a dependence on time."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(randn(3, 3, seed=1))
-
-    def forward(self, t, x):
-        return torch.tanh((1.0 + t) * x @ self.weight)
 
 
 @solvers
@@ -139,7 +128,7 @@ def test_a_tuple_of_uncoupled_parts_is_solved_as_each_on_its_own(variant, shape)
         alone = odeint(lambda t, x, rate=rate: (rate + t) * torch.sin(x), part, (0.1, 0.9), solver, parameters=())
         assert end.shape == part.shape
         torch.testing.assert_close(end, alone.state, rtol=1e-13, atol=1e-14)
-        assert together.stats == alone.stats
+        assert together.stats == alone.stats or part.numel() == 0
 
 
 @exact
@@ -214,9 +203,10 @@ def test_slopes_of_other_shapes_than_the_state_are_refused(slopes):
         odeint(lambda t, state: slopes(*state), (torch.ones(2), torch.ones(3)), parameters=())
 
 
-def test_a_state_of_whole_numbers_is_refused():
-    with pytest.raises(InputError, match=r"state of torch\.int64: expected floating point"):
-        odeint(lambda t, x: -x, torch.ones(3, dtype=torch.int64), solver=SolverConfig("rk4", 3, "backprop"))
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_a_state_of_other_numbers_is_refused(dtype):
+    with pytest.raises(InputError, match=rf"state of {dtype}: expected real floating point"):
+        odeint(lambda t, x: -x, torch.ones(3, dtype=dtype), solver=SolverConfig("rk4", 3, "backprop"))
 
 
 def test_the_name_of_a_solver_is_no_solver():

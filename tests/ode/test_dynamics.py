@@ -13,15 +13,6 @@ SPIRAL = torch.tensor([[-0.1, 2.0], [-2.0, -0.1]], dtype=DOUBLE)
 GROWTH = torch.tensor([1.3, -1.8], dtype=DOUBLE)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """More would wait for each other, for tensors as small as these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tensor(rows):
     return torch.tensor(rows, dtype=DOUBLE)
 
