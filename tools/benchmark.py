@@ -1,4 +1,4 @@
-"""Measure the ODE engine against its bounds: python tools/benchmark.py engine; about 45 minutes on 2 idle cores."""
+"""Measure the ODE engine against its bounds: python tools/benchmark.py engine; about 50 minutes on 2 idle cores."""
 
 import argparse
 import shlex
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     options.add_argument("what", choices=["engine"], help="what is measured")
     options.add_argument("--parts", default=",".join(PARTS), help="which parts, with commas between")
     options.add_argument("--out", type=Path, default=Path("runs/benchmark/engine"), help="folder of the report")
-    options.add_argument("--rounds", type=int, default=5, help="rounds of every timing")
+    options.add_argument("--rounds", type=int, default=10, help="rounds of every timing")
     options.add_argument("--threads", type=int, default=1, help="of all parts; one is the steadiest")
     given = options.parse_args(arguments)
     names = given.parts.split(",")
