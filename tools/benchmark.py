@@ -1,4 +1,4 @@
-"""Measure the ODE engine against its bounds: python tools/benchmark.py engine; about 50 minutes on 2 idle cores."""
+"""Measure the ODE engine against its bounds: python tools/benchmark.py engine; about an hour on 2 idle cores."""
 
 import argparse
 import shlex

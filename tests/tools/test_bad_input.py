@@ -126,7 +126,7 @@ OPTIONS = {
     "a negative rate": (["--optim.lr=-1"], ["optim.lr", "-1"]),
     "a negative seed": (["--run.seed=-1"], ["run.seed", "-1"]),
     "a warm-up longer than the run": (["--optim.warmup_epochs=9"], ["optim.warmup_epochs", "below 2"]),
-    "a class for a plain value": (["--model.backbone_args={x: {class_path: os.system}}"], ["os.system"]),
+    "a class for a plain value": (["--model.backbone_args={checkpoints: {class_path: os.system}}"], ["os.system"]),
     "no pretrained weights": (["--model.pretrained=true"], ["ode_resnet18"]),
     "layers of a wrong number": (["--model.backbone_args={layers: [2, 2]}"], ["layers"]),
     "no such data": (["--data.format=voc", "--data.root=nowhere"], ["nowhere", "--data.root"]),
