@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 
 from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.optimisation import autocast
+from odebackbones.engine.optimisation import autocast, precision
 from odebackbones.engine.profile import Probe, cost_quantities, device_facts, measure_latency
 from odebackbones.engine.report import Quantity, Report
 
@@ -207,7 +207,7 @@ class DetectionTask:
             **device_facts(device),
             "speed measured at": f"batch 1, {probe.image_size[0]}x{probe.image_size[1]} px",
             "proposals": f"at most {model.proposals_test} an image",
-            "precision": self.config.optim.amp if self.config.optim.amp != "none" else "float32",
+            "precision": precision(device, self.config.optim),
         }
 
     def notes(self, device: torch.device, metrics: DetectionMetrics) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class OptimConfig:
         warmup_epochs: Epochs of linear warm-up; may be a fraction.
         clip_grad: Bound on the gradient's norm; 0 for none.
         ema_decay: Decay of the moving average of the weights, which is then what is evaluated; 0 for none.
-        amp: Autocast to ``bfloat16`` or ``float16``, or ``none``.
+        amp: Autocast to ``bfloat16`` or ``float16``, or ``none``; a CPU that would only emulate bfloat16 takes float32.
         channels_last: Keep the weights in channels-last order, which the activations then take on.
     """
 

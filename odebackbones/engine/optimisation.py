@@ -53,11 +53,23 @@ def build_ema(model: nn.Module, config: OptimConfig) -> ModelEmaV3 | None:
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
 
 
+def precision(device: torch.device, config: OptimConfig) -> str:
+    """In what the forward pass computes: the config's ``amp``, but float32 on a CPU that only emulates bfloat16."""
+    if config.amp == "none" or (config.amp == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16()):
+        return "float32"
+    return config.amp
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 on this CPU; PyTorch's own emulation is many times slower than float32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @contextmanager
 def autocast(device: torch.device, config: OptimConfig) -> Iterator[None]:
-    """The forward pass in the config's precision."""
+    """The forward pass in its :func:`precision`."""
     dtype = AMP_DTYPES[config.amp]
-    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+    with torch.autocast(device.type, dtype, enabled=precision(device, config) != "float32"):
         yield
 
 

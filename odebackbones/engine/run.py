@@ -13,6 +13,7 @@ from odebackbones.engine.checkpoint import load_checkpoint, load_weights, write_
 from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
 from odebackbones.engine.fit import BEST, LAST, Trainer, place, plain
+from odebackbones.engine.optimisation import precision
 from odebackbones.engine.profile import device_facts, measure_latency
 from odebackbones.engine.report import Report, read_report, write_report
 from odebackbones.engine.task import Task
@@ -38,6 +39,8 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     with processes(device):
         with main_process_first():
             task = task_class(config)
+        if rank() == 0 and config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
+            print(f"this CPU only emulates {config.optim.amp}, which is slower: training in float32", flush=True)
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:

@@ -1,0 +1,28 @@
+"""The precision of the forward pass: the config's, where the device has it."""
+
+import pytest
+import torch
+
+from odebackbones.engine import optimisation
+from odebackbones.engine.config import OptimConfig
+from odebackbones.engine.optimisation import autocast, precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch):
+    config, x = OptimConfig(amp="bfloat16"), torch.ones(2, 2)
+    for supported, name, dtype in ((True, "bfloat16", torch.bfloat16), (False, "float32", torch.float32)):
+        monkeypatch.setattr(optimisation, "cpu_has_bfloat16", lambda supported=supported: supported)
+        assert precision(CPU, config) == name
+        with autocast(CPU, config):
+            assert (x @ x).dtype == dtype
+
+
+@pytest.mark.parametrize(("amp", "expected"), [("none", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")])
+def test_a_gpu_computes_as_the_config_says(amp, expected):
+    assert precision(GPU, OptimConfig(amp=amp)) == expected
+
+
+def test_what_the_cpu_says_is_a_plain_answer():
+    assert optimisation.cpu_has_bfloat16() in (True, False)
