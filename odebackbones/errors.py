@@ -12,6 +12,11 @@ class SolverError(InputError):
     """A solve that can't be finished: its state is not finite, or it takes more evaluations than allowed."""
 
 
+def addressed(name: str) -> str:
+    """How an error begins that concerns the part called ``name``, which may have no name."""
+    return f"{name}: " if name else ""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Say that ``name`` is no ``kind``, with the nearest known names, or all of them if none is near.
 

@@ -1,5 +1,6 @@
 """What the tools do: train a run, load one, report on it, and compare several."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +41,9 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         with main_process_first():
             task = task_class(config)
         if rank() == 0 and config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
-            print(f"this CPU only emulates {config.optim.amp}, which is slower: training in float32", flush=True)
+            logging.getLogger(__name__).warning(
+                f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster"
+            )
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:

@@ -89,7 +89,6 @@ class ODEResNet(ResNet):
         stage_steps = per_stage("steps", steps, int)
         stage_bases = per_stage("bases", bases, int)
         solver_args, block_args, field_args = (take(kwargs, names) for names in (SOLVER_ARGS, BLOCK_ARGS, FIELD_ARGS))
-        zero_field = zero_init_last and norm != "frozen"
         super().__init__(
             block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
             tuple(1 if ode else blocks for ode, blocks in zip(is_continuous, layers, strict=True)),
@@ -103,11 +102,10 @@ class ODEResNet(ResNet):
                 config = SolverConfig(solver, 1 if n is None else n, gradient, **solver_args)
                 if n is None and config.grid is None:
                     config = replace(config, steps=default_steps(config, layers[i] - 1))
-                times = evaluation_times(config, budgets=block_args.get("budgets", ()))
-                norms = norm_layer(norm, nodes=times, bases=stage_bases[i])
-                extra = block_args.get("augment", 0)
+                extra, budgets = block_args.get("augment", 0), block_args.get("budgets", ())
+                norms = norm_layer(norm, nodes=evaluation_times(config, budgets=budgets), bases=stage_bases[i])
                 field = build_field(stage[0], extra=extra, norm=norms, bases=stage_bases[i], **field_args)
-                if zero_field:
+                if zero_init_last and norm != "frozen":
                     zero_last_gain(field)
                 stage.append(ODEBlock(field, config, name=f"layer{i + 1}", **block_args))
         if norm == "frozen":

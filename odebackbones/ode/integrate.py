@@ -6,7 +6,7 @@ from itertools import chain
 
 from torch import Tensor
 
-from odebackbones.errors import SolverError
+from odebackbones.errors import SolverError, addressed
 from odebackbones.ode.adaptive import AdaptiveIntegrator, solve_adaptively
 from odebackbones.ode.adjoint import solve_adjoint
 from odebackbones.ode.fixed_point import in_fixed_point
@@ -92,7 +92,7 @@ def integrate(
         return integrator(state), planned_stats(integrator, solver, "backprop")
     if state.numel() == 0:
         return solve_nothing(integrator, state), SolverStats(1, 0, 0)
-    prefix = f"{name}: " if name else ""
+    prefix = addressed(name)
     backward = wants_gradient(state, parameters) and not is_transformed()
     gradient, reached = solver.gradient if backward else "backprop", None
     if gradient == "adjoint":
@@ -134,8 +134,9 @@ def integrate_adaptively(
     The gradient is that of the accepted steps, exact for them (J. Zhuang et al.: Adaptive Checkpoint Adjoint Method
     for Gradient Estimation in Neural ODE, ICML 2020, arXiv:2006.02493).
     """
-    prefix = f"{name}: " if name else ""
-    found = solve_adaptively(integrator, state, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, name=prefix)
+    found = solve_adaptively(
+        integrator, state, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, name=addressed(name)
+    )
     steps = len(found.steps.grid)
     stats = SolverStats(found.nfe, 0, steps, found.rejected)
     if not wants_gradient(state, parameters) and not tracking_norms(list(integrator.modules())):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from odebackbones.errors import InputError, unknown_name
+from odebackbones.errors import InputError, addressed, unknown_name
 from odebackbones.ode.adaptive import AdaptiveIntegrator
 from odebackbones.ode.fixed_point import FORMATS, FixedPointShears
 from odebackbones.ode.grids import Grid, distinct_times, uneven_grid, uniform_grid
@@ -221,7 +221,7 @@ def build_integrator(
     nfe = sum(integrator.evaluations())
     if solver.max_nfe is not None and nfe > solver.max_nfe:
         raise InputError(
-            f"{name}{': ' if name else ''}max_nfe={solver.max_nfe}: {solver.method} with {len(integrator.grid)} steps "
+            f"{addressed(name)}max_nfe={solver.max_nfe}: {solver.method} with {len(integrator.grid)} steps "
             f"evaluates the field {nfe} times; take fewer steps, or raise max_nfe"
         )
     return integrator

@@ -24,5 +24,12 @@ def test_a_gpu_computes_as_the_config_says(amp, expected):
     assert precision(GPU, OptimConfig(amp=amp)) == expected
 
 
-def test_what_the_cpu_says_is_a_plain_answer():
-    assert optimisation.cpu_has_bfloat16() in (True, False)
+@pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="this PyTorch does not tell a CPU's units")
+def test_a_cpu_with_units_for_bfloat16_has_it_and_one_with_avx2_at_most_has_not():
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("avx512_bf16"):
+        assert optimisation.cpu_has_bfloat16()
+    elif capabilities["architecture"] == "x86_64" and not capabilities["avx512_f"]:
+        assert not optimisation.cpu_has_bfloat16()
+    else:
+        pytest.skip(f"no witness for {capabilities['cpu_name']}")

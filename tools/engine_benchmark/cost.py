@@ -115,7 +115,7 @@ def measure(name: str, field: nn.Module, state: Tensor, *, rounds: int) -> tuple
     rows = tuple((mode, short[mode], long[mode], growth[mode], saved[mode], ratio[mode]) for mode in SOLVES)
     share = fastest_ratio(times["forward"], times[BARE])
     title = (
-        f"{name}: memory [states], CPU time at N={LONG} "
+        f"{name}: memory [states], CPU time of half the batch at N={LONG} "
         f"(forward is {share:.2f} of backprop: {1 + share:.2f} is the floor of recomputing all)"
     )
     columns = ("mode", f"N={SHORT}", f"N={LONG}", "growth", "less than bare loop", "time over bare loop")
