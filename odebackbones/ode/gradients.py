@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.schedule import first_snapshots, reversal
+from odebackbones.ode.schedule import Budget, first_snapshots, reversal
 from odebackbones.ode.surroundings import RandomState, Surroundings, running_statistics_untouched
 
 Snapshot = tuple[list[Tensor], RandomState]
@@ -17,21 +17,21 @@ Snapshot = tuple[list[Tensor], RandomState]
 class CheckpointedSolve(torch.autograd.Function):
     """Keep the carry at the start of some steps; in the backward pass repeat the steps, each once with a graph.
 
-    Exact: outputs and input gradients equal plain backprop's bit for bit. Memory: the snapshots and the graph of one
-    step. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
+    Exact: outputs and input gradients equal plain backprop's bit for bit. Memory: the snapshots and graphs of the
+    budget. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
 
     T. Chen, B. Xu, C. Zhang, C. Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174
     """
 
     @staticmethod
-    def forward(ctx: Any, integrator: Integrator, snapshots: int, state: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, integrator: Integrator, allowed: Budget, state: Tensor, *parameters: Tensor) -> Tensor:
         """Solve without a graph."""
-        ctx.integrator, ctx.snapshots, ctx.surroundings = integrator, snapshots, Surroundings(state.device)
+        ctx.integrator, ctx.allowed, ctx.surroundings = integrator, allowed, Surroundings(state.device)
         ctx.random_state = ctx.surroundings.random_state()
         ctx.save_for_backward(state, *parameters)
         with ctx.surroundings.casts():
             # On ctx, not among the saved tensors: the backward pass gives them up one by one.
-            end, ctx.kept = keep_snapshots(integrator, state, snapshots, ctx.surroundings)
+            end, ctx.kept = keep_snapshots(integrator, state, allowed, ctx.surroundings)
         return end
 
     @staticmethod
@@ -65,17 +65,17 @@ def recomputed_gradients(ctx: Any, state: Tensor, parameters: Sequence[Tensor], 
     kept, ctx.kept = ctx.kept, None
     if kept is None:  # a second backward pass (retain_graph=True)
         ctx.surroundings.draw_from(ctx.random_state)
-        _, kept = keep_snapshots(ctx.integrator, state, ctx.snapshots, ctx.surroundings)
-    of_state, *of_parameters = reverse(ctx.integrator, kept, ctx.snapshots, ctx.surroundings, parameters, gradient)
+        _, kept = keep_snapshots(ctx.integrator, state, ctx.allowed, ctx.surroundings)
+    of_state, *of_parameters = reverse(ctx.integrator, kept, ctx.allowed, ctx.surroundings, parameters, gradient)
     return of_state, of_parameters
 
 
 def keep_snapshots(
-    integrator: Integrator, state: Tensor, snapshots: int, surroundings: Surroundings
+    integrator: Integrator, state: Tensor, allowed: Budget, surroundings: Surroundings
 ) -> tuple[Tensor, list[Snapshot]]:
     """Solve, and keep the carries that the schedule names; returns the end state and them."""
     steps = len(integrator.grid)
-    wanted = set(first_snapshots(steps, snapshots))
+    wanted = set(first_snapshots(steps, allowed))
     carry, kept = [state], []
     with torch.no_grad():
         for i in range(steps):
@@ -88,7 +88,7 @@ def keep_snapshots(
 def reverse(
     integrator: Integrator,
     kept: list[Snapshot],
-    snapshots: int,
+    allowed: Budget,
     surroundings: Surroundings,
     parameters: Sequence[Tensor],
     gradient: Tensor,
@@ -98,14 +98,14 @@ def reverse(
     Args:
         integrator: Field and method.
         kept: The snapshots of :func:`keep_snapshots`; they are given up.
-        snapshots: How many there may be at one time.
+        allowed: How many there may be at one time, and how many graphs.
         surroundings: Of the forward pass.
         parameters: Those that want gradients.
         gradient: That of the end state.
     """
     sums = Sums(len(parameters))
     gradients: list[Tensor | None] = [gradient]
-    for step, advances in reversal(len(integrator.grid), snapshots):
+    for segment, advances in reversal(len(integrator.grid), allowed):
         carry, random_state = kept[-1]
         surroundings.draw_from(random_state)
         for start, target, keep in advances:
@@ -116,35 +116,47 @@ def reverse(
                 kept.append((carry, surroundings.random_state()))
         if not advances or advances[-1].keep:
             kept.pop()
-        gradients, contributions = step_gradients(integrator, step, carry, parameters, gradients)
-        sums.add(contributions)
+        graphs: list[Graph] = []
+        for i in segment:
+            graphs.append(step_graph(integrator, i, carry))
+            carry = graphs[-1][1]
+        while graphs:
+            gradients = pull_back(*graphs.pop(), gradients, parameters, sums)
     return [gradients[0], *sums.totals]
 
 
-def step_gradients(
-    integrator: Integrator, i: int, carry: list[Tensor], parameters: Sequence[Tensor], gradients: list[Tensor | None]
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Vector-Jacobian products of step ``i`` with respect to the carry at its start and to ``parameters``."""
+Graph = tuple[list[Tensor], list[Tensor]]
+"""The carries at the start and at the end of a step, joined by its graph."""
+
+
+def step_graph(integrator: Integrator, i: int, carry: list[Tensor]) -> Graph:
+    """Evaluate step ``i`` with a graph of its own."""
     start = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in carry]
     with torch.enable_grad():
-        ends = integrator.advance(i, start)
+        return start, integrator.advance(i, start)
+
+
+def pull_back(
+    start: list[Tensor], ends: list[Tensor], gradients: list[Tensor | None], parameters: Sequence[Tensor], sums: "Sums"
+) -> list[Tensor | None]:
+    """Turn the gradients of a step's end into those of its start, and add those of ``parameters`` to ``sums``."""
     pairs = [(end, g) for end, g in zip(ends, gradients, strict=True) if g is not None and end.requires_grad]
     leaves = [tensor for tensor in start if tensor.requires_grad]
     if not pairs:
-        return [None] * len(start), [None] * len(parameters)
+        return [None] * len(start)
     found = torch.autograd.grad(
         [end for end, _ in pairs], [*leaves, *parameters], [g for _, g in pairs], allow_unused=True
     )
+    sums.add(found[len(leaves) :])
     of_leaves = iter(found[: len(leaves)])
-    return [next(of_leaves) if tensor.requires_grad else None for tensor in start], list(found[len(leaves) :])
+    return [next(of_leaves) if tensor.requires_grad else None for tensor in start]
 
 
 class Sums:
-    """Sums of gradients, step by step, where None stands for zero; a tensor of our own is added to in place."""
+    """Sums of gradients, step by step, where None stands for zero."""
 
     def __init__(self, length: int) -> None:
         self.totals: list[Tensor | None] = [None] * length
-        self.own = [False] * length
 
     def add(self, contributions: Sequence[Tensor | None], *, weight: float = 1.0) -> None:
         """Add one step's contributions, ``weight`` times."""
@@ -152,9 +164,7 @@ class Sums:
             total = self.totals[i]
             if contribution is None:
                 continue
-            if total is None:
-                self.totals[i], self.own[i] = (contribution, False) if weight == 1.0 else (weight * contribution, True)
-            elif self.own[i]:
-                total.add_(contribution, alpha=weight)
+            if total is None:  # a tensor of our own: that of autograd may be another's gradient too
+                self.totals[i] = weight * contribution
             else:
-                self.totals[i], self.own[i] = torch.add(total, contribution, alpha=weight), True
+                total.add_(contribution, alpha=weight)

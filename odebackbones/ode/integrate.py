@@ -21,7 +21,7 @@ from odebackbones.ode.guards import (
 )
 from odebackbones.ode.integrators import ConvergenceError, Integrator, not_recordable
 from odebackbones.ode.reversible import ReversibleSolve
-from odebackbones.ode.schedule import count_evaluations, count_snapshots
+from odebackbones.ode.schedule import budget, count_evaluations
 from odebackbones.ode.solvers import SolverConfig, is_planned
 from odebackbones.ode.stats import SolverStats
 from odebackbones.ode.surroundings import tracking_norms
@@ -41,8 +41,8 @@ def checkpointed(
     integrator: Integrator, state: Tensor, solver: SolverConfig, parameters: Sequence[Tensor]
 ) -> tuple[Tensor, None]:
     """Keep some states."""
-    snapshots = count_snapshots(solver.checkpoints, len(integrator.grid))
-    return CheckpointedSolve.apply(integrator, snapshots, state, *parameters), None  # pyright: ignore[reportReturnType]
+    allowed = budget(solver.checkpoints, len(integrator.grid))
+    return CheckpointedSolve.apply(integrator, allowed, state, *parameters), None  # pyright: ignore[reportReturnType]
 
 
 def reversible(
@@ -57,7 +57,7 @@ SOLVES: dict[str, Solve] = {"backprop": loop, "checkpoint": checkpointed, "rever
 
 EVALUATIONS_AGAIN: dict[str, Callable[[int, SolverConfig], Sequence[int]]] = {
     "backprop": lambda steps, _: (0,) * steps,
-    "checkpoint": lambda steps, solver: count_evaluations(steps, count_snapshots(solver.checkpoints, steps)),
+    "checkpoint": lambda steps, solver: count_evaluations(steps, budget(solver.checkpoints, steps)),
     "reversible": lambda steps, _: (1,) * steps,
     "adjoint": lambda steps, _: (1,) * steps,
 }

@@ -5,27 +5,41 @@ A. Griewank, A. Walther: Algorithm 799: Revolve, ACM Trans. Math. Softw. 26, 200
 
 import math
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 from odebackbones.errors import InputError, unknown_name
 
-SNAPSHOT_RULES = {"every": lambda steps: steps, "sqrt": lambda steps: 2 + round(math.sqrt(steps))}
-"""Name in ``checkpoints`` -> snapshots for a number of steps."""
+
+class Budget(NamedTuple):
+    """What a backward pass may hold at one time."""
+
+    snapshots: int
+    """Kept states."""
+    graphs: int = 1
+    """Graphs of consecutive steps, which it then evaluates together, one after another."""
 
 
-def count_snapshots(checkpoints: str | int, steps: int) -> int:
-    """The snapshots, of ``steps`` at most, that a solve may hold at one time.
+BUDGETS = {
+    "every": lambda steps: Budget(steps),
+    "sqrt": lambda steps: Budget(2 + round(math.sqrt(steps)), graphs=2),  # a second graph saves more than its memory
+}
+"""Name in ``checkpoints`` -> budget for a number of steps."""
+
+
+def budget(checkpoints: str | int, steps: int) -> Budget:
+    """The budget of a solve: a number of ``checkpoints`` is one of snapshots, beside one graph.
 
     Raises:
         InputError: ``checkpoints`` is neither a known word nor a whole number of at least 1.
     """
     if isinstance(checkpoints, str):
-        if checkpoints not in SNAPSHOT_RULES:
-            raise unknown_name("value of checkpoints", checkpoints, [*SNAPSHOT_RULES, "a whole number"])
-        return min(steps, SNAPSHOT_RULES[checkpoints](steps))
+        if checkpoints not in BUDGETS:
+            raise unknown_name("value of checkpoints", checkpoints, [*BUDGETS, "a whole number"])
+        return BUDGETS[checkpoints](steps)
     if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
         raise InputError(f"checkpoints={checkpoints!r}: expected 'every', 'sqrt', or a whole number of at least 1")
-    return min(steps, checkpoints)
+    return Budget(checkpoints)
 
 
 def next_snapshot(steps: int, snapshots: int) -> int:
@@ -47,12 +61,13 @@ def next_snapshot(steps: int, snapshots: int) -> int:
 
 
 @cache
-def first_snapshots(steps: int, snapshots: int) -> tuple[int, ...]:
+def first_snapshots(steps: int, allowed: Budget) -> tuple[int, ...]:
     """The steps at whose start the forward pass keeps the state, ascending; the first one is 0."""
+    segments = math.ceil(steps / allowed.graphs)
     kept = [0]
-    while len(kept) < snapshots and steps - kept[-1] > 1:
-        kept.append(kept[-1] + next_snapshot(steps - kept[-1], snapshots - len(kept) + 1))
-    return tuple(kept)
+    while len(kept) < allowed.snapshots and segments - kept[-1] > 1:
+        kept.append(kept[-1] + next_snapshot(segments - kept[-1], allowed.snapshots - len(kept) + 1))
+    return tuple(segment * allowed.graphs for segment in kept)
 
 
 class Advance(NamedTuple):
@@ -61,36 +76,36 @@ class Advance(NamedTuple):
     start: int
     target: int
     keep: bool
-    """Whether to keep the state found; if not, it only serves the step that is reversed next."""
+    """Whether to keep the state found; if not, it only serves the steps that are reversed next."""
 
 
 @cache
-def reversal(steps: int, snapshots: int) -> tuple[tuple[int, tuple[Advance, ...]], ...]:
-    """The steps from the last to the first, each with what to evaluate to get at its start.
+def reversal(steps: int, allowed: Budget) -> tuple[tuple[range, tuple[Advance, ...]], ...]:
+    """The segments from the last to the first, each with what to evaluate to get at its start.
 
-    A kept state is given up when the step that it starts is reversed.
+    A segment is as many steps as graphs are allowed; a kept state is given up when the segment that it starts is
+    reversed.
     """
-    kept, plan = list(first_snapshots(steps, snapshots)), []
-    for step in reversed(range(steps)):
+    size = allowed.graphs
+    kept, plan = [start // size for start in first_snapshots(steps, allowed)], []
+    for segment in reversed(range(math.ceil(steps / size))):
         advances = []
-        while kept[-1] < step and len(kept) < snapshots:
-            kept.append(kept[-1] + next_snapshot(step + 1 - kept[-1], snapshots - len(kept) + 1))
-            advances.append(Advance(kept[-2], kept[-1], keep=True))
-        if kept[-1] < step:
-            advances.append(Advance(kept[-1], step, keep=False))
+        while kept[-1] < segment and len(kept) < allowed.snapshots:
+            kept.append(kept[-1] + next_snapshot(segment + 1 - kept[-1], allowed.snapshots - len(kept) + 1))
+            advances.append(Advance(kept[-2] * size, kept[-1] * size, keep=True))
+        if kept[-1] < segment:
+            advances.append(Advance(kept[-1] * size, segment * size, keep=False))
         else:
             kept.pop()
-        plan.append((step, tuple(advances)))
+        plan.append((range(segment * size, min((segment + 1) * size, steps)), tuple(advances)))
     return tuple(plan)
 
 
 @cache
-def count_evaluations(steps: int, snapshots: int) -> tuple[int, ...]:
+def count_evaluations(steps: int, allowed: Budget) -> tuple[int, ...]:
     """How often the backward pass evaluates each step: once with a graph, and to get at later states."""
     counts = [0] * steps
-    for step, advances in reversal(steps, snapshots):
-        counts[step] += 1
-        for start, target, _ in advances:
-            for i in range(start, target):
-                counts[i] += 1
+    for segment, advances in reversal(steps, allowed):
+        for i in chain(segment, *(range(start, target) for start, target, _ in advances)):
+            counts[i] += 1
     return tuple(counts)

@@ -21,7 +21,7 @@ from odebackbones.ode.integrators import (
     RungeKutta,
     VectorField,
 )
-from odebackbones.ode.schedule import count_snapshots
+from odebackbones.ode.schedule import budget
 from odebackbones.ode.shears import Scheme, Shears, alf, leapfrog, reversible_heun
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS, TABLEAUS
 
@@ -80,7 +80,7 @@ class SolverConfig:
             require_positive(name, getattr(self, name), most=most)
         if self.grid is not None:
             require_ascending(self.grid)
-        count_snapshots(self.checkpoints, self.steps)
+        budget(self.checkpoints, self.steps)
         require_possible(self)
 
 

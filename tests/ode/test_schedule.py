@@ -13,7 +13,7 @@ from odebackbones.engine.profile import peak_memory_mib
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.schedule import count_evaluations, count_snapshots, first_snapshots, reversal
+from odebackbones.ode.schedule import Budget, budget, count_evaluations, first_snapshots, reversal
 
 SIZES = [(steps, snapshots) for steps in range(1, 41) for snapshots in range(1, min(steps, 9) + 1)]
 
@@ -51,49 +51,58 @@ def fewest_after_a_forward_pass(steps, snapshots):
 
 def test_no_schedule_evaluates_fewer_steps():
     for steps, snapshots in SIZES:
-        found = sum(count_evaluations(steps, snapshots))
+        found = sum(count_evaluations(steps, Budget(snapshots)))
         assert found == steps + fewest_after_a_forward_pass(steps, snapshots), (steps, snapshots)
 
 
 @pytest.mark.parametrize("snapshots", [1, 2, 3, 5])
 def test_as_many_steps_as_the_binomial_coefficient_take_few_recomputations_each(snapshots):
     for repeats in (1, 2, 3):  # Griewank and Walther: with c snapshots and r repetitions, (c + r)! / (c! r!) steps
-        counts = count_evaluations(math.comb(snapshots + repeats, snapshots), snapshots)
+        counts = count_evaluations(math.comb(snapshots + repeats, snapshots), Budget(snapshots))
         assert max(counts) <= repeats + 1
-    assert max(count_evaluations(math.comb(snapshots + 2, snapshots) + 1, snapshots)) > 2
+    assert max(count_evaluations(math.comb(snapshots + 2, snapshots) + 1, Budget(snapshots))) > 2
 
 
-def test_a_schedule_reverses_every_step_from_a_state_that_it_keeps():
+@pytest.mark.parametrize("graphs", [1, 2, 3])
+def test_a_schedule_reverses_every_step_from_a_state_that_it_keeps(graphs):
     for steps, snapshots in SIZES:
-        kept = list(first_snapshots(steps, snapshots))
+        allowed = Budget(snapshots, graphs)
+        kept = list(first_snapshots(steps, allowed))
         assert kept[0] == 0 and len(kept) <= snapshots
         reversed_steps = []
-        for step, advances in reversal(steps, snapshots):
+        for segment, advances in reversal(steps, allowed):
             at = kept[-1]
             for start, target, keep in advances:
                 assert start == at < target, (steps, snapshots)
                 at = target
                 if keep:
                     kept.append(at)
-            assert at == step and len(kept) <= snapshots, (steps, snapshots)
-            reversed_steps.append(step)
-            if kept[-1] == step:
+            assert at == segment[0] and len(kept) <= snapshots and len(segment) <= graphs, (steps, snapshots)
+            reversed_steps += reversed(segment)
+            if kept[-1] == segment[0]:
                 kept.pop()
         assert reversed_steps == list(range(steps))[::-1]
         assert not kept
 
 
 def test_known_schedules():
-    assert first_snapshots(5, 5) == (0, 1, 2, 3, 4)
-    assert count_evaluations(5, 5) == (1, 1, 1, 1, 1)
-    assert count_evaluations(4, 1) == (4, 3, 2, 1)
-    assert reversal(2, 1) == ((1, ((0, 1, False),)), (0, ()))
+    assert first_snapshots(5, Budget(5)) == (0, 1, 2, 3, 4)
+    assert count_evaluations(5, Budget(5)) == (1, 1, 1, 1, 1)
+    assert count_evaluations(4, Budget(1)) == (4, 3, 2, 1)
+    assert reversal(2, Budget(1)) == ((range(1, 2), ((0, 1, False),)), (range(1), ()))
+    assert first_snapshots(5, Budget(2, graphs=2)) == (0, 2)
+    assert reversal(5, Budget(2, graphs=2)) == ((range(4, 5), ((2, 4, False),)), (range(2, 4), ()), (range(2), ()))
 
 
-def test_checkpoints_are_counted_by_rule_or_number():
-    rules = [count_snapshots(rule, 64) for rule in ("every", "sqrt", 5, 100)]
-    assert rules == [64, 10, 5, 64]
-    assert [count_snapshots("sqrt", steps) for steps in (1, 2, 9, 16)] == [1, 2, 5, 6]
+def test_a_second_graph_saves_evaluations():
+    assert sum(count_evaluations(64, Budget(10))) == 64 + 54
+    assert sum(count_evaluations(64, Budget(10, graphs=2))) == 64 + 2 * 22
+
+
+def test_checkpoints_are_a_rule_or_a_number_of_snapshots():
+    assert [budget(rule, 64) for rule in ("every", "sqrt", 5, 100)] == [(64, 1), (10, 2), (5, 1), (100, 1)]
+    assert [budget("sqrt", steps).snapshots for steps in (1, 2, 9, 16)] == [3, 3, 5, 6]
+    assert first_snapshots(4, budget(100, 4)) == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("checkpoints", [0, -1, True, 2.0, None])
@@ -179,7 +188,7 @@ def test_backprop_keeps_every_activation():
     assert many - few > 5 * 60
 
 
-def largest_graph(field, steps):
+def largest_graph(field, steps, checkpoints="every"):
     """The most elements that recomputed graphs hold at any time of a backward pass."""
     held = [0]  # after each saving and each release
 
@@ -191,12 +200,13 @@ def largest_graph(field, steps):
         held.append(held[-1] - tensor.numel())
         return tensor
 
-    end = odeint(field, images(), solver=SolverConfig("midpoint", steps)).state
+    end = odeint(field, images(), solver=SolverConfig("midpoint", steps, checkpoints=checkpoints)).state
     with torch.autograd.graph.saved_tensors_hooks(save, release):
         end.sum().backward()
     return max(held)
 
 
-def test_a_backward_pass_holds_the_graph_of_one_step_at_a_time():
+def test_a_backward_pass_holds_the_graphs_of_few_steps_at_a_time():
     field = make("convolutions")
     assert largest_graph(field, 8) == largest_graph(field, 2) > 0
+    assert largest_graph(field, 16, "sqrt") == largest_graph(field, 4, "sqrt") == 2 * largest_graph(field, 2)

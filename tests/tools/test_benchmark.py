@@ -7,7 +7,7 @@ from tool_runs import run
 
 from tools import benchmark
 from tools.engine_benchmark import Claim, Part
-from tools.engine_benchmark.claims import fastest_ratio, interleaved
+from tools.engine_benchmark.claims import times_over
 
 
 def test_a_part_is_measured_and_reported(tmp_path):
@@ -33,13 +33,20 @@ def test_a_claim_says_whether_it_holds_and_the_report_begins_with_those_that_do_
     assert broken.lines == (str(claims[0]),) and kept.lines == tuple(map(str, claims[1:]))
 
 
-def test_calls_are_timed_in_turn_and_the_first_round_is_left_out():
-    calls, ticks = [], iter(range(100))
-    timed = {name: lambda name=name: calls.append(name) for name in "ab"}
-    times = interleaved(timed, rounds=2, clock=lambda: next(ticks) ** 2)
-    assert calls == ["a", "b"] * 3
-    assert times == {"a": [9 - 4, 49 - 36], "b": [25 - 16, 81 - 64]}
-    assert fastest_ratio(times["b"], times["a"]) == 9 / 5
+def test_calls_are_timed_between_those_of_the_reference_and_the_first_round_is_left_out():
+    calls, now = [], [0.0]
+    times = {"a": 1.0, "b": 3.0, "c": 0.5}
+    drift = 1.1  # the machine gets slower and slower
+
+    def call(name):
+        calls.append(name)
+        now[0] += times[name] * drift ** len(calls) * (100.0 if len(calls) < 5 else 1.0)
+
+    timed = {name: lambda name=name: call(name) for name in times}
+    ratios, reference = times_over("a", timed, rounds=3, clock=lambda: now[0])
+    assert calls == ["a", "b", "a", "c", "a"] * 4
+    assert ratios == {"a": 1.0, "b": pytest.approx(3.0, rel=0.01), "c": pytest.approx(0.5, rel=0.01)}
+    assert drift**8 <= reference <= drift**20
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What a part of the benchmark brings back: tables, and numbers with the bounds that they were promised to keep."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from time import process_time
 from typing import Any
 
@@ -43,20 +44,31 @@ class Part:
     curves: tuple[Curve, ...] = ()
 
 
-def interleaved(
-    calls: Mapping[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = process_time
-) -> dict[str, list[float]]:
-    """Times of the calls [s], taken in turn after one round of warm-up, so that the machine's load meets all alike."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def times_over(
+    reference: str, calls: Mapping[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = process_time
+) -> tuple[dict[str, float], float]:
+    """Times of the calls over that of one of them: medians of the ratios to its own calls right before and after.
+
+    Neighbours meet the same load of the machine. One round more comes first, to warm up.
+
+    Returns:
+        The ratios, and the reference's median time [s].
+    """
+
+    def timed(call: Callable[[], Any]) -> float:
+        start = clock()
+        call()
+        return clock() - start
+
+    others = {name: call for name, call in calls.items() if name != reference}
+    ratios: dict[str, list[float]] = {name: [] for name in others}
+    references: list[float] = []
     for i in range(rounds + 1):
-        for name, call in calls.items():
-            start = clock()
-            call()
+        before = timed(calls[reference])
+        for name, call in others.items():
+            own, after = timed(call), timed(calls[reference])
             if i:
-                times[name].append(clock() - start)
-    return times
-
-
-def fastest_ratio(times: Iterable[float], reference: Iterable[float]) -> float:
-    """The ratio of the fastest rounds, those that the machine's other work disturbed least."""
-    return min(times) / min(reference)
+                ratios[name].append(2 * own / (before + after))
+                references.append(after)
+            before = after
+    return {reference: 1.0, **{name: median(found) for name, found in ratios.items()}}, median(references)
