@@ -10,6 +10,7 @@ from odebackbones.errors import InputError
 from odebackbones.ode.gradients import CheckpointedSolve
 from odebackbones.ode.guards import wants_gradient
 from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.schedule import Budget
 
 
 class Recomputed(nn.Module):
@@ -22,7 +23,7 @@ class Recomputed(nn.Module):
         parameters = tuple(self.parameters())
         if not self.recompute or not wants_gradient(x, parameters):
             return super().__call__(x)
-        return CheckpointedSolve.apply(OneEvaluation(self), 1, x, *parameters)
+        return CheckpointedSolve.apply(OneEvaluation(self), Budget(1), x, *parameters)
 
 
 class OneEvaluation(Integrator):
