@@ -1,7 +1,9 @@
-"""Measure the ODE engine against its bounds: python tools/benchmark.py engine; about an hour on 2 idle cores."""
+"""Measure the ODE engine against its bounds (about 1.5 hours on an idle core), or the models beside what they replace:
+python tools/benchmark.py engine, or zoo."""
 
 import argparse
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -13,53 +15,64 @@ from odebackbones.engine.markdown import markdown_table
 from odebackbones.engine.profile import device_facts
 from odebackbones.engine.report import Report, Section, write_report
 from odebackbones.errors import InputError, unknown_name
-from tools.engine_benchmark import PARTS, Part
+from tools import engine_benchmark, zoo_benchmark
+from tools.measurement import Part
+
+BENCHMARKS = {
+    "engine": ("Benchmark of the ODE engine", engine_benchmark.PARTS),
+    "zoo": ("What the models cost", zoo_benchmark.PARTS),
+}
+"""Name on the command line -> title and parts."""
 
 
 def main(arguments: list[str]) -> None:
     """Run the parts, print their tables and claims, and write the report."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("what", choices=["engine"], help="what is measured")
-    options.add_argument("--parts", default=",".join(PARTS), help="which parts, with commas between")
-    options.add_argument("--out", type=Path, default=Path("runs/benchmark/engine"), help="folder of the report")
+    options.add_argument("what", choices=BENCHMARKS, help="what is measured")
+    options.add_argument("--parts", help="which parts, with commas between; by default all")
+    options.add_argument("--out", type=Path, help="folder of the report; by default runs/benchmark/WHAT")
     options.add_argument("--rounds", type=int, default=10, help="rounds of every timing")
     options.add_argument("--threads", type=int, default=1, help="of all parts; one is the steadiest")
     given = options.parse_args(arguments)
-    names = given.parts.split(",")
+    title, known = BENCHMARKS[given.what]
+    names = given.parts.split(",") if given.parts else list(known)
+    out = given.out or Path("runs/benchmark") / given.what
     for name in names:
-        if name not in PARTS:
-            raise unknown_name("part", name, PARTS)
+        if name not in known:
+            raise unknown_name("part", name, known)
     for name in ("rounds", "threads"):
         if getattr(given, name) < 1:
             raise InputError(f"--{name} {getattr(given, name)}: expected at least 1")
     torch.set_num_threads(given.threads)
-    parts = {name: measure(name, rounds=given.rounds) for name in names}
+    parts = {name: measure(known[name], rounds=given.rounds) for name in names}
     command = shlex.join(["python", "tools/benchmark.py", *arguments])
     facts = {"command": command, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "rounds": str(given.rounds)}
-    write_report(report(parts, facts | device_facts(torch.device("cpu"))), given.out)
-    print(f"report: {given.out / 'report.html'}")
+    facts |= device_facts(torch.device("cpu"))
+    write_report(report(given.what, title, parts, facts), out)
+    print(f"report: {out / 'report.html'}")
 
 
-def measure(name: str, *, rounds: int) -> Part:
+def measure(run: Callable[[int], Part], *, rounds: int) -> Part:
     """Run one part and print what it found."""
-    part = PARTS[name](rounds)
+    part = run(rounds)
     for table in part.tables:
         print(f"\n{table.title}\n\n{markdown_table(table)}")
     print("", *part.claims, sep="\n", flush=True)
     return part
 
 
-def report(parts: dict[str, Part], facts: dict[str, str]) -> Report:
-    """The parts as a report: first the bounds that are not kept."""
+def report(kind: str, title: str, parts: dict[str, Part], facts: dict[str, str]) -> Report:
+    """The parts as a report: first the bounds that are not kept, if there are any bounds."""
     claims = [claim for part in parts.values() for claim in part.claims]
     failed, kept = ([str(claim) for claim in claims if claim.holds == holds] for holds in (False, True))
     sections = [
         Section("Bounds that are not kept", tuple(failed) or ("None.",)),
         Section("Bounds that are kept", tuple(kept)),
     ]
+    if not claims:
+        sections = []
     tables, curves = (tuple(chain(*(getattr(part, name) for part in parts.values()))) for name in ("tables", "curves"))
-    title = "Benchmark of the ODE engine"
-    return Report("engine", title, facts, (), curves=curves, tables=tables, sections=tuple(sections))
+    return Report(kind, title, facts, (), curves=curves, tables=tables, sections=tuple(sections))
 
 
 if __name__ == "__main__":

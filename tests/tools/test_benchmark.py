@@ -6,8 +6,7 @@ import pytest
 from tool_runs import run
 
 from tools import benchmark
-from tools.engine_benchmark import Claim, Part
-from tools.engine_benchmark.claims import times_over
+from tools.measurement import Claim, Part, times_over
 
 
 def test_a_part_is_measured_and_reported(tmp_path):
@@ -29,7 +28,7 @@ def test_a_claim_says_whether_it_holds_and_the_report_begins_with_those_that_do_
         "holds: a saving: 9 (bound >= 9)",
         "holds: another: 0.4 (bound <= 0.5)",
     ]
-    broken, kept = benchmark.report({"a part": Part((), claims)}, {}).sections
+    broken, kept = benchmark.report("engine", "", {"a part": Part((), claims)}, {}).sections
     assert broken.lines == (str(claims[0]),) and kept.lines == tuple(map(str, claims[1:]))
 
 

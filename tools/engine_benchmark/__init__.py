@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from . import adjoint_training, convergence, cost, detector_memory, gradient_errors, speed, transfer
-from .claims import Claim, Part
+from tools.measurement import Part
 
-__all__ = ["PARTS", "Claim", "Part"]
+from . import adjoint_training, convergence, cost, detector_memory, gradient_errors, speed, transfer
+
+__all__ = ["PARTS"]
 
 PARTS: dict[str, Callable[[int], Part]] = {
     "convergence": convergence.run,

@@ -7,8 +7,8 @@ from statistics import mean
 from odebackbones.engine.report import Table
 from odebackbones.engine.solver_transfer import accuracy
 from odebackbones.ode import SolverConfig
+from tools.measurement import Claim, Part
 
-from .claims import Claim, Part
 from .crops import TEST_CROPS, TRAIN_CROPS, batches, train_and_test
 from .small_net import basic_field, trained_net
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from odebackbones.engine.report import Table
 from odebackbones.ode import METHODS, SolverConfig, build_integrator, odeint
-
-from .claims import Claim, Part
+from tools.measurement import Claim, Part
 
 ROTATION = torch.tensor([[-0.3, -2.0], [2.0, -0.3]], dtype=torch.float64)
 STEPS = (128, 256)

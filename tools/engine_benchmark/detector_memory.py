@@ -9,8 +9,7 @@ from detection.model import ModelConfig, build_faster_rcnn
 from odebackbones import recompute_blocks
 from odebackbones.engine.profile import peak_memory_mib, training_memory_mib
 from odebackbones.engine.report import Table
-
-from .claims import Claim, Part
+from tools.measurement import Claim, Part
 
 BATCH = 2
 SIZES_PX = (320, 640)

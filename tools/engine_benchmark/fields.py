@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from odebackbones.fields import BottleneckField, TimeConv2d, norm_layer
+from odebackbones.fields import BottleneckField
+from odebackbones.time_layers import TimeConv2d, norm_layer
 
 
 class PaperField(nn.Module):

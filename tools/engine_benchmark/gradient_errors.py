@@ -14,8 +14,8 @@ from odebackbones.ode import METHODS, SolverConfig
 from odebackbones.ode.fixed_point import in_fixed_point
 from odebackbones.ode.reversible import FixedPair
 from odebackbones.ode.solvers import is_planned
+from tools.measurement import Claim, Part
 
-from .claims import Claim, Part
 from .crops import TRAIN_CROPS, batches, draw_crops
 from .small_net import FieldMaker, SmallNet, basic_field, trained_net
 

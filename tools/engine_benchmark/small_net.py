@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from detection.data.draw import OUTLINES
 from odebackbones import ODEBlock
-from odebackbones.fields import BasicField, norm_layer
+from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
+from odebackbones.time_layers import norm_layer
 
 from .crops import Batch, batches
 

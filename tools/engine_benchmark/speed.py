@@ -12,8 +12,7 @@ from torch import Tensor, nn
 import odebackbones
 from odebackbones.engine.report import Table
 from odebackbones.ode import SolverConfig, odeint
-
-from .claims import Claim, Part, times_over
+from tools.measurement import Claim, Part, times_over
 
 TINY_STEPS, TINY_SOLVES = 64, 50
 BODY_SIZE_PX = 320
@@ -47,7 +46,7 @@ def overhead(rounds: int) -> tuple[Table, list[Claim]]:
         clock=perf_counter,
     )
     us = 1e6 * reference / TINY_STEPS / TINY_SOLVES
-    rows = tuple((name, us * of_reference, of_reference) for name, of_reference in ratio.items())
+    rows = tuple((name, us * found, found) for name, found in ratio.items())
     table = Table("Overhead of an Euler step on 8 numbers [us]", ("loop", "us", "of torchdiffeq's"), rows)
     return table, [Claim("overhead of a step, of torchdiffeq's", ratio["odeint"], 0.5)]
 
@@ -91,7 +90,7 @@ def latency(rounds: int) -> tuple[Table, list[Claim]]:
         clock=perf_counter,
     )
     folded = ratio["resnet101, norms folded"]
-    rows = tuple((name, 1000 * reference * of_plain, of_plain, of_plain / folded) for name, of_plain in ratio.items())
+    rows = tuple((name, 1000 * reference * found, found, found / folded) for name, found in ratio.items())
     title = f"Latency of the body, 1 image of {BODY_SIZE_PX} px, {torch.get_num_threads()} threads"
     fused = ratio["ode_resnet101, fused and prepacked"]
     return Table(title, ("body", "ms", "of resnet101", "of folded resnet101"), rows), [

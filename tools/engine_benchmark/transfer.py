@@ -13,8 +13,8 @@ from odebackbones.engine.solver_transfer import (
     transfer_curves,
 )
 from odebackbones.ode import SolverConfig
+from tools.measurement import Part
 
-from .claims import Part
 from .crops import TEST_CROPS, batches, train_and_test
 from .small_net import SmallNet, basic_field, trained_net
 

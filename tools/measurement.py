@@ -52,7 +52,7 @@ def times_over(
     Neighbours meet the same load of the machine. One round more comes first, to warm up.
 
     Returns:
-        The ratios, and the reference's median time [s].
+        The ratios of all, and the reference's median time [s].
     """
 
     def timed(call: Callable[[], Any]) -> float:
