@@ -10,11 +10,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from odebackbones.errors import InputError
-from odebackbones.fields import BasicField, BottleneckField, TimeBatchNorm2d
+from odebackbones.fields import ConvolutionalField
 from odebackbones.fused_field import FusedField
 from odebackbones.ode.adaptive import AdaptiveIntegrator
 from odebackbones.prepack import pack_convolutions
 from odebackbones.stages import ODEBlock
+from odebackbones.time_layers import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -27,7 +28,8 @@ def fuse(model: Model, *, prepack: bool = False) -> Model:
 
     Those of the ODE blocks are folded once for every evaluation time, which takes a set of weights for each; those of
     the other layers where a norm of as many channels is declared right after a convolution, as in timm's and
-    torchvision's networks. Outputs are equal up to rounding. Group norms stay.
+    torchvision's networks. Outputs are equal up to rounding. Group norms stay, and so do norms that come before a
+    convolution, as in Chen et al.'s field.
 
     Args:
         model: A model in which such norms are also evaluated right after that convolution.
@@ -57,9 +59,9 @@ def require_times(block: ODEBlock) -> None:
         )
 
 
-def is_fusible(field: nn.Module) -> TypeGuard[BasicField | BottleneckField]:
+def is_fusible(field: nn.Module) -> TypeGuard[ConvolutionalField]:
     """Whether it is one of our fields, with batch norms."""
-    return isinstance(field, BasicField | BottleneckField) and isinstance(field.norm1, TimeBatchNorm2d)
+    return isinstance(field, ConvolutionalField) and isinstance(field.layers()[0][1], TimeBatchNorm2d)
 
 
 def fits(conv: nn.Conv2d, norm: nn.Module) -> bool:

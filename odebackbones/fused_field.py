@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from odebackbones.bases import basis_values, blend
 from odebackbones.errors import InputError
-from odebackbones.fields import BasicField, BottleneckField, TimeBatchNorm2d, TimeConv2d, basis_index
+from odebackbones.fields import ConvolutionalField
+from odebackbones.time_layers import TimeBatchNorm2d, TimeConv2d
 
 
 class FusedConv2d(nn.Module):
@@ -47,10 +49,10 @@ def fused_weights(conv: TimeConv2d, norm: TimeBatchNorm2d, t: float) -> tuple[Te
     """Weight, bias and weight of the channel of ones of the two as one convolution at time ``t``."""
     mean, var = norm.statistics(t)
     gain, offset = norm.affine(t)
-    index = basis_index(t, conv.bases)
-    weight, bias = fuse_conv_bn_weights(conv.weight[index], None, mean, var, norm.eps, gain, offset)
+    values = basis_values(conv.basis, conv.bases, t)
+    weight, bias = fuse_conv_bn_weights(blend(list(conv.weight), values), None, mean, var, norm.eps, gain, offset)
     scale = t * (gain * torch.rsqrt(var + norm.eps)).reshape(-1, 1, 1, 1)
-    time_weight = conv.time_weight[index] * scale if len(conv.time_weight) else None
+    time_weight = blend(list(conv.time_weight), values) * scale if conv.time_channel else None
     return weight.detach(), bias.detach(), None if time_weight is None else time_weight.detach()
 
 
@@ -66,11 +68,13 @@ class FusedField(nn.Module):
 
     nodes: list[float]
 
-    def __init__(self, field: BasicField | BottleneckField) -> None:
+    def __init__(self, field: ConvolutionalField) -> None:
         super().__init__()
         layers = field.layers()
         self.nodes = list(layers[0][1].nodes)  # pyright: ignore[reportArgumentType]
         self.layers = nn.ModuleList([FusedConv2d(conv, norm) for conv, norm in layers])  # pyright: ignore[reportArgumentType]
+        self.se = field.se
+        self.is_preactivated = field.is_preactivated
 
     @torch.jit.unused
     def set_times(self, times: Sequence[float]) -> None:
@@ -95,6 +99,8 @@ class FusedField(nn.Module):
         """The slope at time ``t`` and state ``x``."""
         node = self.node(t)
         last = len(self.layers) - 1
+        if self.is_preactivated:
+            x = F.relu(x)
         for i, layer in enumerate(self.layers):
             x = layer(x, node, i < last)
-        return x
+        return self.se(x, t)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.fields import TimeBatchNorm2d
 from odebackbones.ode import SolverConfig
 from odebackbones.stages import ode_blocks
+from odebackbones.time_layers import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
 

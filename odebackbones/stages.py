@@ -1,14 +1,15 @@
 """The ODE block: a vector field and a solver where a ResNet stage has its identity blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, addressed
 from odebackbones.ode.initial_value import Solution
 from odebackbones.ode.integrate import integrate, planned_stats
 from odebackbones.ode.integrators import Integrator, LinearTwoStep
@@ -55,6 +56,7 @@ class ODEBlock(nn.Module):
         if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
             raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
         require_drawable(solver, drawn=bool(budgets or steer))
+        require_steady(vector_field, solver, name=name)
         self.solver = solver
         self.t_span = t_span
         self.augment = augment
@@ -113,6 +115,7 @@ class ODEBlock(nn.Module):
                 other steps than those taken.
         """
         require_drawable(solver, drawn=self.steer > 0.0)
+        require_steady(self.vector_field, solver, name=self.name)
         integrator = build_integrator(self.vector_field, self.t_span, solver, name=self.name)
         if isinstance(integrator, LinearTwoStep) and isinstance(self.integrator, LinearTwoStep):
             integrator.take_coefficients(self.integrator)
@@ -152,6 +155,15 @@ def require_drawable(solver: SolverConfig, *, drawn: bool) -> None:
         raise InputError("budgets and steer change the steps, and solver 'lm' or grid=... belong to fixed ones")
 
 
+def require_steady(field: nn.Module, solver: SolverConfig, *, name: str) -> None:
+    """Refuse a solver that finds its steps by comparing evaluations, for a field that is drawn anew at each."""
+    if not is_planned(solver) and any(isinstance(module, DropPath) and module.drop_prob for module in field.modules()):
+        raise InputError(
+            f"{addressed(name)}{solver.method!r} finds its own steps, and drop path (drop_path_rate) draws the field "
+            f"anew at every evaluation: use one or the other"
+        )
+
+
 def same_steps(a: SolverConfig, b: SolverConfig) -> bool:
     """Whether two solvers evaluate at the same times for the same reasons."""
     return (a.method, a.steps, a.grid, a.degree) == (b.method, b.steps, b.grid, b.degree)
@@ -172,6 +184,14 @@ def set_gradient(model: nn.Module, gradient: str) -> None:
         block.set_solver(replace(block.solver, gradient=gradient))
 
 
+def set_checkpointing(model: nn.Module, enable: bool) -> None:
+    """Switch the ODE blocks in ``model`` between ``gradient="checkpoint"`` and ``"backprop"``; others stay."""
+    before, after = ("backprop", "checkpoint") if enable else ("checkpoint", "backprop")
+    for block in model.modules():
+        if isinstance(block, ODEBlock) and block.solver.gradient == before:
+            set_gradient(block, after)
+
+
 def ode_blocks(model: nn.Module) -> list[ODEBlock]:
     """The ODE blocks in ``model``.
 
@@ -182,6 +202,11 @@ def ode_blocks(model: nn.Module) -> list[ODEBlock]:
     if not blocks:
         raise InputError(f"{type(model).__name__} has no ODE block whose solver could be changed")
     return blocks
+
+
+def flow_in(stage: Iterable[nn.Module]) -> ODEBlock | None:
+    """The ODE block among the modules of a stage."""
+    return next((module for module in stage if isinstance(module, ODEBlock)), None)
 
 
 def compile_fields(model: nn.Module, **kwargs: Any) -> None:

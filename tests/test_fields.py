@@ -5,21 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from odebackbones.bases import basis_index
 from odebackbones.errors import InputError
-from odebackbones.fields import (
-    NORMS,
-    BasicField,
-    BottleneckField,
-    TimeBatchNorm2d,
-    TimeConv2d,
-    TimeGroupNorm,
-    basis_index,
-    freeze_norms,
-    norm_layer,
-    zero_last_gain,
-)
+from odebackbones.fields import BasicField, BottleneckField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times, uniform_grid
+from odebackbones.time_layers import NORMS, TimeBatchNorm2d, TimeConv2d, TimeGroupNorm, freeze_norms, norm_layer
 
 FIELDS = {"basic": BasicField, "bottleneck": BottleneckField}
 
@@ -186,7 +177,7 @@ def test_a_norm_uses_the_affine_map_of_its_time(norm):
     for t, k in ((0.0, 0), (0.5, 1)):
         gain, offset = layer.affine(t)
         assert gain is layer.weight[k] and offset is layer.bias[k]
-        plain = NORMS[norm]([0.0, 0.5], 1)(32).eval()
+        plain = norm_layer(norm, nodes=[0.0, 0.5], bases=1)(32).eval()
         if norm == "batch":
             plain.load_state_dict({"running_mean": layer.running_mean, "running_var": layer.running_var}, strict=False)
         expected = plain(x, t) * layer.weight[k][:, None, None] + layer.bias[k][:, None, None]
@@ -217,7 +208,7 @@ def test_a_basis_that_no_evaluation_reaches_is_refused(norm, nodes, bases, idle)
 
 @pytest.mark.parametrize("bases", [0, -1])
 def test_a_field_without_weights_is_refused(bases):
-    with pytest.raises(InputError, match=rf"bases={bases}: expected at least 1"):
+    with pytest.raises(InputError, match=rf"bases={bases}: expected a whole number of at least 1"):
         norm_layer("batch", nodes=[0.0, 0.5], bases=bases)
 
 
@@ -266,7 +257,7 @@ def test_zero_init_last_gives_the_zero_field(name, norm):
     field = FIELDS[name](32, width=32, norm=norm_layer(norm, nodes=nodes, bases=2), bases=2)
     x = features(channels=32)
     assert all(field(t, x).abs().max() > 0 for t in nodes)
-    zero_last_gain(field)
+    field.start_at_zero()
     assert all(torch.equal(field(t, x), torch.zeros_like(x)) for t in nodes)
 
 

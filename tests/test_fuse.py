@@ -42,7 +42,7 @@ def make_model(name, **kwargs):
                 values = getattr(module, key, None)
                 if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
                     values.add_(0.3 * torch.randn_like(values))
-                elif isinstance(module, odebackbones.fields.TimeNorm):
+                elif isinstance(module, odebackbones.time_layers.TimeNorm):
                     for value in values:
                         value.add_(0.3 * torch.randn_like(value))
         for seed in range(3):

@@ -9,9 +9,10 @@ from torch import nn
 
 import odebackbones
 from odebackbones import InputError, ODEBlock, calibrate, change_solver
-from odebackbones.fields import BasicField, TimeBatchNorm2d, norm_layer
+from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, odeint
 from odebackbones.ode.solvers import evaluation_times
+from odebackbones.time_layers import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
 

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from odebackbones import InputError, SolverError, fuse
-from odebackbones.fields import BasicField, TimeBatchNorm2d, norm_layer
+from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
 from odebackbones.stages import ODEBlock, compile_fields, set_gradient
+from odebackbones.time_layers import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
 

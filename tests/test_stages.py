@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from odebackbones.fields import BasicField, norm_layer
+from odebackbones.fields import BasicField
 from odebackbones.ode import METHODS, SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times, planned_nfe
 from odebackbones.stages import ODEBlock, set_gradient, solver_stats
+from odebackbones.time_layers import norm_layer
 
 CHANNELS = 4
 

@@ -7,6 +7,7 @@ method hands from step to step is its *carry*: the state, and whatever else it r
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError, SolverError
@@ -89,21 +90,30 @@ def combine(state: Tensor, slopes: list[Tensor], weights: list[float], h: float)
 
 
 class RungeKutta(Integrator):
-    """An explicit Runge-Kutta method.
+    r"""An explicit Runge-Kutta method; projected or not.
+
+    A projected one ends every stage and step on the nearest state without negative numbers, and so solves the
+    projected dynamical system :math:`x' = \Pi_{\ge 0}(x, f(t, x))`. Its Euler step
+    :math:`x_{n+1} = \max(0, x_n + h f(t_n, x_n))` is the residual block whose ReLU follows the addition.
+
+    P. Dupuis, A. Nagurney: Dynamical Systems and Variational Inequalities, Annals of Operations Research 44, 1993
 
     Args:
         vector_field: The field.
         tableau: The method's coefficients.
         grid: Start and length of every step.
+        projected: Whether to project.
     """
 
     a: list[list[float]]
     b: list[float]
+    projected: bool
 
-    def __init__(self, vector_field: VectorField, *, tableau: Tableau, grid: Grid) -> None:
+    def __init__(self, vector_field: VectorField, *, tableau: Tableau, grid: Grid, projected: bool = False) -> None:
         super().__init__(vector_field, grid=grid, times=[[t + c * h for c in tableau.c] for t, h in grid])
         self.a = [list(row) for row in tableau.a]
         self.b = list(tableau.b)
+        self.projected = projected
 
     def slopes(self, i: int, state: Tensor) -> list[Tensor]:
         """The slopes of step ``i`` from ``state``."""
@@ -111,12 +121,17 @@ class RungeKutta(Integrator):
         times = self.times[i]
         slopes: list[Tensor] = []
         for stage in range(len(times)):
-            slopes.append(self.vector_field(times[stage], combine(state, slopes, self.a[stage], h)))
+            slopes.append(self.vector_field(times[stage], self.combine(state, slopes, self.a[stage], h)))
         return slopes
 
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
         """The state at the end of step ``i`` from the one at its start."""
-        return [combine(carry[0], self.slopes(i, carry[0]), self.b, self.grid[i][1])]
+        return [self.combine(carry[0], self.slopes(i, carry[0]), self.b, self.grid[i][1])]
+
+    def combine(self, state: Tensor, slopes: list[Tensor], weights: list[float], h: float) -> Tensor:
+        """As :func:`combine`, and projected if this method is."""
+        end = combine(state, slopes, weights, h)
+        return F.relu(end, inplace=True) if self.projected and len(slopes) > 0 else end
 
 
 class ReusedSlope(RungeKutta):
@@ -224,8 +239,9 @@ class LinearTwoStep(Integrator):
 class ImplicitEulerSeries(Integrator):
     r"""Backward Euler by its truncated series: :math:`x_{n+1} = \sum_{k \le d} (h F)^k x_n \approx (I - h F)^{-1} x_n`.
 
-    F is the field at the step's end and its powers are compositions, hence a solver for fields with f(t, 0) = 0.
-    Of degree 2 this is PolyNet's block I + F + F².
+    F is the field at the step's start (the iterations take it at the end, as the method has it), so that of degree 1
+    this is Euler's method, and of degree 2 PolyNet's block I + F + F² of every step's own F. Powers are compositions,
+    hence a solver for fields with f(t, 0) = 0.
 
     X. Zhang, Z. Li, C. C. Loy, D. Lin: PolyNet: A Pursuit of Structural Diversity in Very Deep Networks, CVPR 2017,
     arXiv:1611.05725
@@ -237,7 +253,7 @@ class ImplicitEulerSeries(Integrator):
     """
 
     def __init__(self, vector_field: VectorField, *, degree: int, grid: Grid) -> None:
-        super().__init__(vector_field, grid=grid, times=[[t + h] * degree for t, h in grid])
+        super().__init__(vector_field, grid=grid, times=[[t] * degree for t, _ in grid])
         self.degree = degree
 
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:

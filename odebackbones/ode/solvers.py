@@ -50,6 +50,8 @@ class SolverConfig:
             the accepted steps not counted; None for any number.
         degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
         damping: Of ``alf``: eta in (0, 1]; only 1 is reversible, and of order 2.
+        projected: Of Runge-Kutta methods with fixed steps: keep the state from being negative, as ResNets do whose ReLU
+            follows the addition; of order 1 where that makes a difference.
         state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
             ``"float64"`` fixed point (:data:`~odebackbones.ode.fixed_point.FORMATS`); ``"auto"`` is ``"float"``, but
             ``"int32"`` where ``"reversible"`` has a backward pass to come.
@@ -66,6 +68,7 @@ class SolverConfig:
     max_nfe: int | None = None
     degree: int | None = None
     damping: float = 1.0
+    projected: bool = False
     state_dtype: str = "auto"
     check_finite: bool = True
 
@@ -100,7 +103,11 @@ class Method(NamedTuple):
 def runge_kutta(name: str, torchdiffeq: str = "") -> Method:
     """The explicit Runge-Kutta method of that tableau."""
     tableau = TABLEAUS[name]
-    return Method(tableau.order, lambda f, grid, _: RungeKutta(f, tableau=tableau, grid=grid), torchdiffeq=torchdiffeq)
+
+    def build(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
+        return RungeKutta(vector_field, tableau=tableau, grid=grid, projected=solver.projected)
+
+    return Method(tableau.order, build, torchdiffeq=torchdiffeq)
 
 
 def adams_bashforth(order: int, starter: str) -> Method:
@@ -192,6 +199,11 @@ def require_possible(solver: SolverConfig) -> None:
         raise InputError(
             f"gradient='adjoint' works, on equal steps, with {able}; solver {solver.method!r}"
             f"{' on an uneven grid' if solver.grid else ''} works with 'checkpoint' and 'backprop'"
+        )
+    if solver.projected and (solver.method not in TABLEAUS or solver.gradient == "adjoint"):
+        raise InputError(
+            f"projected=True works with {', '.join(TABLEAUS)} and every gradient mode but 'adjoint'; solver "
+            f"{solver.method!r} with {solver.gradient!r} came"
         )
     if method.build is None and solver.grid is not None:
         raise InputError(f"solver {solver.method!r} finds its own steps: leave grid out, or take one with fixed steps")

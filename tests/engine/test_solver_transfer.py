@@ -15,9 +15,10 @@ from odebackbones.engine.solver_transfer import (
     transfer_curves,
     transfer_table,
 )
-from odebackbones.fields import BasicField, TimeBatchNorm2d, norm_layer
+from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
+from odebackbones.time_layers import TimeBatchNorm2d, norm_layer
 
 
 class GrowthField(nn.Module):

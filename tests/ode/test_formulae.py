@@ -158,7 +158,7 @@ def test_implicit_euler_of_degree_two_is_polynets_block_and_a_higher_one_compose
     for t, h in steps_of(t_span, grid):
         powers = [x]
         for _ in range(degree):
-            powers.append(h * f(t + h, powers[-1]))
+            powers.append(h * f(t, powers[-1]))
         x = sum(powers)
     assert_solves(x, "implicit_euler", t_span, grid, degree=degree)
 

@@ -14,11 +14,12 @@ from solver_variants import planned, solver_config
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from odebackbones.fields import BasicField, norm_layer
+from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, build_integrator, odeint
 from odebackbones.ode.integrate import integrate
 from odebackbones.ode.integrators import LinearTwoStep
 from odebackbones.ode.solvers import evaluation_times, is_planned
+from odebackbones.time_layers import norm_layer
 
 CHANNELS, STEPS = 4, 7
 

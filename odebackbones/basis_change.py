@@ -1,0 +1,69 @@
+"""Another number of weights over time for a trained model: more of equal function, or fewer, the nearest ones."""
+
+import copy
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from odebackbones.bases import projection, require_basis, require_reached
+from odebackbones.errors import InputError, addressed
+from odebackbones.ode.solvers import evaluation_times, is_planned
+from odebackbones.stages import ODEBlock, ode_blocks
+from odebackbones.time_layers import TimeConv2d, TimeNorm
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def change_bases(model: Model, bases: int | Sequence[int], *, basis: str | None = None) -> Model:
+    r"""A copy of ``model`` whose fields have ``bases`` weights over time: the projection of those that they had.
+
+    The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square over [0, 1], and equal where the new
+    basis can be what the old one is (:func:`~odebackbones.bases.refined_size`). Running statistics belong to the
+    solver's times, and stay.
+
+    Args:
+        model: A model with ODE blocks.
+        bases: K of every block, or one for each.
+        basis: Name of the new basis; None keeps each field's.
+
+    Raises:
+        InputError: There are no ODE blocks, or more or fewer than ``bases``; there is no such basis, or the solver
+            reaches fewer weights; or a field has no weights over time.
+    """
+    changed = copy.deepcopy(model)
+    blocks = ode_blocks(changed)
+    sizes = [bases] * len(blocks) if isinstance(bases, int) else list(bases)
+    if len(sizes) != len(blocks):
+        raise InputError(f"bases={bases!r}: expected a number, or {len(blocks)}, one for each ODE block")
+    for block, size in zip(blocks, sizes, strict=True):
+        change_block(block, size, basis=basis)
+    return changed
+
+
+def change_block(block: ODEBlock, bases: int, *, basis: str | None) -> None:
+    """Project what the block's field has over time."""
+    layers = [module for module in block.vector_field.modules() if isinstance(module, TimeConv2d | TimeNorm)]
+    if not layers:
+        raise InputError(
+            f"{addressed(block.name)}{type(block.vector_field).__name__} has no weights over time to change"
+        )
+    for module in layers:
+        name = basis or module.basis
+        require_basis(name, bases)
+        if is_planned(block.solver):
+            require_reached(name, bases, evaluation_times(block.solver, block.t_span))
+        matrix = projection(module.basis, module.bases, name, bases)
+        for key, parameters in list(module.named_children()):
+            if isinstance(parameters, nn.ParameterList) and len(parameters):
+                setattr(module, key, projected(parameters, matrix))
+        module.basis, module.bases = name, bases
+
+
+@torch.no_grad()
+def projected(parameters: nn.ParameterList, matrix: Tensor) -> nn.ParameterList:
+    """Row k of the matrix times the parameters, for every k: ``K x (...), (K', K) -> K' x (...)``."""
+    stacked = torch.stack(list(parameters))
+    rows = torch.tensordot(matrix.to(stacked), stacked, dims=1)
+    return nn.ParameterList([nn.Parameter(row.clone(), requires_grad=parameters[0].requires_grad) for row in rows])
