@@ -1,5 +1,9 @@
 """The models; importing this registers them in timm."""
 
+from odebackbones.models import numerical_resnet  # noqa: F401 (registers its models)
 from odebackbones.models.ode_resnet import ODEResNet
+from odebackbones.models.ode_vgg import ODEVGG
+from odebackbones.models.odenet import ODENet
+from odebackbones.models.resnet_cifar import CifarResNet, ODECifarResNet
 
-__all__ = ["ODEResNet"]
+__all__ = ["ODEVGG", "CifarResNet", "ODECifarResNet", "ODENet", "ODEResNet"]

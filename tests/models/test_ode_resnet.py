@@ -3,18 +3,18 @@
 import pytest
 import timm
 import torch
-from timm.layers import set_scriptable
+from timm.layers import SEModule, set_scriptable
 from timm.models import FeatureInfo, get_notrace_functions, get_notrace_modules
 from timm.models.resnet import BasicBlock
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-import odebackbones  # noqa: F401 (registers the models)
+from odebackbones import change_solver
 from odebackbones.errors import InputError
-from odebackbones.fields import TimeBatchNorm2d
 from odebackbones.models import ODEResNet
 from odebackbones.ode import SolverStats
 from odebackbones.stages import ODEBlock, solver_stats
+from odebackbones.time_layers import TimeBatchNorm2d, TimeSqueezeExcite
 
 NAMES = timm.list_models("ode_*", module="ode_resnet")
 SMALL = ["ode_resnet18", "ode_resnet50"]
@@ -24,7 +24,11 @@ EVALUATIONS = {  # identity blocks of the ResNet, rounded up to midpoint's even 
     "ode_resnet50": [2, 4, 6, 2],
     "ode_resnet101": [2, 4, 22, 2],
     "ode_resnet152": [2, 8, 36, 2],
+    "ode_wide_resnet50_2": [2, 4, 6, 2],
+    "ode_resnext50_32x4d": [2, 4, 6, 2],
+    "ode_seresnet50": [2, 4, 6, 2],
 }
+COUNTERPARTS = {name: name.removeprefix("ode_") for name in EVALUATIONS}
 
 
 def images(batch=2, size=64, seed=0, dtype=torch.float32, channels=3):
@@ -227,9 +231,9 @@ def test_solver_steps_and_gradient_reach_every_block():
     assert [s.steps for s in stats.values()] == [2, 3, 5, 2]
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_a_stage_holds_two_blocks_worth_of_parameters(depth):
-    ode, resnet = create_skeleton(f"ode_resnet{depth}"), create_skeleton(f"resnet{depth}")
+@pytest.mark.parametrize(("name", "counterpart"), COUNTERPARTS.items())
+def test_a_stage_holds_two_blocks_worth_of_parameters(name, counterpart):
+    ode, resnet = create_skeleton(name), create_skeleton(counterpart)
     for i in (1, 2, 3, 4):
         mine, theirs = ode.get_submodule(f"layer{i}"), resnet.get_submodule(f"layer{i}")
         assert len(mine) == 2
@@ -348,6 +352,45 @@ def test_a_new_model_starts_at_its_discrete_half():
         assert torch.equal(model(x), expected)
 
 
+def test_drop_path_grows_with_depth_and_is_the_mean_of_the_blocks_replaced():
+    rates = [0.3 * i / 15 for i in range(16)]
+    ode, resnet = (create_skeleton(name, drop_path_rate=0.3) for name in ("ode_resnet34", "resnet34"))
+    replaced = [rates[1:3], rates[4:7], rates[8:13], rates[14:16]]
+    for i, expected in enumerate(replaced, start=1):
+        discrete, flow = ode.get_submodule(f"layer{i}")
+        counterpart = resnet.get_submodule(f"layer{i}")[0].drop_path
+        assert discrete.drop_path.drop_prob == pytest.approx(counterpart.drop_prob if i > 1 else 0.0)
+        assert flow.vector_field.drop_path.drop_prob == pytest.approx(sum(expected) / len(expected))
+
+
+def test_drop_path_leaves_images_as_they_came_in_training_only():
+    block = create(drop_path_rate=0.99, num_classes=2, solver="euler", steps=1).layer4[1].train()
+    x = torch.randn(64, 512, 2, 2)
+    torch.manual_seed(0)
+    kept = (block(x) == x).flatten(1).all(dim=1)
+    assert 32 < kept.sum() < 64
+    assert not (block.eval()(x) == x).flatten(1).all(dim=1).any()
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "bosh3"])
+def test_a_solver_that_finds_its_steps_takes_no_drop_path(solver):
+    with pytest.raises(InputError, match=rf"layer1: {solver!r} finds its own steps, .*drop_path_rate"):
+        create_skeleton("ode_resnet18", solver=solver, drop_path_rate=0.1)
+    with pytest.raises(InputError, match=f"layer1: {solver!r} finds its own steps"):
+        change_solver(create("ode_resnet18", drop_path_rate=0.1), solver)
+
+
+def test_channel_attention_is_timms_at_every_time():
+    torch.manual_seed(0)
+    module = SEModule(32).eval()
+    ours, x = TimeSqueezeExcite(32, module.fc1.out_channels, bases=2), torch.randn(2, 32, 5, 5)
+    for name in ("fc1", "fc2"):
+        ours.get_submodule(name).weight[1].data.copy_(module.get_submodule(name).weight)
+        ours.get_submodule(name).bias[1].data.copy_(module.get_submodule(name).bias)
+    torch.testing.assert_close(ours(x, 0.7), module(x))
+    assert not torch.allclose(ours(x, 0.3), module(x))
+
+
 # Errors
 
 
@@ -394,7 +437,12 @@ def test_a_foreign_block_is_refused():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("act_layer", "silu"), ("block_args", {"attn_layer": "se"}), ("drop_path_rate", 0.1), ("norm_layer", "groupnorm")],
+    [
+        ("act_layer", "silu"),
+        ("block_args", {"attn_layer": "eca"}),
+        ("drop_block_rate", 0.1),
+        ("norm_layer", "groupnorm"),
+    ],
 )
 def test_options_of_the_blocks_that_the_fields_lack_are_refused(option, value):
     with pytest.raises(InputError, match=option):

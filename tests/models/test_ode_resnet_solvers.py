@@ -5,9 +5,9 @@ import timm
 import torch
 
 from odebackbones import InputError, SolverError, solver_stats
-from odebackbones.fields import TimeConv2d
 from odebackbones.ode import METHODS, SolverConfig
 from odebackbones.stages import ODEBlock
+from odebackbones.time_layers import TimeConv2d
 
 LAYERS = (2, 3, 5, 2)
 """Blocks a stage; the first one of each is discrete."""

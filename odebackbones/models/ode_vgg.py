@@ -1,0 +1,183 @@
+"""VGG with one convolution and one ODE block a stage, in timm's registry."""
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from timm.layers import get_norm_layer
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.vgg import VGG, cfgs
+from torch import nn
+
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.fields import BottleneckField
+from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.stage_options import StageOptions, require_known, require_norm
+from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
+from odebackbones.time_layers import freeze_norms
+from odebackbones.vgg_fields import ConvField, DepthwiseField
+
+FIELDS = {
+    "bottleneck": lambda channels, extra: partial(BottleneckField, channels + extra, width=channels // 4),
+    "conv": lambda channels, extra: partial(ConvField, channels + extra),
+    "depthwise": lambda channels, extra: partial(DepthwiseField, channels + extra),
+}
+"""Name of a field -> from a stage's channels and the state's extra ones to its constructor."""
+
+EVALUATIONS = {"bottleneck": 2, "conv": 1, "depthwise": 2}
+"""Name of a field -> its evaluations for a convolution replaced; the cheap ones take about an eighth of its MACs."""
+
+LAYER_OPTIONS = ("act_layer", "conv_layer", "norm_layer", "device", "dtype")
+"""timm's options that would hold in the discrete layers only; ``norm`` chooses the norm."""
+
+DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm", "none": None}
+"""Our norms -> timm's name of the norm after the convolutions that stay."""
+
+
+class ODEVGG(VGG):
+    r"""A VGG whose stages are the first convolution, which brings the channels, and an ODE block for the others.
+
+    It *is* timm's VGG otherwise (head, names of the head's weights, feature extraction at strides 1 to 32). VGG has no
+    residual blocks: what replaces its convolutions is the flow of a field whose state is the stage's features. A stage
+    of one convolution has nothing to replace.
+
+    Args:
+        cfg: timm's: channels of the convolutions of the VGG that is replaced, with "M" for the pooling between stages.
+        field: ``"bottleneck"``, ``"conv"`` (the convolution that VGG has) or ``"depthwise"``.
+        **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
+            ``gradient``, ``norm``, ``bases``, ...), for five stages, and timm's of :class:`timm.models.vgg.VGG`. By
+            default there are as many evaluations as convolutions replaced, or, of the cheaper fields, twice as many.
+
+    Shape:
+        ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 1, 2, 4, 8, 16 and 32.
+
+    K. Simonyan, A. Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015,
+    arXiv:1409.1556
+    """
+
+    def __init__(self, cfg: list[Any], *, field: str = "bottleneck", **kwargs: Any) -> None:
+        require_known(kwargs, ODEVGG, VGG)
+        if found := sorted(name for name in LAYER_OPTIONS if kwargs.get(name) is not None):
+            raise InputError(f"{', '.join(found)}: not an option of an ODE-VGG, whose vector fields don't have it")
+        if field not in FIELDS:
+            raise unknown_name("field", field, FIELDS)
+        stages = stages_of(cfg)
+        options = StageOptions.take(kwargs, stages=len(stages))
+        require_norm(options.norm, DISCRETE_NORMS)
+        norm = DISCRETE_NORMS[options.norm]
+        kept: list[Any] = []
+        for convolutions, is_continuous in zip(stages, options.is_continuous, strict=True):
+            kept += [*(convolutions[:1] if is_continuous else convolutions), "M"]
+        super().__init__(kept, norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
+        layers: list[nn.Module] = []
+        ends = []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                i = len(ends)
+                if options.is_continuous[i] and (replaced := len(stages[i]) - 1):
+                    evaluations = EVALUATIONS[field] * replaced
+                    make_field = partial(make_named, field, stages[i][0])
+                    layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
+                ends.append(len(layers) - 1)
+            layers.append(layer)
+        self.features = nn.Sequential(*layers)
+        self.feature_ends = [*ends, len(layers) - 1]
+        for info, end in zip(self.feature_info, self.feature_ends, strict=True):
+            info["module"] = f"features.{end}"
+        if options.norm == "frozen":
+            freeze_norms(self)
+
+    @torch.jit.unused
+    def flows(self) -> list[ODEBlock | None]:
+        """The ODE block of every stage, None where there is none."""
+        starts = [0, *(end + 1 for end in self.feature_ends)]
+        stages = [list(self.features)[start:end] for start, end in pairwise(starts)]
+        return [flow_in(stage) for stage in stages[:-1]]
+
+    @torch.jit.unused
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
+        set_checkpointing(self, enable)
+
+
+def stages_of(cfg: list[Any]) -> list[list[int]]:
+    """timm's list of channels and poolings, as the channels of the convolutions of every stage."""
+    if not cfg or cfg[-1] != "M":
+        raise InputError(f"cfg={cfg}: expected every stage to end with pooling, 'M'")
+    stages: list[list[int]] = [[]]
+    for entry in cfg:
+        if entry == "M":
+            stages.append([])
+        else:
+            stages[-1].append(entry)
+    return stages[:-1]
+
+
+def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Module:
+    """The field of that name for a stage's channels."""
+    return FIELDS[field](channels, extra)(**kwargs)
+
+
+CFG = default_cfg(first_conv="features.0", classifier="head.fc")
+default_cfgs = generate_default_cfgs({f"ode_{name}{norm}": CFG for name in cfgs for norm in ("", "_bn")})
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEVGG:
+    norm = "batch" if variant.endswith("_bn") else "none"
+    return build_model_with_cfg(
+        ODEVGG,
+        variant,
+        pretrained,
+        model_cfg=cfgs[variant.split("_")[1]],
+        feature_cfg={"flatten_sequential": True, "out_indices": kwargs.pop("out_indices", (0, 1, 2, 3, 4, 5))},
+        **{"norm": norm, **kwargs},
+    )
+
+
+@register_model
+def ode_vgg11(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-11: ODE blocks for 1 convolution in each of stages 3 to 5."""
+    return _create("ode_vgg11", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg11_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-11 with batch norms."""
+    return _create("ode_vgg11_bn", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg13(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-13: ODE blocks for 1 convolution in each stage."""
+    return _create("ode_vgg13", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg13_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-13 with batch norms."""
+    return _create("ode_vgg13_bn", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg16(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-16: ODE blocks for 1, 1, 2, 2 and 2 convolutions."""
+    return _create("ode_vgg16", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg16_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-16 with batch norms."""
+    return _create("ode_vgg16_bn", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg19(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-19: ODE blocks for 1, 1, 3, 3 and 3 convolutions."""
+    return _create("ode_vgg19", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg19_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-19 with batch norms."""
+    return _create("ode_vgg19_bn", pretrained, **kwargs)

@@ -1,0 +1,270 @@
+"""The networks of Chen et al. (2018) for MNIST and CIFAR-10: one family, from their ResNet to their ODE-Net."""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import create_classifier
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.stage_options import StageOptions, require_known, require_norm
+from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
+from odebackbones.time_layers import NormLayer, TimeConv2d
+
+BLOCKS = 6
+"""Residual blocks of their ResNet, which the ODE block replaces."""
+
+GROUPS = 32
+DISCRETE_NORMS = {"group": partial(nn.GroupNorm, GROUPS), "batch": nn.BatchNorm2d}
+"""Our norms -> that of the layers that stay discrete."""
+
+
+class PreactivatedField(nn.Module):
+    r"""Chen et al.'s field: :math:`f(t, x) = n_3(w_2 * \mathrm{relu}(n_2(w_1 * \mathrm{relu}(n_1(x)))))`.
+
+    Without the last norm it is the branch of a residual block of K. He et al.: Identity Mappings in Deep Residual
+    Networks, ECCV 2016, arXiv:1603.05027.
+
+    Args:
+        channels: Of state and slope.
+        norm: Makes a norm for a number of channels.
+        bases: Weights over time.
+        basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
+        time_channel: Whether the convolutions see the time, too, and have a bias.
+        last_norm: Whether a norm comes last.
+
+    Shape:
+        ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        norm: NormLayer,
+        bases: int = 1,
+        basis: str = "constant",
+        time_channel: bool = False,
+        last_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, "bias": time_channel}
+        conv = partial(TimeConv2d, channels, channels, kernel_size=3, **weights)
+        self.norm1, self.conv1 = norm(channels), conv()
+        self.norm2, self.conv2 = norm(channels), conv()
+        self.has_last_norm = last_norm
+        self.norm3 = norm(channels) if last_norm else None
+
+    @torch.jit.unused
+    def start_at_zero(self) -> None:
+        """Start from the zero field."""
+        if self.norm3 is not None:
+            self.norm3.zero_gain()
+        else:
+            for weight in (*self.conv2.weight, *self.conv2.time_weight):
+                nn.init.zeros_(weight)
+
+    def forward(self, t: float, x: Tensor) -> Tensor:
+        """The slope at time ``t`` and state ``x``."""
+        x = self.conv1(F.relu(self.norm1(x, t), inplace=True), t)
+        x = self.conv2(F.relu(self.norm2(x, t), inplace=True), t)
+        return x if self.norm3 is None else self.norm3(x, t)
+
+
+class Downsampling(nn.Module):
+    """A residual block with pre-activation that halves the size.
+
+    Shape:
+        ``x: (B, channels, H, W) -> (B, channels, ceil(H / 2), ceil(W / 2))``
+    """
+
+    def __init__(self, channels: int, norm: partial[nn.Module] | type[nn.Module]) -> None:
+        super().__init__()
+        conv = partial(nn.Conv2d, channels, channels, bias=False)
+        self.norm1, self.conv1 = norm(channels), conv(3, stride=2, padding=1)
+        self.norm2, self.conv2 = norm(channels), conv(3, padding=1)
+        self.shortcut = conv(1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features at half the size."""
+        x = F.relu(self.norm1(x), inplace=True)
+        return self.shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(x)), inplace=True))
+
+
+class ODENet(nn.Module):
+    """Two downsampling blocks, an ODE block at stride 4, and a classifier.
+
+    Their networks (table 1 of the paper; code: torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method res``)
+    are:
+
+    - ResNet: ``solver="euler", steps=6, bases=6, time_channel=False, last_norm=False``, up to a factor of 6 in the
+      last convolutions;
+    - RK-Net: ``solver="rk4", gradient="backprop"``;
+    - ODE-Net: ``solver="dopri5", gradient="adjoint"``, whose gradient is that of another solve; our default,
+      ``"checkpoint"``, is exact in as little memory.
+
+    Unlike theirs, the first convolution is padded, so that all sizes are halves.
+
+    Args:
+        num_classes: Classes.
+        in_chans: Channels of the images.
+        channels: Of all features, a multiple of 32 with ``norm="group"``.
+        global_pool: timm's pooling before the classifier.
+        drop_rate: Dropout before the classifier.
+        last_norm: Whether the field ends with a norm.
+        **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...). By
+            default ``solver="rk4", norm="group", time_channel=True, zero_init_last=False``, and 6 evaluations at least.
+
+    Shape:
+        ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 1, 2 and 4.
+
+    R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
+    arXiv:1806.07366, section 3
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        channels: int = 64,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        last_norm: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        require_known(kwargs, ODENet)
+        defaults = {"solver": "rk4", "norm": "group", "time_channel": True, "zero_init_last": False}
+        options = StageOptions.take({**defaults, **kwargs}, stages=1)
+        require_norm(options.norm, DISCRETE_NORMS)
+        norm = DISCRETE_NORMS[options.norm]
+        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
+        self.num_features = self.head_hidden_size = channels
+        self.conv1 = nn.Conv2d(in_chans, channels, 3, padding=1)
+        self.down1 = Downsampling(channels, norm)
+        self.down2 = Downsampling(channels, norm)
+        self.flow = nn.Sequential()
+        if options.is_continuous[0]:
+            make_field = partial(field_of, channels, last_norm=last_norm)
+            self.flow.append(options.block(0, make_field, evaluations=BLOCKS, name="flow"))
+        self.norm = norm(channels)
+        self.act = nn.ReLU(inplace=True)
+        self.feature_info = [
+            {"num_chs": channels, "reduction": reduction, "module": name}
+            for name, reduction in (("conv1", 1), ("down1", 2), ("act", 4))
+        ]
+        self.reset_classifier(num_classes, global_pool)
+
+    @torch.jit.unused
+    def flows(self) -> list[ODEBlock | None]:
+        """The ODE block, or None, of the one stage."""
+        return [flow_in(self.flow.children())]
+
+    @torch.jit.unused
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's groups of parameters."""
+        return {"stem": r"^conv1", "blocks": [(r"^down(\d)", None), (r"^flow|^norm", (3,))]}
+
+    @torch.jit.unused
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch the ODE block between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
+        set_checkpointing(self, enable)
+
+    @torch.jit.unused
+    def get_classifier(self) -> nn.Module:
+        """The last layer."""
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+        """Another last layer, for ``num_classes``; 0 for none."""
+        self.num_classes = num_classes
+        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)  # pyright: ignore[reportAssignmentType]
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """timm's: the features at strides 1, 2 and 4 that ``indices`` names, after the last features or alone."""
+        assert output_fmt == "NCHW", "Output shape must be NCHW."
+        wanted, last = feature_take_indices(len(self.feature_info), indices)
+        stages = [self.conv1, self.down1, nn.Sequential(self.down2, self.flow, self.norm, self.act)]
+        found = []
+        for i, stage in enumerate(stages[: last + 1] if stop_early else stages):
+            x = stage(x)
+            if i in wanted:
+                found.append(x)
+        return found if intermediates_only else (x, found)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """timm's: give up the layers after the last of the features that ``indices`` names."""
+        wanted, last = feature_take_indices(len(self.feature_info), indices)
+        unused = ["down1"] * (last < 1) + ["down2", "flow", "norm", "act"] * (last < 2)
+        for name in unused:
+            setattr(self, name, nn.Identity())
+        if prune_head:
+            self.reset_classifier(0, "")
+        return wanted
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """``(B, in_chans, H, W) -> (B, channels, H / 4, W / 4)``"""
+        x = self.flow(self.down2(self.down1(self.conv1(x))))
+        return self.act(self.norm(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """From the features to the logits, or to the pooled features."""
+        x = self.global_pool(x)
+        if self.drop_rate > 0.0:
+            x = F.dropout(x, p=self.drop_rate, training=self.training)
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits."""
+        return self.forward_head(self.forward_features(x))
+
+
+def field_of(channels: int, *, extra: int, **kwargs: Any) -> PreactivatedField:
+    """The field of a state with ``extra`` channels."""
+    return PreactivatedField(channels + extra, **kwargs)
+
+
+SMALL = {"num_classes": 10, "crop_pct": 1.0}
+MNIST = {"input_size": (1, 28, 28), "pool_size": (7, 7), "mean": (0.1307,), "std": (0.3081,)}
+CIFAR = {
+    "input_size": (3, 32, 32),
+    "pool_size": (8, 8),
+    "mean": (0.4914, 0.4822, 0.4465),
+    "std": (0.2470, 0.2435, 0.2616),
+}
+
+default_cfgs = generate_default_cfgs(
+    {"odenet_mnist": default_cfg(**SMALL, **MNIST), "odenet_cifar": default_cfg(**SMALL, **CIFAR)}
+)
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODENet:
+    out_indices = kwargs.pop("out_indices", (0, 1, 2))
+    return build_model_with_cfg(ODENet, variant, pretrained, feature_cfg={"out_indices": out_indices}, **kwargs)
+
+
+@register_model
+def odenet_mnist(pretrained: bool = False, **kwargs: Any) -> ODENet:
+    """Chen et al.'s network for MNIST."""
+    return _create("odenet_mnist", pretrained, **{"in_chans": 1, **kwargs})
+
+
+@register_model
+def odenet_cifar(pretrained: bool = False, **kwargs: Any) -> ODENet:
+    """Chen et al.'s network with three channels of input, for CIFAR-10."""
+    return _create("odenet_cifar", pretrained, **kwargs)

@@ -1,0 +1,143 @@
+"""The options of continuous stages, which all the models take."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from inspect import signature
+from itertools import count
+from typing import Any, Self
+
+from torch import nn
+
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe
+from odebackbones.stages import ODEBlock
+from odebackbones.time_layers import norm_layer
+
+SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "gradient"}
+BLOCK_ARGS = frozenset({"augment", "budgets", "steer"})
+FIELD_ARGS = frozenset({"time_channel"})
+"""Keyword arguments that go to the solver, to the ODE blocks and to their fields."""
+
+
+@dataclass
+class StageOptions:
+    """How the stages of a model flow: each option is one value for all, or a sequence with one for each.
+
+    Beside these, a model takes the further fields of :class:`~odebackbones.ode.SolverConfig` (``checkpoints``,
+    ``rtol``, ``max_nfe``, ...), ``augment``, ``budgets`` and ``steer`` of :class:`~odebackbones.ODEBlock`, and
+    ``time_channel`` of the fields, for all stages alike.
+
+    Attributes:
+        stages: How many there are.
+        solver: A method of :data:`~odebackbones.ode.METHODS`, the same for all stages.
+        steps: Steps of a solve; by default as many as bring the evaluations to what the stage replaces (rounded up to
+            whole steps).
+        gradient: Gradient mode, see :class:`~odebackbones.ode.SolverConfig`; the same for all stages.
+        norm: ``"batch"`` (statistics per evaluation time), ``"group"``, ``"frozen"`` or, where there is no other,
+            ``"none"``, in the whole network.
+        bases: Weights over time, K.
+        basis: How the weight at a time is made of them: ``"constant"`` (in pieces), ``"linear"``, ``"spline"`` or
+            ``"chebyshev"``, see :mod:`odebackbones.bases`.
+        continuous: Whether the stage has an ODE block.
+        zero_init_last: Start from vector fields that are zero (frozen ones are not: they would stay zero).
+        solver_args: Further fields of the solver's configuration.
+        block_args: Those of the ODE blocks.
+        field_args: Those of the fields.
+    """
+
+    stages: int
+    solver: str = "midpoint"
+    steps: int | Sequence[int] | None = None
+    gradient: str = "checkpoint"
+    norm: str = "batch"
+    bases: int | Sequence[int] = 1
+    basis: str = "constant"
+    continuous: bool | Sequence[bool] = True
+    zero_init_last: bool = True
+
+    def __post_init__(self) -> None:
+        self.solver_args: dict[str, Any] = {}
+        self.block_args: dict[str, Any] = {}
+        self.field_args: dict[str, Any] = {}
+        self.steps_of = per_stage("steps", self.steps, int, stages=self.stages)
+        self.bases_of = per_stage("bases", self.bases, int, stages=self.stages)
+        self.is_continuous = per_stage("continuous", self.continuous, bool, stages=self.stages)
+
+    @classmethod
+    def take(cls, arguments: dict[str, Any], *, stages: int) -> Self:
+        """Take these options out of a model's keyword arguments."""
+        options = cls(stages, **take(arguments, OPTIONS))
+        options.solver_args = take(arguments, SOLVER_ARGS)
+        options.block_args = take(arguments, BLOCK_ARGS)
+        options.field_args = take(arguments, FIELD_ARGS)
+        return options
+
+    def block(self, i: int, make_field: Callable[..., Any], *, evaluations: int, name: str) -> ODEBlock:
+        """The ODE block of stage ``i``.
+
+        Args:
+            i: Number of the stage.
+            make_field: From the keyword arguments ``norm``, ``extra`` (channels of the state beyond the stage's),
+                ``bases``, ``basis`` and those of the field to the vector field.
+            evaluations: What it makes by default, at least.
+            name: What errors call it.
+        """
+        steps = self.steps_of[i]
+        config = SolverConfig(self.solver, 1 if steps is None else steps, self.gradient, **self.solver_args)
+        if steps is None and config.grid is None:
+            config = replace(config, steps=default_steps(config, evaluations))
+        extra, budgets = self.block_args.get("augment", 0), self.block_args.get("budgets", ())
+        weights = {"bases": self.bases_of[i], "basis": self.basis}
+        norms = norm_layer(self.norm, nodes=evaluation_times(config, budgets=budgets), **weights)
+        field = make_field(norm=norms, extra=extra, **weights, **self.field_args)
+        if self.zero_init_last and self.norm != "frozen":
+            field.start_at_zero()
+        return ODEBlock(field, config, name=name, **self.block_args)
+
+
+OPTIONS = frozenset(f.name for f in fields(StageOptions)) - {"stages"}
+"""Names of the options."""
+
+ODE_ARGUMENTS = OPTIONS | SOLVER_ARGS | BLOCK_ARGS | FIELD_ARGS | {"recompute"}
+"""All arguments of our models that a plain network of the same class does not know."""
+
+
+def require_known(arguments: Mapping[str, Any], *models: type[nn.Module]) -> None:
+    """Refuse arguments that neither the options nor the constructors of ``models`` know.
+
+    Raises:
+        InputError: Names the first one.
+    """
+    known = {*OPTIONS, *SOLVER_ARGS, *BLOCK_ARGS, *FIELD_ARGS}.union(*(signature(model).parameters for model in models))
+    for name in arguments:
+        if name not in known:
+            raise unknown_name("argument", name, known - {"kwargs"})
+
+
+def require_norm(norm: str, norms: Collection[str]) -> None:
+    """Refuse a norm that a model does not have."""
+    if norm not in norms:
+        raise unknown_name("norm", norm, norms)
+
+
+def per_stage(name: str, value: Any, kind: type, *, stages: int) -> tuple[Any, ...]:
+    """One value a stage, from one for all or from a sequence; None is passed on.
+
+    Raises:
+        InputError: It is neither, or holds something else than ``kind``.
+    """
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * stages
+    if len(values) != stages or any(v is not None and not isinstance(v, kind) for v in values):
+        raise InputError(f"{name}={value!r}: expected one {kind.__name__}, or {stages}, one for each stage")
+    return values
+
+
+def take(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Take the arguments of these names out of ``arguments``; lists, as YAML has them, become tuples."""
+    taken = {name: arguments.pop(name) for name in list(arguments) if name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in taken.items()}
+
+
+def default_steps(solver: SolverConfig, evaluations: int) -> int:
+    """The fewest steps that take ``evaluations`` at least."""
+    return next(n for n in count(1) if planned_nfe(replace(solver, steps=n, max_nfe=None)) >= evaluations)
