@@ -1,0 +1,71 @@
+"""The conversion tool: there and back, with fewer weights, and what it refuses."""
+
+import pytest
+import timm
+import torch
+from tool_runs import run
+
+import odebackbones
+from odebackbones import ODEBlock
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Weights of a ResNet-20 for 3 classes, as a training script leaves them."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet20_cifar", num_classes=3, zero_init_last=False)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "w.th")
+    return model.eval(), tmp_path / "w.th"
+
+
+def load(folder):
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def test_a_checkpoint_becomes_an_ode_model_and_comes_back(checkpoint, tmp_path):
+    model, file = checkpoint
+    done = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "to: 269,267 parameters, ODE blocks of [2, 2, 2] euler steps with [2, 2, 2] weights over time" in done.stdout
+    back = run("convert", f"local-dir:{tmp_path / 'ode'}", "--out=plain", cwd=tmp_path)
+    assert back.returncode == 0, back.stderr
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(load(tmp_path / "ode")(x), model(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(load(tmp_path / "plain")(x), model(x), rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, ODEBlock) for module in load(tmp_path / "plain").modules())
+
+
+def test_fewer_weights_over_time_and_another_basis(checkpoint, tmp_path):
+    _, file = checkpoint
+    options = ["--num-classes=3", "--out=ode", "--bases", "1", "--gradient=backprop"]
+    assert run("convert", "resnet20_cifar", f"--checkpoint={file}", *options, cwd=tmp_path).returncode == 0
+    model = load(tmp_path / "ode")
+    assert sum(p.numel() for p in model.parameters()) == 172_051
+    assert {block.solver.gradient for block in odebackbones.ode_blocks(model)} == {"backprop"}
+    options = ["--num-classes=3", "--out=linear", "--basis=linear"]
+    done = run("convert", "resnet20_cifar", f"--checkpoint={file}", *options, cwd=tmp_path)
+    assert done.returncode == 0 and "with [2, 2, 2] weights over time" in done.stdout
+
+
+def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
+    _, file = checkpoint
+    model = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
+    assert model.returncode == 0
+    (tmp_path / "broken.th").write_bytes(b"no weights")
+    for arguments, words in (
+        (["resnet57"], "unknown model 'resnet57'; did you mean 'resnet50'"),
+        (["resnet20_cifar", "--checkpoint=none.th"], "--checkpoint none.th: no such file"),
+        (["resnet20_cifar", f"--checkpoint={file}"], "resnet20_cifar: no weights: "),
+        (["resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--bases", "1", "2"], "bases=[1, 2]: expected"),
+        (
+            [f"local-dir:{tmp_path / 'ode'}", "--bases=1"],
+            "for the way to an ODE model; this one has",
+        ),
+        (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
+        (["resnet20_cifar", "--num-classes=3"], "--num-classes is that of a --checkpoint"),
+        (["resnet20_cifar", "--checkpoint=broken.th"], "resnet20_cifar: no weights: "),
+    ):
+        done = run("convert", *arguments, "--out=never", cwd=tmp_path)
+        assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
+        assert not (tmp_path / "never").exists()

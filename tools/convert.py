@@ -1,0 +1,111 @@
+"""Convert a trained ResNet into its ODE model, or back: ``python tools/convert.py resnet50 --out ode_resnet50``."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from odebackbones import change_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
+from odebackbones.bases import BASES
+from odebackbones.engine.cli import run_tool
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.stages import ODEBlock
+
+IMAGES = 4
+"""Of noise, on which the two models are compared."""
+
+
+def main(arguments: list[str]) -> None:
+    """Convert, compare the outputs, and save."""
+    parser = ArgumentParser(prog="tools/convert.py", description="Convert a ResNet into an ODE model, or back.")
+    parser.add_argument(
+        "model",
+        help="timm's name, with or without a tag (torchvision's weights have tv_in1k and tv2_in1k), hf-hub:... or "
+        "local-dir:...; one with ODE blocks, solved by projected Euler steps, is converted back",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for config.json and model.safetensors")
+    parser.add_argument("--checkpoint", type=Path, help="file with weights; by default those that come with the name")
+    parser.add_argument("--num-classes", type=int, help="of the checkpoint, if not those of the name")
+    parser.add_argument("--bases", type=int, nargs="+", help="weights over time, one number or one a stage")
+    parser.add_argument("--basis", choices=BASES, help="how the weight at a time is made of them; by default constant")
+    parser.add_argument("--gradient", help="gradient mode of the ODE model; by default checkpoint")
+    given = parser.parse_args(arguments)
+    if given.num_classes and not given.checkpoint:
+        raise InputError("--num-classes is that of a --checkpoint, and there is none")
+    model = load(given.model, checkpoint=given.checkpoint, num_classes=given.num_classes).eval()
+    if any(isinstance(module, ODEBlock) for module in model.modules()):
+        if given.bases or given.basis or given.gradient:
+            raise InputError("--bases, --basis and --gradient are for the way to an ODE model; this one has ODE blocks")
+        converted = to_resnet(model)
+    else:
+        converted = from_resnet(model, gradient=given.gradient or "checkpoint")
+        if given.bases or given.basis:
+            sizes = given.bases or model_arguments(converted)["steps"]
+            converted = change_bases(converted, sizes[0] if len(sizes) == 1 else sizes, basis=given.basis)
+    lines = report(model, converted)
+    save_pretrained(converted, given.out)
+    print("\n".join(lines))
+    print(f'saved: after "import odebackbones", timm.create_model("local-dir:{given.out}", pretrained=True)')
+
+
+def load(name: str, *, checkpoint: Path | None, num_classes: int | None) -> nn.Module:
+    """The model with its weights.
+
+    Raises:
+        InputError: There is no such model, or no ODE model in its place; or the weights are not its own.
+    """
+    kwargs: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if ":" not in name:
+        require_counterpart(name.split(".")[0])
+    if checkpoint:
+        if not checkpoint.is_file():
+            raise InputError(f"--checkpoint {checkpoint}: no such file")
+        kwargs["pretrained_cfg_overlay"] = {"file": str(checkpoint), **kwargs}  # else timm leaves the classifier out
+    try:
+        return timm.create_model(name, pretrained=True, **kwargs)
+    except (RuntimeError, ValueError, OSError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise InputError(f"{name}: no weights: {' '.join(str(error).split())[:300]}") from error
+
+
+def require_counterpart(architecture: str) -> None:
+    """Refuse a model without an ODE model in its place, before anything is downloaded."""
+    if not timm.is_model(architecture):
+        raise unknown_name("model", architecture, timm.list_models())
+    if not timm.is_model(f"ode_{architecture}") and not architecture.startswith("ode_"):
+        known = sorted(name.removeprefix("ode_") for name in timm.list_models("ode_*resne*"))
+        raise InputError(
+            f"{architecture}: no ODE model takes its place in timm's registry, only those of {', '.join(known)}; "
+            f"odebackbones.from_resnet converts other ResNets, too"
+        )
+
+
+def report(model: nn.Module, converted: nn.Module) -> list[str]:
+    """What became of the model, in lines."""
+    lines = [
+        f"{title}: {sum(p.numel() for p in m.parameters()):,} parameters, {describe(m)}"
+        for title, m in (("from", model), ("to", converted))
+    ]
+    size: Any = model.pretrained_cfg["input_size"]  # pyright: ignore[reportIndexIssue, reportArgumentType, reportCallIssue]
+    images = torch.randn(IMAGES, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before, after = model(images), converted(images)
+    difference, largest = (float(tensor.abs().max()) for tensor in (after - before, before))
+    noise = f"largest difference of the logits on {IMAGES} images of noise: {difference:.3g} (they reach {largest:.3g})"
+    return [*lines, noise]
+
+
+def describe(model: nn.Module) -> str:
+    """The blocks of every stage."""
+    if not solver_stats(model):
+        return "no ODE blocks"
+    options = model_arguments(model)
+    return f"ODE blocks of {options['steps']} {options['solver']} steps with {options['bases']} weights over time"
+
+
+if __name__ == "__main__":
+    run_tool(main)
