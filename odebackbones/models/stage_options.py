@@ -66,7 +66,7 @@ class StageOptions:
     @classmethod
     def take(cls, arguments: dict[str, Any], *, stages: int) -> Self:
         """Take these options out of a model's keyword arguments."""
-        options = cls(stages, **take(arguments, OPTIONS))
+        options = cls(stages, **{name: arguments.pop(name) for name in list(arguments) if name in OPTIONS})
         options.solver_args = take(arguments, SOLVER_ARGS)
         options.block_args = take(arguments, BLOCK_ARGS)
         options.field_args = take(arguments, FIELD_ARGS)
