@@ -54,7 +54,39 @@ class ConvolutionalField(nn.Module):
         return self.drop_path(self.se(slope, t))
 
 
-class BasicField(ConvolutionalField):
+class TwoLayerField(ConvolutionalField):
+    r"""Two convolutions: :math:`f(t, x) = n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`.
+
+    Args:
+        convolutions: The two.
+        norms: Theirs.
+        channels: Of state and slope.
+        **kwargs: Those of :class:`ConvolutionalField`.
+    """
+
+    def __init__(
+        self,
+        convolutions: tuple[TimeConv2d, TimeConv2d],
+        norms: tuple[TimeNorm, TimeNorm],
+        *,
+        channels: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(channels, **kwargs)
+        (self.conv1, self.conv2), (self.norm1, self.norm2) = convolutions, norms
+
+    @torch.jit.unused
+    def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
+        """The convolutions with their norms; a ReLU stands between the two."""
+        return [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+
+    def forward(self, t: float, x: Tensor) -> Tensor:
+        """The slope at time ``t`` and state ``x``."""
+        x = F.relu(self.norm1(self.conv1(x, t), t), inplace=True)
+        return self.finished(self.norm2(self.conv2(x, t), t), t)
+
+
+class BasicField(TwoLayerField):
     r"""The branch of a basic residual block: :math:`f(t, x) = n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`, 3x3 kernels.
 
     K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385
@@ -85,24 +117,12 @@ class BasicField(ConvolutionalField):
         time_channel: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis, **kwargs)
         conv = partial(
             TimeConv2d, kernel_size=3, bases=bases, basis=basis, dilation=dilation, time_channel=time_channel
         )
-        self.conv1 = conv(channels, width)
-        self.norm1 = norm(width)
-        self.conv2 = conv(width, channels)
-        self.norm2 = norm(channels)
-
-    @torch.jit.unused
-    def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
-        """The convolutions with their norms; a ReLU stands between two."""
-        return [(self.conv1, self.norm1), (self.conv2, self.norm2)]
-
-    def forward(self, t: float, x: Tensor) -> Tensor:
-        """The slope at time ``t`` and state ``x``."""
-        x = F.relu(self.norm1(self.conv1(x, t), t), inplace=True)
-        return self.finished(self.norm2(self.conv2(x, t), t), t)
+        convolutions = conv(channels, width), conv(width, channels)
+        norms = norm(width), norm(channels)
+        super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
 
 
 class BottleneckField(ConvolutionalField):

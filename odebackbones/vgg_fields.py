@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from odebackbones.fields import ConvolutionalField
+from odebackbones.fields import ConvolutionalField, TwoLayerField
 from odebackbones.time_layers import NormLayer, TimeConv2d, TimeNorm
 
 
@@ -54,7 +54,7 @@ class ConvField(ConvolutionalField):
         return self.finished(self.norm1(self.conv1(F.relu(x), t), t), t)
 
 
-class DepthwiseField(ConvolutionalField):
+class DepthwiseField(TwoLayerField):
     r"""A 3x3 convolution of every channel by itself, then a 1x1 of all: :math:`n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`.
 
     A. G. Howard et al.: MobileNets, 2017, arXiv:1704.04861
@@ -81,19 +81,7 @@ class DepthwiseField(ConvolutionalField):
         time_channel: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis, **kwargs)
         conv = partial(TimeConv2d, channels, channels, bases=bases, basis=basis, time_channel=time_channel)
-        self.conv1 = conv(kernel_size=3, groups=channels)
-        self.norm1 = norm(channels)
-        self.conv2 = conv(kernel_size=1)
-        self.norm2 = norm(channels)
-
-    @torch.jit.unused
-    def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
-        """The convolutions with their norms; a ReLU stands between the two."""
-        return [(self.conv1, self.norm1), (self.conv2, self.norm2)]
-
-    def forward(self, t: float, x: Tensor) -> Tensor:
-        """The slope at time ``t`` and state ``x``."""
-        x = F.relu(self.norm1(self.conv1(x, t), t), inplace=True)
-        return self.finished(self.norm2(self.conv2(x, t), t), t)
+        convolutions = conv(kernel_size=3, groups=channels), conv(kernel_size=1)
+        norms = norm(channels), norm(channels)
+        super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
