@@ -1,9 +1,8 @@
-"""Measure the ODE engine against its bounds (about 1.5 hours on an idle core), or the models beside what they replace:
-python tools/benchmark.py engine, or zoo."""
+"""Measure the ODE engine against its bounds (1.5 hours on an idle core), what the models cost, a converted ResNet."""
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -15,12 +14,25 @@ from odebackbones.engine.markdown import markdown_table
 from odebackbones.engine.profile import device_facts
 from odebackbones.engine.report import Report, Section, write_report
 from odebackbones.errors import InputError, unknown_name
-from tools import engine_benchmark, zoo_benchmark
+from tools import convert, engine_benchmark
 from tools.measurement import Part
+from tools.zoo_benchmark import conversion, models
 
-BENCHMARKS = {
-    "engine": ("Benchmark of the ODE engine", engine_benchmark.PARTS),
-    "zoo": ("What the models cost", zoo_benchmark.PARTS),
+Parts = Mapping[str, Callable[[int], Part]]
+"""Name on the command line -> measurement, given the rounds of its timings."""
+
+
+def conversion_parts(given: argparse.Namespace) -> Parts:
+    """The parts that measure a trained ResNet of one's own."""
+    if not given.data or not given.checkpoint:
+        raise InputError("conversion: give --data FOLDER, with train and test in it, and --checkpoint FILE")
+    return conversion.parts(convert.load(given.model, checkpoint=given.checkpoint, num_classes=None), given.data)
+
+
+BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Parts]]] = {
+    "engine": ("Benchmark of the ODE engine", lambda _: engine_benchmark.PARTS),
+    "zoo": ("What the models cost", lambda _: {"models": models.run}),
+    "conversion": ("A trained ResNet as an ODE model", conversion_parts),
 }
 """Name on the command line -> title and parts."""
 
@@ -33,21 +45,25 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--out", type=Path, help="folder of the report; by default runs/benchmark/WHAT")
     options.add_argument("--rounds", type=int, default=10, help="rounds of every timing")
     options.add_argument("--threads", type=int, default=1, help="of all parts; one is the steadiest")
+    options.add_argument("--model", default="resnet56_cifar", help="conversion: the ResNet, by timm's name")
+    options.add_argument("--checkpoint", type=Path, help="conversion: its weights")
+    options.add_argument("--data", type=Path, help="conversion: folder with train/CLASS and test/CLASS")
     given = options.parse_args(arguments)
-    title, known = BENCHMARKS[given.what]
-    names = given.parts.split(",") if given.parts else list(known)
-    out = given.out or Path("runs/benchmark") / given.what
-    for name in names:
-        if name not in known:
-            raise unknown_name("part", name, known)
     for name in ("rounds", "threads"):
         if getattr(given, name) < 1:
             raise InputError(f"--{name} {getattr(given, name)}: expected at least 1")
+    title, build = BENCHMARKS[given.what]
+    known = build(given)
+    names = given.parts.split(",") if given.parts else list(known)
+    for name in names:
+        if name not in known:
+            raise unknown_name("part", name, known)
     torch.set_num_threads(given.threads)
     parts = {name: measure(known[name], rounds=given.rounds) for name in names}
     command = shlex.join(["python", "tools/benchmark.py", *arguments])
     facts = {"command": command, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "rounds": str(given.rounds)}
     facts |= device_facts(torch.device("cpu"))
+    out = given.out or Path("runs/benchmark") / given.what
     write_report(report(given.what, title, parts, facts), out)
     print(f"report: {out / 'report.html'}")
 

@@ -1,9 +1,19 @@
-"""The table of the models: every one of ours stands in it, and its numbers are what other tools count."""
+"""The tables of the models and of converted ones: what stands in them, and that it is what other tools count."""
 
+import json
+import shutil
+from itertools import product
+
+import numpy as np
 import pytest
 import timm
+import torch
+from PIL import Image
 
+from odebackbones import InputError
 from odebackbones.engine.profile import count_parameters
+from tools import benchmark
+from tools.zoo_benchmark import conversion
 from tools.zoo_benchmark.models import GROUPS, measure
 
 OURS = {name for name in timm.list_models() if timm.models.model_entrypoint(name).__module__.startswith("odebackbones")}
@@ -26,3 +36,54 @@ def test_a_group_is_measured():
     assert (resnet[2], ode[2]) == ("-", "8 8 8")
     assert resnet[3] == resnet[5] == 1.0 > ode[5] > 0.0
     assert ode[0] < 0.25 * resnet[0] and ode[1] == pytest.approx(resnet[1], rel=0.01)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Weights of a ResNet-20 for 10 classes, and a few images of noise of each."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet20_cifar", zero_init_last=False)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    for split, name in product(("train", "test"), "abcdefghij"):
+        folder = tmp_path / split / name
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i}.png")
+    return tmp_path
+
+
+def test_a_conversion_is_measured(trained, capsys):
+    benchmark.main(["conversion", f"--data={trained}", f"--checkpoint={trained / 'weights.pth'}", f"--out={trained}",
+                    "--model=resnet20_cifar"])  # fmt: skip
+    report = json.loads((trained / "report.json").read_text())
+    bases, steps = report["tables"]
+    rows = {row[0]: row[1:] for row in bases["rows"]}
+    assert rows["the ResNet"][0] == rows["K = 2 2 2, constant"][0] == 269_722 and rows["the ResNet"][1] == 0
+    assert rows["K = 2 2 2, constant"][1:] == [6, rows["the ResNet"][2], pytest.approx(0.0, abs=1e-4)]
+    assert rows["K = 1 1 1, constant"][0] == 172_506 and rows["K = 1 1 1, constant"][-1] > 1e-3
+    assert {(row[0], row[1]) for row in steps["rows"][1:]} == {
+        (m, n) for m in ("euler", "midpoint") for n in (1, 2, 3, 4)
+    }
+    assert "holds: largest difference of the converted model's logits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give --data FOLDER"),
+        (["--data=none"], "no folder none"),
+        (["--data={}/train"], "no folder"),
+        (["--data={}", "--parts=base"], "unknown part 'base'; did you mean 'bases'"),
+    ],
+)
+def test_a_conversion_without_its_data_is_refused(trained, arguments, words):
+    checkpoint = [f"--checkpoint={trained / 'weights.pth'}", "--model=resnet20_cifar"]
+    with pytest.raises(InputError, match=words):
+        benchmark.main(["conversion", *(a.format(trained) for a in arguments), *(checkpoint if arguments else [])])
+
+
+def test_data_of_other_classes_are_refused(trained):
+    (trained / "test" / "k").mkdir()
+    shutil.copy(trained / "test" / "a" / "0.png", trained / "test" / "k" / "0.png")
+    with pytest.raises(InputError, match=r"test has 11 classes, the model 10"):
+        conversion.parts(timm.create_model("resnet20_cifar"), trained)
