@@ -70,12 +70,19 @@ class ODEVGG(VGG):
         for convolutions, is_continuous in zip(stages, options.is_continuous, strict=True):
             kept += [*(convolutions[:1] if is_continuous else convolutions), "M"]
         super().__init__(kept, norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
+        self.insert_flows(stages, options, field)
+        if options.norm == "frozen":
+            freeze_norms(self)
+
+    @torch.jit.unused
+    def insert_flows(self, stages: list[list[int]], options: StageOptions, field: str) -> None:
+        """Put an ODE block before the pooling of every stage that has convolutions to replace."""
         layers: list[nn.Module] = []
         ends = []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
-                i = len(ends)
-                if options.is_continuous[i] and (replaced := len(stages[i]) - 1):
+                i, replaced = len(ends), len(stages[len(ends)]) - 1
+                if options.is_continuous[i] and replaced:
                     evaluations = EVALUATIONS[field] * replaced
                     make_field = partial(make_named, field, stages[i][0])
                     layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
@@ -85,8 +92,6 @@ class ODEVGG(VGG):
         self.feature_ends = [*ends, len(layers) - 1]
         for info, end in zip(self.feature_info, self.feature_ends, strict=True):
             info["module"] = f"features.{end}"
-        if options.norm == "frozen":
-            freeze_norms(self)
 
     @torch.jit.unused
     def flows(self) -> list[ODEBlock | None]:
