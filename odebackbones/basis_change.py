@@ -16,7 +16,13 @@ from odebackbones.time_layers import TimeConv2d, TimeNorm
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def change_bases(model: Model, bases: int | Sequence[int], *, basis: str | None = None) -> Model:
+def change_bases(
+    model: Model,
+    bases: int | Sequence[int],
+    *,
+    norm_bases: int | Sequence[int] | None = None,
+    basis: str | None = None,
+) -> Model:
     r"""A copy of ``model`` whose fields have ``bases`` weights over time: the projection of those that they had.
 
     The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square over [0, 1], and equal where the new
@@ -26,6 +32,7 @@ def change_bases(model: Model, bases: int | Sequence[int], *, basis: str | None 
     Args:
         model: A model with ODE blocks.
         bases: K of every block, or one for each.
+        norm_bases: As many gains and offsets of the norms, or one number for each block; None for ``bases``.
         basis: Name of the new basis; None keeps each field's.
 
     Raises:
@@ -34,15 +41,22 @@ def change_bases(model: Model, bases: int | Sequence[int], *, basis: str | None 
     """
     changed = copy.deepcopy(model)
     blocks = ode_blocks(changed)
-    sizes = [bases] * len(blocks) if isinstance(bases, int) else list(bases)
-    if len(sizes) != len(blocks):
-        raise InputError(f"bases={bases!r}: expected a number, or {len(blocks)}, one for each ODE block")
-    for block, size in zip(blocks, sizes, strict=True):
-        change_block(block, size, basis=basis)
+    sizes = one_for_each("bases", bases, len(blocks))
+    norm_sizes = sizes if norm_bases is None else one_for_each("norm_bases", norm_bases, len(blocks))
+    for block, size, norm_size in zip(blocks, sizes, norm_sizes, strict=True):
+        change_block(block, size, norm_size, basis=basis)
     return changed
 
 
-def change_block(block: ODEBlock, bases: int, *, basis: str | None) -> None:
+def one_for_each(name: str, value: int | Sequence[int], blocks: int) -> list[int]:
+    """A number for every block, from one for all or from a sequence."""
+    values = [value] * blocks if isinstance(value, int) else list(value)
+    if len(values) != blocks:
+        raise InputError(f"{name}={value!r}: expected a number, or {blocks}, one for each ODE block")
+    return values
+
+
+def change_block(block: ODEBlock, bases: int, norm_bases: int, *, basis: str | None) -> None:
     """Project what the block's field has over time."""
     layers = [module for module in block.vector_field.modules() if isinstance(module, TimeConv2d | TimeNorm)]
     if not layers:
@@ -50,15 +64,15 @@ def change_block(block: ODEBlock, bases: int, *, basis: str | None) -> None:
             f"{addressed(block.name)}{type(block.vector_field).__name__} has no weights over time to change"
         )
     for module in layers:
-        name = basis or module.basis
-        require_basis(name, bases)
+        name, size = basis or module.basis, norm_bases if isinstance(module, TimeNorm) else bases
+        require_basis(name, size)
         if is_planned(block.solver):
-            require_reached(name, bases, evaluation_times(block.solver, block.t_span))
-        matrix = projection(module.basis, module.bases, name, bases)
+            require_reached(name, size, evaluation_times(block.solver, block.t_span))
+        matrix = projection(module.basis, module.bases, name, size)
         for key, parameters in list(module.named_children()):
             if isinstance(parameters, nn.ParameterList) and len(parameters):
                 setattr(module, key, projected(parameters, matrix))
-        module.basis, module.bases = name, bases
+        module.basis, module.bases = name, size
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import nn
 from odebackbones.errors import InputError, addressed
 from odebackbones.models import CifarResNet
 from odebackbones.stages import ODEBlock, ode_blocks
-from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_layers import TimeConv2d, TimeNorm
 
 FOUND_BY_TIMM = ("num_classes", "in_chans", "global_pool")
 
@@ -82,6 +82,7 @@ def flow_arguments(model: nn.Module) -> dict[str, Any]:
     return options[0] | {
         "steps": [flow.solver.steps if flow else None for flow in flows],
         "bases": [first_convolution(flow).bases if flow else 1 for flow in flows],
+        "norm_bases": [norm_bases(flow) if flow else None for flow in flows],
         "continuous": [flow is not None for flow in flows],
     }
 
@@ -105,6 +106,11 @@ def first_convolution(block: ODEBlock) -> TimeConv2d:
         field = type(block.vector_field).__name__
         raise InputError(f"{addressed(block.name)}{field} has no weights over time: save a model before it is fused")
     return found[0]
+
+
+def norm_bases(block: ODEBlock) -> int | None:
+    """Gains over time of the field's norms, if there are any."""
+    return next((module.bases for module in block.vector_field.modules() if isinstance(module, TimeNorm)), None)
 
 
 def require_rebuilt(model: nn.Module, folder: str) -> None:

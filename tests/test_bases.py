@@ -129,6 +129,18 @@ def test_a_number_of_weights_for_each_block_and_another_basis():
     assert torch.isfinite(change_solver(changed, "euler", steps=5).eval()(torch.randn(1, 3, 64, 64))).all()
 
 
+def test_the_norms_may_have_more_weights_than_the_convolutions():
+    built = timm.create_model("ode_resnet18", steps=4, bases=2, norm_bases=(8, 4, 2, 1), **SMALL)
+    changed = change_bases(timm.create_model("ode_resnet18", steps=4, **SMALL), 2, norm_bases=(8, 4, 2, 1))
+    for model in (built, changed):
+        norms = [len(block.vector_field.norm1.weight) for block in ode_blocks(model)]
+        assert norms == [8, 4, 2, 1] and basis_sizes(model) == {2}
+    with pytest.raises(InputError, match=r"norm_bases=\[1, 2\]: expected a number, or 4"):
+        change_bases(built, 2, norm_bases=[1, 2])
+    with pytest.raises(InputError, match=r"bases=9: the solver evaluates at 8 times"):
+        change_bases(built, 2, norm_bases=9)
+
+
 @pytest.mark.parametrize(
     ("bases", "basis", "words"),
     [

@@ -29,6 +29,7 @@ CHANGES = {
     "some stages": lambda: ode("ode_resnet34", continuous=[False, True, False, True]),
     "converted": lambda: from_resnet(ode("resnet34")),
     "converted and projected": lambda: change_bases(from_resnet(ode("resnet34")), [2, 2, 3, 1]),
+    "projected but for the norms": lambda: change_bases(from_resnet(ode("resnet34")), 1, norm_bases=[2, 3, 5, 2]),
     "there and back": lambda: to_resnet(change_solver(from_resnet(ode("resnet34")), steps=3)),
     "CIFAR's": lambda: change_bases(from_resnet(timm.create_model("resnet20_cifar", num_classes=3)), 1),
     "CIFAR's, plain": lambda: to_resnet(from_resnet(timm.create_model("resnet32_cifar"))),

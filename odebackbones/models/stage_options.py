@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from torch import nn
 
+from odebackbones.bases import require_reached
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe
 from odebackbones.stages import ODEBlock
@@ -36,6 +37,7 @@ class StageOptions:
         norm: ``"batch"`` (statistics per evaluation time), ``"group"``, ``"frozen"`` or, where there is no other,
             ``"none"``, in the whole network.
         bases: Weights over time, K.
+        norm_bases: Gains and offsets of the norms over time; by default as many as weights. More cost little.
         basis: How the weight at a time is made of them: ``"constant"`` (in pieces), ``"linear"``, ``"spline"`` or
             ``"chebyshev"``, see :mod:`odebackbones.bases`.
         continuous: Whether the stage has an ODE block.
@@ -51,6 +53,7 @@ class StageOptions:
     gradient: str = "checkpoint"
     norm: str = "batch"
     bases: int | Sequence[int] = 1
+    norm_bases: int | Sequence[int] | None = None
     basis: str = "constant"
     continuous: bool | Sequence[bool] = True
     zero_init_last: bool = True
@@ -61,6 +64,7 @@ class StageOptions:
         self.field_args: dict[str, Any] = {}
         self.steps_of = per_stage("steps", self.steps, int, stages=self.stages)
         self.bases_of = per_stage("bases", self.bases, int, stages=self.stages)
+        self.norm_bases_of = per_stage("norm_bases", self.norm_bases, int, stages=self.stages)
         self.is_continuous = per_stage("continuous", self.continuous, bool, stages=self.stages)
 
     @classmethod
@@ -88,7 +92,10 @@ class StageOptions:
             config = replace(config, steps=default_steps(config, evaluations))
         extra, budgets = self.block_args.get("augment", 0), self.block_args.get("budgets", ())
         weights = {"bases": self.bases_of[i], "basis": self.basis}
-        norms = norm_layer(self.norm, nodes=evaluation_times(config, budgets=budgets), **weights)
+        norm_bases = self.bases_of[i] if self.norm_bases_of[i] is None else self.norm_bases_of[i]
+        times = evaluation_times(config, budgets=budgets)
+        require_reached(self.basis, self.bases_of[i], times)
+        norms = norm_layer(self.norm, nodes=times, bases=norm_bases, basis=self.basis)
         field = make_field(norm=norms, extra=extra, **weights, **self.field_args)
         if self.zero_init_last and self.norm != "frozen":
             field.start_at_zero()
