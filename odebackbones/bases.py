@@ -94,8 +94,9 @@ def require_reached(basis: str, size: int, times: Sequence[float]) -> None:
     values = [basis_values(basis, size, t) for t in times]
     idle = [k for k in range(size) if not any(row[k] for row in values)]
     if idle:
+        shown = str(idle) if len(idle) <= 8 else f"[{idle[0]}, ..., {idle[-1]}]"
         raise InputError(
-            f"bases={size}: the solver evaluates at {len(times)} times, and no time falls to the bases {idle}; "
+            f"bases={size}: the solver evaluates at {len(times)} times, and no time falls to the bases {shown}; "
             f"take 1 <= bases <= {len(times)} or more steps"
         )
 
@@ -111,15 +112,27 @@ def refined_size(basis: str, size: int) -> int:
     return 2 * (size - degree) + degree
 
 
-def projection(basis: str, size: int, to_basis: str, to_size: int) -> Tensor:
-    r"""The map from coefficients to coefficients that is nearest in the mean square over [0, 1]: ``(to_size, size)``.
+ELSEWHERE = 1e-6
+"""How much less the mean square over [0, 1] counts than that at given times."""
+
+
+def projection(basis: str, size: int, to_basis: str, to_size: int, *, times: Sequence[float] = ()) -> Tensor:
+    r"""The map from coefficients to coefficients that is nearest in the mean square: ``(to_size, size)``.
 
     Exact where the functions of the one basis are among the other's.
+
+    Args:
+        basis: Name of the basis given.
+        size: Its functions.
+        to_basis: Name of the one wanted.
+        to_size: Its functions.
+        times: Where they are to be near; over all of [0, 1] if there are none, and where these leave a choice.
     """
     points = 16 * size * to_size
-    times = [(i + 0.5) / points for i in range(points)]  # midpoints: never on a border of pieces of either
+    dense = [(i + 0.5) / points for i in range(points)]  # midpoints: never on a border of pieces of either
+    weights = torch.tensor([1.0] * len(times) + [ELSEWHERE if times else 1.0] * points, dtype=torch.float64)
     given, wanted = (
-        torch.tensor([basis_values(name, number, t) for t in times], dtype=torch.float64)
+        weights[:, None] * torch.tensor([basis_values(name, number, t) for t in (*times, *dense)], dtype=torch.float64)
         for name, number in ((basis, size), (to_basis, to_size))
     )
     return torch.linalg.lstsq(wanted, given).solution

@@ -25,9 +25,9 @@ def change_bases(
 ) -> Model:
     r"""A copy of ``model`` whose fields have ``bases`` weights over time: the projection of those that they had.
 
-    The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square over [0, 1], and equal where the new
-    basis can be what the old one is (:func:`~odebackbones.bases.refined_size`). Running statistics belong to the
-    solver's times, and stay.
+    The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square at the times at which the solver
+    evaluates, and equal where the new basis can be what the old one is there; elsewhere, and for a solver that finds
+    its own times, over [0, 1]. Running statistics belong to the solver's times, and stay.
 
     Args:
         model: A model with ODE blocks.
@@ -66,9 +66,10 @@ def change_block(block: ODEBlock, bases: int, norm_bases: int, *, basis: str | N
     for module in layers:
         name, size = basis or module.basis, norm_bases if isinstance(module, TimeNorm) else bases
         require_basis(name, size)
-        if is_planned(block.solver):
-            require_reached(name, size, evaluation_times(block.solver, block.t_span))
-        matrix = projection(module.basis, module.bases, name, size)
+        times = evaluation_times(block.solver, block.t_span) if is_planned(block.solver) else []
+        if times:
+            require_reached(name, size, times)
+        matrix = projection(module.basis, module.bases, name, size, times=times)
         for key, parameters in list(module.named_children()):
             if isinstance(parameters, nn.ParameterList) and len(parameters):
                 setattr(module, key, projected(parameters, matrix))

@@ -73,6 +73,10 @@ def model_arguments(model: nn.Module) -> dict[str, Any]:
 
 def flow_arguments(model: nn.Module) -> dict[str, Any]:
     """Those of them that concern the ODE blocks."""
+    if not hasattr(model, "flows"):
+        raise InputError(
+            f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"
+        )
     flows: list[ODEBlock | None] = model.flows()  # pyright: ignore[reportCallIssue]
     options = [options_of(block) for block in ode_blocks(model)]
     for name in options[0]:

@@ -53,6 +53,8 @@ class ODEBlock(nn.Module):
                 f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
             )
         require_budgets(budgets)
+        if isinstance(augment, bool) or not isinstance(augment, int) or augment < 0:
+            raise InputError(f"augment={augment!r}: expected a whole number of channels, 0 or more")
         if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
             raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
         require_drawable(solver, drawn=bool(budgets or steer))

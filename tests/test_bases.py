@@ -74,6 +74,19 @@ def test_fewer_pieces_are_means_and_a_line_is_the_regression():
     torch.testing.assert_close(line, torch.tensor([-0.25, 1.25], dtype=torch.float64), rtol=0.0, atol=1e-3)
 
 
+def test_a_projection_is_nearest_at_the_times_that_count():
+    line = projection("constant", 2, "linear", 2, times=[0.0, 0.5])  # through both weights, where Euler evaluates
+    torch.testing.assert_close(line, torch.tensor([[1.0, 0.0], [-1.0, 2.0]], dtype=torch.float64), rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_as_many_weights_as_evaluations_are_the_same_function_in_every_basis(basis):
+    torch.manual_seed(0)
+    model = timm.create_model("ode_resnet18", solver="euler", steps=4, bases=4, **SMALL).double().eval()
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(change_bases(model, 4, basis=basis)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("basis", BASES)
 def test_a_convolution_has_the_weight_that_its_basis_says(basis):
     torch.manual_seed(0)

@@ -128,6 +128,7 @@ def widened():
         (widened, r"timm.create_model\('ode_resnet18', ...\) has other weights than this model, first layer1\.2\.bias"),
         (lambda: nn.Sequential(nn.ReLU()), "Sequential '': timm has no such model"),
         (lambda: nn.Sequential(ode("ode_resnet18")), "Sequential '': timm has no such model"),
+        (lambda: ode("ode_resnet18", features_only=True, num_classes=None), "FeatureListNet: save the whole model"),
         (lambda: fuse(ode("ode_resnet18")), "layer1: FusedField has no weights over time"),
         (lambda: to_resnet(ode("ode_resnet18", solver="euler")), "ResNet '': timm has no such model"),
     ],

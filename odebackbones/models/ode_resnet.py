@@ -111,6 +111,8 @@ class ODEResNet(ResNet):
 
 def drop_path_rates(rate: float, layers: Sequence[int]) -> list[list[float]]:
     """timm's rates of the blocks of every stage of the ResNet that is replaced: from 0 in the first to ``rate``."""
+    if not 0.0 <= rate < 1.0:
+        raise InputError(f"drop_path_rate={rate!r}: expected a probability from 0 to below 1")
     block, last = count(), max(1, sum(layers) - 1)
     return [[rate * next(block) / last for _ in range(blocks)] for blocks in layers]
 

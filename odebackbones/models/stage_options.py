@@ -90,7 +90,7 @@ class StageOptions:
         config = SolverConfig(self.solver, 1 if steps is None else steps, self.gradient, **self.solver_args)
         if steps is None and config.grid is None:
             config = replace(config, steps=default_steps(config, evaluations))
-        extra, budgets = self.block_args.get("augment", 0), self.block_args.get("budgets", ())
+        extra, budgets = max(0, self.block_args.get("augment", 0)), self.block_args.get("budgets", ())
         weights = {"bases": self.bases_of[i], "basis": self.basis}
         norm_bases = self.bases_of[i] if self.norm_bases_of[i] is None else self.norm_bases_of[i]
         times = evaluation_times(config, budgets=budgets)

@@ -39,13 +39,16 @@ def test_a_checkpoint_becomes_an_ode_model_and_comes_back(checkpoint, tmp_path):
 def test_fewer_weights_over_time_and_another_basis(checkpoint, tmp_path):
     _, file = checkpoint
     options = ["--num-classes=3", "--out=ode", "--bases", "1", "--gradient=backprop"]
-    assert run("convert", "resnet20_cifar", f"--checkpoint={file}", *options, cwd=tmp_path).returncode == 0
+    done = run("convert", "resnet20_cifar", f"--checkpoint={file}", *options, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "this is another function" in done.stdout
     model = load(tmp_path / "ode")
     assert sum(p.numel() for p in model.parameters()) == 172_051
     assert {block.solver.gradient for block in odebackbones.ode_blocks(model)} == {"backprop"}
     options = ["--num-classes=3", "--out=linear", "--basis=linear"]
     done = run("convert", "resnet20_cifar", f"--checkpoint={file}", *options, cwd=tmp_path)
     assert done.returncode == 0 and "with [2, 2, 2] weights over time" in done.stdout
+    assert "another function" not in done.stdout  # two weights for two evaluations
 
 
 def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
@@ -56,7 +59,7 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     for arguments, words in (
         (["resnet57"], "unknown model 'resnet57'; did you mean 'resnet50'"),
         (["resnet20_cifar", "--checkpoint=none.th"], "--checkpoint none.th: no such file"),
-        (["resnet20_cifar", f"--checkpoint={file}"], "resnet20_cifar: no weights: "),
+        (["resnet20_cifar", f"--checkpoint={file}"], "resnet20_cifar can't take "),
         (["resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--bases", "1", "2"], "bases=[1, 2]: expected"),
         (
             [f"local-dir:{tmp_path / 'ode'}", "--bases=1"],
@@ -64,7 +67,7 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
         ),
         (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
         (["resnet20_cifar", "--num-classes=3"], "--num-classes is that of a --checkpoint"),
-        (["resnet20_cifar", "--checkpoint=broken.th"], "resnet20_cifar: no weights: "),
+        (["resnet20_cifar", "--checkpoint=broken.th"], "resnet20_cifar can't take "),
     ):
         done = run("convert", *arguments, "--out=never", cwd=tmp_path)
         assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
