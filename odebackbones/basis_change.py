@@ -27,7 +27,8 @@ def change_bases(
 
     The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square at the times at which the solver
     evaluates, and equal where the new basis can be what the old one is there; elsewhere, and for a solver that finds
-    its own times, over [0, 1]. Running statistics belong to the solver's times, and stay.
+    its own times, over [0, 1]. :func:`~odebackbones.bases.refined_size` gives a size that keeps the function. Running
+    statistics belong to the solver's times, and stay.
 
     Args:
         model: A model with ODE blocks.

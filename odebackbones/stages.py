@@ -53,8 +53,7 @@ class ODEBlock(nn.Module):
                 f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
             )
         require_budgets(budgets)
-        if isinstance(augment, bool) or not isinstance(augment, int) or augment < 0:
-            raise InputError(f"augment={augment!r}: expected a whole number of channels, 0 or more")
+        require_augment(augment)
         if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
             raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
         require_drawable(solver, drawn=bool(budgets or steer))
@@ -149,6 +148,12 @@ class ODEBlock(nn.Module):
         """Method, steps and gradient mode."""
         steps = len(self.integrator.grid) or "adaptive"
         return f"method={self.solver.method}, steps={steps}, gradient={self.solver.gradient}"
+
+
+def require_augment(augment: int) -> None:
+    """Refuse what is no number of channels."""
+    if isinstance(augment, bool) or not isinstance(augment, int) or augment < 0:
+        raise InputError(f"augment={augment!r}: expected a whole number of channels, 0 or more")
 
 
 def require_drawable(solver: SolverConfig, *, drawn: bool) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from odebackbones.bases import require_reached
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe
-from odebackbones.stages import ODEBlock
+from odebackbones.stages import ODEBlock, require_augment
 from odebackbones.time_layers import norm_layer
 
 SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "gradient"}
@@ -90,7 +90,8 @@ class StageOptions:
         config = SolverConfig(self.solver, 1 if steps is None else steps, self.gradient, **self.solver_args)
         if steps is None and config.grid is None:
             config = replace(config, steps=default_steps(config, evaluations))
-        extra, budgets = max(0, self.block_args.get("augment", 0)), self.block_args.get("budgets", ())
+        extra, budgets = self.block_args.get("augment", 0), self.block_args.get("budgets", ())
+        require_augment(extra)
         weights = {"bases": self.bases_of[i], "basis": self.basis}
         norm_bases = self.bases_of[i] if self.norm_bases_of[i] is None else self.norm_bases_of[i]
         times = evaluation_times(config, budgets=budgets)

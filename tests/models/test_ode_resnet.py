@@ -411,6 +411,8 @@ def test_channel_attention_is_timms_at_every_time():
         ({"bases": 3, "steps": 1}, r"bases=3: the solver evaluates at 2 times"),
         ({"bases": (1, 1, 9, 1), "solver": "euler", "steps": 4}, r"bases=9: .*take 1 <= bases <= 4 or more steps"),
         ({"bases": 0}, r"bases=0: "),
+        ({"augment": "2"}, r"augment='2': expected a whole number of channels"),
+        ({"augment": -99}, r"augment=-99: expected a whole number of channels, 0 or more"),
         ({"augment": -1}, r"augment=-1: expected a whole number of channels, 0 or more"),
         ({"drop_path_rate": 1.5}, r"drop_path_rate=1\.5: expected a probability from 0 to below 1"),
     ],
