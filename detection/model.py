@@ -1,11 +1,10 @@
 """Faster R-CNN with a feature pyramid over any timm backbone."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import timm
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
@@ -17,19 +16,13 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from odebackbones import freeze_norms
-from odebackbones.errors import InputError, unknown_name
+from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model
+from odebackbones.errors import InputError
 
 REDUCTIONS = (4, 8, 16, 32)
 """Strides of the backbone levels that the pyramid is built on; the pyramid adds stride 64."""
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
-
-Scalar = bool | int | float | str | None
-PlainValue = Scalar | list[Scalar] | dict[str, Scalar]
-"""What a backbone's argument may be. A closed type: under ``Any`` jsonargparse builds whatever class a file names."""
-
-RESERVED_ARGS = {"class_path", "features_only", "init_args", "out_indices", "pretrained"}
-"""Names that are no backbone's arguments, or the detector's to set."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +68,7 @@ class ModelConfig:
     score_threshold: float = 0.05
 
     def __post_init__(self) -> None:
-        taken = sorted(self.backbone_args.keys() & RESERVED_ARGS)
-        if taken:
-            raise InputError(f"model.backbone_args: {', '.join(taken)}: not for a backbone to be given; leave it out")
+        require_free("model.backbone_args", self.backbone_args)
         if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
             raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected 5 sizes [px], for strides 4 to 64")
         if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
@@ -213,10 +204,9 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
 
 def build_body(config: ModelConfig, *, pretrained: bool) -> nn.Module:
     """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
-    if not timm.is_model(config.backbone):
-        raise unknown_name("backbone", config.backbone, timm.list_models())
+    require_model(config.backbone, what="backbone")
     with torch.device("meta"):
-        info: Any = create_features(config.backbone, config.backbone_args).feature_info
+        info: Any = create_features(config).feature_info
     reductions = [level["reduction"] for level in info.info]
     missing = [r for r in REDUCTIONS if r not in reductions]
     if missing:
@@ -225,20 +215,12 @@ def build_body(config: ModelConfig, *, pretrained: bool) -> nn.Module:
             f"take a backbone with strides {list(REDUCTIONS)}, such as a ResNet"
         )
     last = {reduction: index for index, reduction in enumerate(reductions)}
-    out_indices = tuple(last[r] for r in REDUCTIONS)
-    return create_features(
-        config.backbone, {**config.backbone_args, "out_indices": out_indices, "pretrained": pretrained}
-    )
+    return create_features(config, out_indices=tuple(last[r] for r in REDUCTIONS), pretrained=pretrained)
 
 
-def create_features(backbone: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """``timm.create_model(..., features_only=True)``, with wrong arguments named as the user's."""
-    try:
-        return timm.create_model(backbone, features_only=True, **arguments)
-    except InputError:
-        raise
-    except Exception as error:  # of any kind: the arguments go through timm to the model unseen
-        raise InputError(f"model.backbone {backbone} can't be made with {dict(arguments)}: {error!r}") from error
+def create_features(config: ModelConfig, **kwargs: Any) -> nn.Module:
+    """``timm.create_model(..., features_only=True)``."""
+    return create("model.backbone", config.backbone, config.backbone_args, features_only=True, **kwargs)
 
 
 def frozen_children(body: nn.Module, levels: int) -> list[str]:

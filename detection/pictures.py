@@ -1,7 +1,6 @@
 """Images with boxes drawn on them."""
 
 import colorsys
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +9,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
 
+from odebackbones.engine.drawing import enlarged, font_file, png, zoom_of
 from odebackbones.engine.report import Picture
 
 from .data.dataset import DetectionDataset
 
-LEAST_SIDE = 320  # [px]; smaller images are enlarged, for the labels to be legible
 GAP = 8  # [px] between two pictures
 
 
@@ -39,10 +38,7 @@ def draw_detections(
     Returns:
         ``(3, H', W')`` uint8, enlarged if the image is small.
     """
-    zoom = max(1, round(LEAST_SIDE / min(image.shape[-2:])))
-    canvas = functional.resize(
-        image, [zoom * side for side in image.shape[-2:]], interpolation=functional.InterpolationMode.NEAREST
-    )
+    canvas = enlarged(image)
     if not len(labels):
         return canvas
     names = [("ignored", *classes)[label] for label in labels]
@@ -51,27 +47,13 @@ def draw_detections(
     palette = colors(len(classes))
     return draw_bounding_boxes(
         canvas,
-        zoom * boxes.float(),
+        zoom_of(image) * boxes.float(),
         names,
         colors=[palette[label] for label in labels],
         width=2,
         font=font_file(),
         font_size=12,
     )
-
-
-def font_file() -> str:
-    """matplotlib's own copy of DejaVu Sans: the same letters on every machine."""
-    from matplotlib import font_manager
-
-    return font_manager.findfont("DejaVu Sans")
-
-
-def png(image: Tensor) -> bytes:
-    """``(3, H, W)`` uint8 as a PNG file."""
-    buffer = io.BytesIO()
-    functional.to_pil_image(image).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:

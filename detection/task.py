@@ -175,10 +175,10 @@ class DetectionTask:
         return Probe(
             infer=lambda: detect(model, [image], device, lambda: self.autocast(device)),
             loss=loss,
-            body_loss=body_loss,
             parts=self.parts(model),
             image_size=(height, width),
             batch_size=2,
+            body_loss=body_loss,
         )
 
     def parts(self, model: nn.Module) -> dict[str, list[nn.Module]]:

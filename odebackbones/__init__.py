@@ -1,6 +1,7 @@
 """Continuous-depth (Neural-ODE) backbones. Importing this package registers its models in timm."""
 
 from odebackbones.basis_change import change_bases
+from odebackbones.basis_fit import fit_bases
 from odebackbones.convert import from_resnet, to_resnet
 from odebackbones.errors import InputError, SolverError
 from odebackbones.fuse import fuse
@@ -20,6 +21,7 @@ __all__ = [
     "change_bases",
     "change_solver",
     "compile_fields",
+    "fit_bases",
     "freeze_norms",
     "from_resnet",
     "fuse",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +28,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set ODEBACKBONES_SHARED_DATA to its folder")
     return folder
+
+
+COLOURS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory) -> Path:
+    """A folder with ``train`` and ``val``: 8 and 4 images of 32 px for each of three classes, told apart by colour."""
+    root = tmp_path_factory.mktemp("colours")
+    draw = np.random.default_rng(0)
+    for split, images in (("train", 8), ("val", 4)):
+        for name, colour in COLOURS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(images):
+                pixels = np.clip(np.array(colour) + draw.integers(-30, 30, (32, 32, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root

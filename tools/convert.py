@@ -1,6 +1,6 @@
 """Convert a trained ResNet into its ODE model, or back: ``python tools/convert.py resnet50 --out ode_resnet50``."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
+from timm.data import resolve_model_data_config
 from torch import nn
 
-from odebackbones import change_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
+from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
 from odebackbones.bases import BASES
+from odebackbones.classification.data import LabelledImages, build_transform
 from odebackbones.engine.cli import run_tool
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.stages import ODEBlock
@@ -33,24 +35,44 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--num-classes", type=int, help="of the checkpoint, if not those of the name")
     parser.add_argument("--bases", type=int, nargs="+", help="weights over time, one number or one a stage")
     parser.add_argument("--basis", choices=BASES, help="how the weight at a time is made of them; by default constant")
+    parser.add_argument("--fit", type=Path, help="fit fewer weights on images of this folder of folders")
+    parser.add_argument("--fit-images", type=int, default=1000, help="how many of them, at random")
+    parser.add_argument("--steps", type=int, nargs="+", help="with --fit: Euler steps, one number or one a stage")
     parser.add_argument("--gradient", help="gradient mode of the ODE model; by default checkpoint")
     given = parser.parse_args(arguments)
     if given.num_classes and not given.checkpoint:
         raise InputError("--num-classes is that of a --checkpoint, and there is none")
     model = load(given.model, checkpoint=given.checkpoint, num_classes=given.num_classes).eval()
     if any(isinstance(module, ODEBlock) for module in model.modules()):
-        if given.bases or given.basis or given.gradient:
-            raise InputError("--bases, --basis and --gradient are for the way to an ODE model; this one has ODE blocks")
+        if given.bases or given.basis or given.gradient or given.fit:
+            raise InputError(
+                "--bases, --basis, --fit and --gradient are for the way to an ODE model; this one has ODE blocks"
+            )
         converted = to_resnet(model)
     else:
-        converted = from_resnet(model, gradient=given.gradient or "checkpoint")
-        if given.bases or given.basis:
-            sizes = given.bases or model_arguments(converted)["steps"]
-            converted = change_bases(converted, sizes[0] if len(sizes) == 1 else sizes, basis=given.basis)
+        converted = to_ode(model, given)
     lines = report(model, converted)
     save_pretrained(converted, given.out)
     print("\n".join(lines))
     print(f'saved: after "import odebackbones", timm.create_model("local-dir:{given.out}", pretrained=True)')
+
+
+def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
+    """The ODE model, with fewer weights over time or in another basis if that is asked for."""
+    converted = from_resnet(model, gradient=given.gradient or "checkpoint")
+    sizes, steps = given.bases or model_arguments(converted)["steps"], given.steps
+    bases = sizes[0] if len(sizes) == 1 else sizes
+    if given.fit is None:
+        if steps:
+            raise InputError("--steps: fewer steps take a fit of the weights; give --fit FOLDER, too")
+        return change_bases(converted, bases, basis=given.basis) if given.bases or given.basis else converted
+    if given.basis not in (None, "constant"):
+        raise InputError(f"--basis {given.basis}: what is fitted is constant in pieces")
+    images = LabelledImages(given.fit)
+    images.transform = build_transform(resolve_model_data_config(model))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: given.fit_images]
+    pixels = torch.stack([images[i][0] for i in order.tolist()])
+    return fit_bases(converted, bases, pixels, steps=steps[0] if steps and len(steps) == 1 else steps)
 
 
 def load(name: str, *, checkpoint: Path | None, num_classes: int | None) -> nn.Module:

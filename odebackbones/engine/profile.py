@@ -138,8 +138,8 @@ def training_memory_mib(model: nn.Module, loss: Callable[[], torch.Tensor], devi
     return peak
 
 
-def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str) -> tuple[float, float]:
-    """Multiply-accumulates of a call [GMAC], of the whole and of the submodule called ``body``.
+def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str = "") -> tuple[float, float]:
+    """Multiply-accumulates of a call [GMAC], of the whole and of the submodule called ``body``, if there is one.
 
     Convolutions and matrix products, by torch's FLOP counter (two FLOPs each).
     """
@@ -155,37 +155,36 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, body: str) -> tuple[Quantity, ...]:
+def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, body: str = "") -> tuple[Quantity, ...]:
     """Parameters, MACs, NFE and training memory, of the whole and of the backbone.
 
     Args:
         model: The model; it is left in evaluation mode, without gradients.
         probe: How to call it.
         device: Where it is.
-        body: Name of the backbone in it.
+        body: Name of the backbone in it, if it is but a part.
     """
-    backbone = model.get_submodule(body)
     macs, body_macs = count_macs(model, probe.infer, body=body)
     inference = peak_memory_mib(probe.infer, device)
     stats = solver_stats(model)
-    training = training_memory_mib(model, probe.loss, device)
-    body_training = training_memory_mib(model, probe.body_loss, device)
+    found = [
+        ("parameters", count_parameters(model), ""),
+        ("MACs", macs, "GMAC"),
+        ("NFE", sum(s.nfe for s in stats.values()), ""),
+        ("rejected steps", sum(s.rejected for s in stats.values()), ""),
+        ("inference memory", inference, "MiB"),
+        (f"training memory, batch {probe.batch_size}", training_memory_mib(model, probe.loss, device), "MiB"),
+    ]
+    if body and probe.body_loss:
+        body_training = training_memory_mib(model, probe.body_loss, device)
+        found += [
+            ("parameters of backbone", count_parameters(model.get_submodule(body)), ""),
+            ("MACs of backbone", body_macs, "GMAC"),
+            (f"training memory of backbone, batch {probe.batch_size}", body_training, "MiB"),
+        ]
     model.eval()
-    nfe = [Quantity(f"NFE of {name}", s.nfe, "", "lower", "cost") for name, s in stats.items()]
-    rejected = sum(s.rejected for s in stats.values())
-    batch = f"batch {probe.batch_size}"
-    return (
-        Quantity("parameters", count_parameters(model), "", "lower", "cost"),
-        Quantity("parameters of backbone", count_parameters(backbone), "", "lower", "cost"),
-        Quantity("MACs", macs, "GMAC", "lower", "cost"),
-        Quantity("MACs of backbone", body_macs, "GMAC", "lower", "cost"),
-        Quantity("NFE", sum(s.nfe for s in stats.values()), "", "lower", "cost"),
-        Quantity("rejected steps", rejected, "", "lower", "cost"),
-        Quantity(f"training memory, {batch}", training, "MiB", "lower", "cost"),
-        Quantity(f"training memory of backbone, {batch}", body_training, "MiB", "lower", "cost"),
-        Quantity("inference memory", inference, "MiB", "lower", "cost"),
-        *nfe,
-    )
+    found += [(f"NFE of {name}", s.nfe, "") for name, s in stats.items()]
+    return tuple(Quantity(name, value, unit, "lower", "cost") for name, value, unit in found)
 
 
 def device_facts(device: torch.device) -> dict[str, str]:

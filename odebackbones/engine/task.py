@@ -33,18 +33,18 @@ class Probe:
     Attributes:
         infer: Runs the model once on a batch of one image.
         loss: Runs the model in training mode on a batch and returns the loss.
-        body_loss: The same through the backbone alone.
         parts: Name -> modules whose time counts as that part of the inference.
         image_size: (H, W) [px] of what ``infer`` sees.
         batch_size: Images in a ``loss`` call.
+        body_loss: As ``loss``, through the backbone alone, if the model is more than that.
     """
 
     infer: Callable[[], Any]
     loss: Callable[[], Tensor]
-    body_loss: Callable[[], Tensor]
     parts: Mapping[str, Sequence[nn.Module]]
     image_size: tuple[int, int]
     batch_size: int
+    body_loss: Callable[[], Tensor] | None = None
 
 
 class Task(Protocol):

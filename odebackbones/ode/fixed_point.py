@@ -43,9 +43,9 @@ def quanta(power: Tensor, form: Format, magnitudes: tuple[float, float]) -> list
     return [quantum * magnitude for magnitude in magnitudes]
 
 
-def increment(slope: Tensor, weight: float, quantum: Tensor, form: Format) -> Tensor:
-    """``weight * slope`` in quanta, not yet rounded."""
-    return torch.mul(slope.to(form.increments), weight / quantum)
+def increment(slope: Tensor, scale: Tensor, form: Format) -> Tensor:
+    """``slope`` times a weight over the quantum, ``scale: ()``: in quanta, not yet rounded."""
+    return torch.mul(slope.to(form.increments), scale)
 
 
 class FixedPointShears(Shears):
@@ -78,7 +78,7 @@ class FixedPointShears(Shears):
             slope = pair[source].to(self.form.increments) * units[source]
             if evaluates:
                 slope = self.vector_field(t, slope.to(dtype))
-            added = straight_round(increment(slope, weight, units[target], self.form))
+            added = straight_round(increment(slope, weight / units[target], self.form))
             pair[target] = factor * pair[target] + added
         return [*pair, *carry[2:]]
 

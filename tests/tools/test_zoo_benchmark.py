@@ -58,9 +58,12 @@ def test_a_conversion_is_measured(trained, capsys):
     report = json.loads((trained / "report.json").read_text())
     bases, steps = report["tables"]
     rows = {row[0]: row[1:] for row in bases["rows"]}
-    assert rows["the ResNet"][0] == rows["K = 2 2 2, constant"][0] == 269_722 and rows["the ResNet"][1] == 0
-    assert rows["K = 2 2 2, constant"][1:] == [6, rows["the ResNet"][2], pytest.approx(0.0, abs=1e-4)]
-    assert rows["K = 1 1 1, constant"][0] == 172_506 and rows["K = 1 1 1, constant"][-1] > 1e-3
+    assert rows["the ResNet"][0] == rows["K = 2 2 2"][0] == 269_722 and rows["the ResNet"][1] == 0
+    assert rows["K = 2 2 2"][1:] == [6, rows["the ResNet"][2], pytest.approx(0.0, abs=1e-4)]
+    assert rows["K = 1 1 1, projected, constant"][0] == 172_506
+    assert rows["K = 1 1 1, fitted, steps 1 1 1"][:2] == [172_506, 3]
+    errors = [rows[f"K = 1 1 1, {how}"][-1] for how in ("fitted, steps 2 2 2", "projected, constant")]
+    assert 1e-3 < errors[0] < errors[1]
     assert {(row[0], row[1]) for row in steps["rows"][1:]} == {
         (m, n) for m in ("euler", "midpoint") for n in (1, 2, 3, 4)
     }
@@ -71,8 +74,8 @@ def test_a_conversion_is_measured(trained, capsys):
     ("arguments", "words"),
     [
         ([], "give --data FOLDER"),
-        (["--data=none"], "no folder none"),
-        (["--data={}/train"], "no folder"),
+        (["--data=none"], "none/test: no such folder"),
+        (["--data={}/train"], "train/test: no such folder"),
         (["--data={}", "--parts=base"], "unknown part 'base'; did you mean 'bases'"),
     ],
 )

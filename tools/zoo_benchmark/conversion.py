@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_transform, resolve_data_config
-from torch import nn
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from torchvision.datasets import ImageFolder
 
-from odebackbones import change_bases, from_resnet, fuse, solver_stats
+from odebackbones import change_bases, fit_bases, from_resnet, solver_stats
 from odebackbones.bases import BASES
+from odebackbones.classification.data import LabelledImages, build_transform
 from odebackbones.engine.profile import count_parameters
 from odebackbones.engine.report import Table
-from odebackbones.engine.solver_transfer import accuracy, solver_transfer, transfer_curves, transfer_table
+from odebackbones.engine.solver_transfer import solver_transfer, transfer_curves, transfer_table
 from odebackbones.errors import InputError
 from odebackbones.solver_change import calibrate
 from tools.measurement import Claim, Part
 
 BATCH = 250
 CALIBRATION_IMAGES = 2000
+FIT_IMAGES = 1000
 CLOSENESS = 1e-4
 """Of the converted model's logits."""
 
@@ -33,23 +34,21 @@ def parts(model: nn.Module, data: Path) -> dict[str, Callable[[int], Part]]:
         model: timm's or ours.
         data: Folder with ``train`` and ``test``, each with a folder of images for every class in the classes' order.
     """
-    tests, training = (batches(model, data / split) for split in ("test", "train"))
+    tests, training = batches(model, data / "test", in_memory=True), batches(model, data / "train")
     return {
         "bases": lambda _: fewer_weights(model, tests, list(islice(training, CALIBRATION_IMAGES // BATCH))),
         "steps": lambda _: other_steps(model, tests, list(islice(training, CALIBRATION_IMAGES // BATCH))),
     }
 
 
-def batches(model: Any, folder: Path) -> DataLoader[Any]:
+def batches(model: Any, folder: Path, *, in_memory: bool = False) -> DataLoader[Any]:
     """The images in a random but fixed order, as the model wants them, and their classes.
 
     Raises:
         InputError: There is no such folder, or it has other classes than the model.
     """
-    if not folder.is_dir():
-        raise InputError(f"--data: no folder {folder}; expected train/CLASS/*.png and test/CLASS/*.png in it")
-    transform: Any = create_transform(**resolve_data_config(model=model))
-    images = ImageFolder(str(folder), transform)
+    images = LabelledImages(folder, in_memory=in_memory)
+    images.transform = build_transform(resolve_model_data_config(model))
     if len(images.classes) != model.num_classes:
         raise InputError(f"{folder} has {len(images.classes)} classes, the model {model.num_classes}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
@@ -57,38 +56,46 @@ def batches(model: Any, folder: Path) -> DataLoader[Any]:
 
 
 def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -> Part:
-    """Accuracy and logits with K weights over time, the nearest to the trained ones in every basis."""
-    model = model.eval()
+    """Accuracy and logits with K weights over time: the nearest to the trained ones in every basis, and fitted ones."""
+    model, pixels = model.eval(), torch.cat([images for images, _ in training])[:FIT_IMAGES]
     converted = from_resnet(model)
     steps = [stats.steps for stats in solver_stats(converted).values()]
-    rows = [("the ResNet", *figures(model, tests), 0.0)]
-    for size in dict.fromkeys(tuple(max(1, n // part) for n in steps) for part in (1, 2, 4)):
-        is_projected = size != tuple(steps)
-        for basis in BASES if is_projected and max(size) > 1 else BASES[:1]:
+    wanted, labels = logits(model, tests), torch.cat([labels for _, labels in tests])
+
+    def row(title: str, other: nn.Module) -> tuple[Any, ...]:
+        found = logits(other, tests)
+        nfe = sum(stats.nfe for stats in solver_stats(other).values())
+        accuracy = float((found.argmax(1) == labels).float().mean())
+        return title, count_parameters(other), nfe, accuracy, float((found - wanted).abs().max())
+
+    rows = [row("the ResNet", model), row(f"K = {shown(steps)}", converted)]
+    for size in dict.fromkeys(tuple(max(1, n // part) for n in steps) for part in (2, 4)):
+        for basis in BASES if max(size) > 1 else BASES[:1]:
             projected = change_bases(converted, size, basis=basis)
-            if is_projected:
-                calibrate(projected, training)
-            title = f"K = {' '.join(map(str, size))}, {basis}"
-            rows.append((title, *figures(projected, tests), largest_difference(model, projected, tests)))
+            calibrate(projected, training)
+            rows.append(row(f"K = {shown(size)}, projected, {basis}", projected))
+        for fewer in dict.fromkeys((tuple(steps), size)):
+            fitted = fit_bases(converted, size, pixels, steps=fewer)
+            rows.append(row(f"K = {shown(size)}, fitted, steps {shown(fewer)}", fitted))
     columns = ("model", "parameters", "NFE", "accuracy", "largest difference of logits")
     claims = (
         Claim("largest difference of the converted model's logits", rows[1][-1], CLOSENESS),
         Claim("its accuracy, of the ResNet's", rows[1][3] / rows[0][3], 1.0, at_least=True),
     )
-    title = "A trained ResNet with K weights over time, projected and calibrated, without further training"
+    title = "A trained ResNet with K weights over time, without further training"
     return Part((Table(title, columns, tuple(rows)),), claims)
 
 
-def figures(model: nn.Module, tests: Iterable[Any]) -> tuple[int, int, float]:
-    """Parameters, evaluations and accuracy."""
-    nfe = sum(stats.nfe for stats in solver_stats(model).values())
-    return count_parameters(model), nfe, accuracy(fuse(model), tests)
-
-
 @torch.no_grad()
-def largest_difference(model: nn.Module, other: nn.Module, tests: Iterable[Any]) -> float:
-    """Of the logits of two models in evaluation mode."""
-    return max(float((other.eval()(images) - model(images)).abs().max()) for images, _ in tests)
+def logits(model: nn.Module, tests: Iterable[Any]) -> Tensor:
+    """Of all images, in evaluation mode: ``(n, classes)``."""
+    model.eval()
+    return torch.cat([model(images) for images, _ in tests])
+
+
+def shown(numbers: Iterable[int]) -> str:
+    """Numbers with blanks between them."""
+    return " ".join(map(str, numbers))
 
 
 def other_steps(model: nn.Module, tests: Iterable[Any], training: list[Any]) -> Part:

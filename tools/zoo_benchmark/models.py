@@ -119,7 +119,7 @@ def measure(group: Group, *, rounds: int) -> Table:
     rows = []
     for title, body in bodies.items():
         nfe = " ".join(str(stats.nfe) for stats in solver_stats(body).values())
-        macs, _ = count_macs(body, inference(body), body="")
+        macs, _ = count_macs(body, inference(body))
         sizes = count_parameters(body) / 1e6, macs, nfe or "-"
         rows.append((title, *sizes, latency[title], memory[title], memory[title] / memory[reference]))
     columns = ("body", "parameters [M]", "MACs [G]", "NFE", "latency ratio", "training memory [MiB]", "its ratio")

@@ -1,0 +1,1 @@
+"""Classification on any timm model: pretrains the backbones, and tunes converted ones."""

@@ -1,0 +1,31 @@
+"""What a classifier takes for something else."""
+
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from odebackbones.classification.data import LabelledImages, read
+from odebackbones.engine.drawing import captioned, png
+from odebackbones.engine.report import Picture
+
+COUNT = 12
+IN_A_ROW = 4
+
+
+def mistakes(images: LabelledImages, scores: Tensor) -> tuple[Picture, ...]:
+    """The images that were taken for another class with the greatest confidence.
+
+    Args:
+        images: The evaluated set.
+        scores: Its logits ``(N, C)``.
+    """
+    confidences, taken = scores.softmax(1).max(1)
+    wrong = [i for i, (_, label) in enumerate(images.samples) if int(taken[i]) != label]
+    worst = sorted(wrong, key=lambda i: -float(confidences[i]))[:COUNT]
+    pictures = []
+    for place, i in enumerate(worst):
+        path, label = images.samples[i]
+        truth, found = images.classes[label], images.classes[int(taken[i])]
+        picture = captioned(pil_to_tensor(read(path)), [f"{truth}, taken for {found} ({float(confidences[i]):.2f})"])
+        row = f"mistakes-{place // IN_A_ROW + 1}"
+        pictures.append(Picture(f"mistake-{place + 1:02d}", f"{truth} taken for {found}", png(picture), row))
+    return tuple(pictures)

@@ -1,0 +1,58 @@
+"""The classification report: metrics, confusions, cost and speed as one record."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from odebackbones.classification.metrics import ClassificationMetrics
+from odebackbones.engine.report import Picture, Quantity, Report, Table
+
+SHOWN_CLASSES = 20
+"""Of the table of confusions: more don't fit a page."""
+
+
+def accuracy_quantities(metrics: ClassificationMetrics) -> tuple[Quantity, ...]:
+    """Top-1 and top-5 accuracy, and the means of precision, recall and F1 over the classes."""
+    named = {
+        "top-1 accuracy": metrics.top1,
+        "top-5 accuracy": metrics.top5,
+        "precision (macro)": metrics.precision,
+        "recall (macro)": metrics.recall,
+        "F1 (macro)": metrics.f1,
+    }
+    return tuple(Quantity(name, value, better="higher") for name, value in named.items())
+
+
+def class_table(metrics: ClassificationMetrics) -> Table:
+    """One row a class."""
+    rows = tuple((c.name, c.images, c.precision, c.recall, c.f1) for c in metrics.per_class)
+    return Table("Classes", ("class", "images", "precision", "recall", "F1"), rows)
+
+
+def confusion_tables(metrics: ClassificationMetrics) -> tuple[Table, ...]:
+    """How many of each class were taken for which; none if there are many classes."""
+    names = [c.name for c in metrics.per_class]
+    if len(names) > SHOWN_CLASSES:
+        return ()
+    rows = tuple((name, *row) for name, row in zip(names, metrics.confusion.tolist(), strict=True))
+    return (Table("Images of a class (row) that were taken for a class (column)", ("class", *names), rows),)
+
+
+def classification_report(
+    name: str,
+    metrics: ClassificationMetrics,
+    measured: tuple[Quantity, ...],
+    *,
+    facts: Mapping[str, str],
+    pictures: tuple[Picture, ...],
+    notes: tuple[str, ...],
+) -> Report:
+    """Put together what was measured."""
+    return Report(
+        name=name,
+        title=f"Classification: {name}",
+        facts={"date": datetime.now(UTC).strftime("%Y-%m-%d"), **facts},
+        quantities=(*accuracy_quantities(metrics), *measured),
+        tables=(class_table(metrics), *confusion_tables(metrics)),
+        pictures=pictures,
+        notes=notes,
+    )

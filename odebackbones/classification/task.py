@@ -1,0 +1,227 @@
+"""Classification as a task of the engine."""
+
+import copy
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torchvision.transforms.v2.functional import to_pil_image
+
+from odebackbones.classification.data import DataConfig, LabelledImages, build_transform
+from odebackbones.classification.distillation import Distillation, DistillationConfig
+from odebackbones.classification.metrics import ClassificationMetrics, evaluate_scores
+from odebackbones.classification.model import ModelConfig, build_classifier
+from odebackbones.classification.pictures import mistakes
+from odebackbones.classification.report import classification_report
+from odebackbones.engine.config import OptimConfig, RunConfig
+from odebackbones.engine.distributed import gather_lists, share
+from odebackbones.engine.drawing import captioned
+from odebackbones.engine.optimisation import autocast, precision
+from odebackbones.engine.profile import cost_quantities, device_facts, measure_latency
+from odebackbones.engine.report import Report
+from odebackbones.engine.task import Probe
+from odebackbones.errors import InputError
+
+EVALUATED_AT_ONCE = 100
+"""Images."""
+
+SHOWN_SCORES = 3
+"""Classes that a prediction names."""
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """A classification run.
+
+    Args:
+        run: Where it goes, and what makes it repeatable.
+        data: Images and their classes.
+        model: The network.
+        distillation: What is learnt from a teacher.
+        optim: Training.
+    """
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class ClassificationTask:
+    """A timm model on images with classes.
+
+    Args:
+        config: The run's configuration.
+        metadata: A checkpoint's; without it the classes are those of the training set, which is then read.
+    """
+
+    name: ClassVar[str] = "classification"
+    monitor: ClassVar[str] = "top1"
+    config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
+    predict_arguments: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ClassificationConfig, metadata: dict[str, Any] | None = None) -> None:
+        self.config = config
+        self.workers = config.data.workers
+        if not config.data.root:
+            raise InputError("data.root: give the folder that holds a folder for each split")
+        self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
+        if metadata is None:
+            _ = self.val_images  # faults in the data show before training starts
+
+    @cached_property
+    def train_images(self) -> LabelledImages:
+        """The training set, augmented."""
+        return self.images(self.config.data.train, augment=self.config.data.augment)
+
+    @cached_property
+    def val_images(self) -> LabelledImages:
+        """The validation set."""
+        return self.images(self.config.data.val, classes=self.classes)
+
+    def images(self, split: str, *, classes: list[str] | None = None, augment: str | None = None) -> LabelledImages:
+        """A split of the data."""
+        data = self.config.data
+        images = LabelledImages(Path(data.root) / split, classes=classes, in_memory=data.in_memory)
+        images.transform = build_transform(self.data_config, augment=augment)
+        return images
+
+    @cached_property
+    def data_config(self) -> dict[str, Any]:
+        """timm's, of the network: the size of its input, mean, deviation, ..."""
+        model = build_classifier(self.config.model, setting="model", num_classes=2, loaded=True)
+        return resolve_model_data_config(model)
+
+    @cached_property
+    def distillation(self) -> Distillation | None:
+        """The teacher's part in the losses, if there is one."""
+        config = self.config.distillation
+        student = self.build_model(loaded=True)
+        return Distillation(config, student, num_classes=len(self.classes)) if config.teacher else None
+
+    def build_model(self, *, loaded: bool = False) -> nn.Module:
+        """The network; with random weights if others will be loaded."""
+        return build_classifier(self.config.model, setting="model", num_classes=len(self.classes), loaded=loaded)
+
+    def train_dataset(self) -> Dataset[Any]:
+        """The training set with augmentation."""
+        _ = self.distillation  # a teacher that does not fit shows before training starts
+        return self.train_images
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Images ``(B, C, H, W)`` and labels ``(B,)``."""
+        return default_collate(samples)
+
+    def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """Cross-entropy, or the losses of distillation."""
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
+        if self.config.optim.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.distillation is not None:
+            return self.distillation.losses(model, getattr(model, "module", model), images, labels)
+        return {"loss": F.cross_entropy(model(images), labels)}
+
+    def scores(self, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""
+        indices = list(share(len(self.val_images)))
+        subset = Subset(self.val_images, indices)
+        loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
+        found = gather_lists([(self.infer(model, images, device), labels) for images, labels in loader])
+        scores, labels = zip(*found, strict=True)
+        return torch.cat(scores), torch.cat(labels)
+
+    def infer(self, model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+        """The logits of a batch, in float32 on the CPU: ``(B, C, H, W) -> (B, classes)``."""
+        if model.training:  # setting the mode walks all modules: not in every call that is timed
+            model.eval()
+        with torch.inference_mode(), self.autocast(device):
+            return model(images.to(device)).float().cpu()
+
+    def metrics(self, scores: Tensor, labels: Tensor) -> ClassificationMetrics:
+        """Of logits."""
+        return evaluate_scores(scores, labels, self.classes)
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """The metrics that are followed during training."""
+        metrics = self.metrics(*self.scores(model, device))
+        return {name: getattr(metrics, name) for name in ("top1", "top5", "precision", "recall", "f1")}
+
+    def metadata(self) -> dict[str, Any]:
+        """The names of the classes."""
+        return {"classes": self.classes}
+
+    def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
+        """Metrics, confusions, cost, speed and mistakes."""
+        scores, labels = self.scores(model, device)
+        probe, trained = self.probe(model, device), copy.deepcopy(model)  # training steps change the statistics
+        cost = cost_quantities(trained, self.probe(trained, device), device)
+        speed = measure_latency({"": probe}, device)[""].quantities()
+        report = classification_report(
+            self.config.run.name,
+            self.metrics(scores, labels),
+            (*cost, *speed),
+            facts=self.facts(device, probe),
+            pictures=mistakes(self.val_images, scores),
+            notes=self.notes(device),
+        )
+        return report, {}
+
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+        """The image with its likeliest classes, and these with their probabilities as plain data."""
+        batch = build_transform(self.data_config)(to_pil_image(image))[None]
+        values, labels = self.infer(model, batch, device)[0].softmax(0).topk(min(SHOWN_SCORES, len(self.classes)))
+        found = {"labels": [self.classes[label] for label in labels.tolist()], "scores": values.tolist()}
+        lines = [f"{name} {score:.2f}" for name, score in zip(found["labels"], found["scores"], strict=True)]
+        return captioned(image, lines), found
+
+    def probe(self, model: nn.Module, device: torch.device) -> Probe:
+        """The network on the first validation image, and two copies of it as a batch."""
+        image, label = self.val_images[0]
+        batch = (torch.stack([image] * 2), torch.tensor([label] * 2))
+
+        def loss() -> Tensor:
+            model.train()
+            with self.autocast(device):
+                return F.cross_entropy(model(batch[0].to(device)), batch[1].to(device))
+
+        height, width = image.shape[-2:]
+        return Probe(
+            infer=lambda: self.infer(model, image[None], device),
+            loss=loss,
+            parts={"network": [model]},
+            image_size=(height, width),
+            batch_size=2,
+        )
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The config's precision."""
+        return autocast(device, self.config.optim)
+
+    def facts(self, device: torch.device, probe: Probe) -> dict[str, str]:
+        """How the numbers came about."""
+        model, data = self.config.model, self.config.data
+        arguments = ", ".join(f"{name}={value}" for name, value in model.args.items())
+        height, width = probe.image_size
+        return {
+            "model": f"{model.name}{arguments and f'({arguments})'}",
+            "data set": str(Path(data.root) / data.val),
+            "images": str(len(self.val_images)),
+            "image size": f"{height}x{width} px",
+            **device_facts(device),
+            "speed measured at": f"batch 1, {height}x{width} px",
+            "precision": precision(device, self.config.optim),
+        }
+
+    def notes(self, device: torch.device) -> tuple[str, ...]:
+        """What a reader must know."""
+        speed = "Speed and memory were measured on the cpu, not on a GPU."
+        memory = "Training memory is the peak above the resting model of one forward and backward pass."
+        return (speed, memory) if device.type == "cpu" else (memory,)

@@ -1,0 +1,43 @@
+"""timm's models as a configuration names them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import nn
+
+from odebackbones.errors import InputError, unknown_name
+
+Scalar = bool | int | float | str | None
+PlainValue = Scalar | list[Scalar] | dict[str, Scalar]
+"""What a model's argument may be. A closed type: under ``Any`` jsonargparse builds whatever class a file names."""
+
+RESERVED_ARGS = {"class_path", "features_only", "init_args", "out_indices", "pretrained"}
+"""Names that are no model's arguments, or a task's to set."""
+
+
+def require_free(setting: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that are not the user's to give; ``setting`` is what they are called."""
+    taken = sorted(arguments.keys() & RESERVED_ARGS)
+    if taken:
+        raise InputError(f"{setting}: {', '.join(taken)}: not for a model to be given; leave it out")
+
+
+def require_model(name: str, *, what: str) -> None:
+    """Refuse a name that timm doesn't know."""
+    if not timm.is_model(name):
+        raise unknown_name(what, name, timm.list_models())
+
+
+def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any) -> nn.Module:
+    """``timm.create_model(name, **arguments, **kwargs)``, with wrong arguments named as the user's.
+
+    Raises:
+        InputError: The model can't be made with them.
+    """
+    try:
+        return timm.create_model(name, **arguments, **kwargs)
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: the arguments go through timm to the model unseen
+        raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {error!r}") from error
