@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +13,6 @@ from odebackbones.bases import basis_index
 from odebackbones.basis_change import change_block, one_for_each
 from odebackbones.convert import require_euler
 from odebackbones.errors import InputError
-from odebackbones.fields import ConvolutionalField
 from odebackbones.solver_change import evaluating
 from odebackbones.stages import ODEBlock, ode_blocks
 from odebackbones.time_layers import Untouched
@@ -38,16 +36,17 @@ def fit_bases(
     r"""A copy of a converted ResNet with fewer weights over time, whose states are near those of ``model``.
 
     Steps that share weights have the convolutions of the block that changes the state most, but for the last one:
-    that one W, and every step's own gains g and offsets b, solve
+    that one W, and every step's own gains g and offsets b, are to minimise
 
-    .. math:: \min_{W, g, b} \sum_i \| g_i (W * z_i) + b_i - (x^*_{i+1} - x_i) \|^2
+    .. math:: \sum_i \| g_i (W * z_i) + b_i - (x^*_{i+1} - x_i) \|^2
 
-    one after the other, with :math:`x_i` the state that the new model has reached and :math:`z_i` its features before
-    the last convolution, and :math:`x^*_{i+1}` the next state of ``model`` before its ReLU: each step makes good what
-    those before it have missed. Without labels; some hundreds of images are enough.
+    (first W with all gains at 1, then these), with :math:`x_i` the state that the new model has reached, :math:`z_i`
+    its features before the last convolution, and :math:`x^*_{i+1}` the next state of ``model`` before its ReLU: each
+    step makes good what those before it have missed. Without labels; some hundreds of images are enough. The states of
+    a group of steps are held all at once, for all images.
 
-    Y. He, X. Zhang, J. Sun: Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168,
-    reconstruct the features of pruned networks so
+    Reconstruction by least squares, of pruned channels: Y. He, X. Zhang, J. Sun: Channel Pruning for Accelerating Very
+    Deep Neural Networks, ICCV 2017, arXiv:1707.06168
 
     Args:
         model: What :func:`~odebackbones.from_resnet` gives.
@@ -56,8 +55,10 @@ def fit_bases(
         steps: Euler steps of every block, or one number for each; None keeps them. Fewer take the place of several.
 
     Raises:
-        InputError: The model is no such one, or has fewer steps than are asked for.
+        InputError: The model is no such one, or has fewer steps than are asked for; or there are no images.
     """
+    if images.ndim != 4 or not len(images) or not images.is_floating_point():
+        raise InputError(f"images: {images.dtype} of shape {tuple(images.shape)}; expected floats (n, C, H, W)")
     fitted = copy.deepcopy(model)
     blocks, own_blocks = ode_blocks(fitted), ode_blocks(model)
     given = [block.solver.steps for block in own_blocks]
@@ -67,7 +68,7 @@ def fit_bases(
         require_converted(block, count)
         block.set_solver(replace(block.solver, steps=count))
         change_block(block, size, count, basis=None)
-    with evaluating(fitted), evaluating(model):
+    with evaluating(fitted), evaluating(model), torch.autocast(images.device.type, enabled=False):
         for block, own in zip(blocks, own_blocks, strict=True):
             fit_block(block, own, inputs(fitted, block, images), inputs(model, own, images))
     return fitted
@@ -110,16 +111,16 @@ def fit_block(block: ODEBlock, own: ODEBlock, state: Tensor, own_state: Tensor) 
     borders = [round(i * len(grid(own)) / len(times)) for i in range(len(times) + 1)]
     for k in range(bases):
         group = [i for i, t in enumerate(times) if basis_index(t, bases) == k]
-        first, end = borders[group[0]], borders[group[-1] + 1]
-        states, ends = [own_state], []
-        for i in range(first, end):
-            ends.append(before_relu(own, i, states[-1]))
-            states.append(ends[-1].relu())
-        changes = [float((after - before).square().mean()) for before, after in pairwise(states)]
-        keep_layers(block, own, k, group, first + changes.index(max(changes)))
-        guesses = [states[borders[i] - first] for i in group[1:]]
-        state = fit_group(block, k, group, [state, *guesses], [ends[borders[i + 1] - 1 - first] for i in group])
-        own_state = states[-1]
+        steps = range(borders[group[0]], borders[group[-1] + 1])
+        states, ends = {steps.start: own_state}, {}
+        for i in steps:
+            ends[i + 1] = before_relu(own, i, states[i])
+            states[i + 1] = ends[i + 1].relu()
+        changes = {i: float((states[i + 1] - states[i]).square().mean()) for i in steps}
+        keep_layers(block, own, k, group, max(changes, key=lambda i: changes[i]))
+        guesses, targets = [states[borders[i]] for i in group[1:]], [ends[borders[i + 1]] for i in group]
+        state = fit_group(block, k, group, [state, *guesses], targets)
+        own_state = states[steps.stop]
 
 
 def grid(block: ODEBlock) -> list[tuple[float, float]]:
@@ -165,8 +166,10 @@ def fit_group(block: ODEBlock, k: int, group: Sequence[int], starts: list[Tensor
     Returns:
         The state after the last step.
     """
-    for _ in range(PASSES):
-        times = [grid(block)[i][0] for i in group]
+    times, end = [grid(block)[i][0] for i in group], starts[0]
+    for _ in range(PASSES if len(group) > 1 else 1):
+        for t, start in zip(times, starts, strict=True):
+            set_statistics(field_of(block), t, start)
         found = [moments(field_of(block), t, *ends) for t, *ends in zip(times, starts, targets, strict=True)]
         solve(block, k, group, found)
         starts = starts[:1]
@@ -176,7 +179,7 @@ def fit_group(block: ODEBlock, k: int, group: Sequence[int], starts: list[Tensor
     return end
 
 
-def hidden(field: ConvolutionalField, t: float, x: Tensor, depth: int) -> Tensor:
+def hidden(field: Any, t: float, x: Tensor, depth: int) -> Tensor:
     """What comes to the convolution number ``depth``."""
     for conv, norm in field.layers()[:depth]:
         x = norm(conv(x, t), t).relu()
@@ -200,20 +203,23 @@ class Moments:
     mean_residual: Tensor
 
 
-def moments(field: ConvolutionalField, t: float, start: Tensor, target: Tensor) -> Moments:
-    """Those of what the last convolution sees at time ``t``, patch by patch, and of what the step shall add.
-
-    The statistics of the norms before it become those at ``start``.
-    """
-    *before, (last, _) = field.layers()
-    for depth, (conv, norm) in enumerate(before):
+def set_statistics(field: Any, t: float, start: Tensor) -> None:
+    """Let the norms at time ``t``, but for the last one, have the statistics of what ``start`` leads to."""
+    for depth, (conv, norm) in enumerate(field.layers()[:-1]):
         outputs = chunked(lambda x, d=depth, c=conv: c(hidden(field, t, x, d), t), start)
         index, _ = norm.locate(t)
         norm.running_mean[index], norm.running_var[index] = outputs.mean((0, 2, 3)), outputs.var((0, 2, 3))
-    size, sums = last.weight[0].shape[-2:], [0, 0, 0, 0]
+
+
+def moments(field: Any, t: float, start: Tensor, target: Tensor) -> Moments:
+    """Those of what the last convolution sees at time ``t``, patch by patch, and of what the step shall add."""
+    *before, (last, _) = field.layers()
+    size = last.weight[0].shape[-2:]
+    sums: list[Any] = [0, 0, 0, 0]
     for x, end in zip(start.split(CHUNK), target.split(CHUNK), strict=True):
         z = F.unfold(hidden(field, t, x, len(before)), size, dilation=last.dilation, padding=last.padding)
         z, r = (tensor.flatten(2).transpose(1, 2).flatten(0, 1) for tensor in (z, end - x))
+        z, r = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (z, r))
         parts = (z.T @ z, z.T @ r, z.sum(0), r.sum(0))
         sums = [total + part.double() for total, part in zip(sums, parts, strict=True)]
     features, crossed, z, r = (total / (len(start) * start[0, 0].numel()) for total in sums)
@@ -223,7 +229,7 @@ def moments(field: ConvolutionalField, t: float, start: Tensor, target: Tensor) 
 def solve(block: ODEBlock, k: int, group: Sequence[int], found: Sequence[Moments]) -> None:
     """Set the last convolution's weight ``k`` by least squares with all gains at one; then gains and offsets."""
     conv, norm = field_of(block).layers()[-1]
-    matrix, crossed = (sum(getattr(m, name) for m in found) for name in ("features", "crossed"))
+    matrix, crossed = (torch.stack([getattr(m, name) for m in found]).sum(0) for name in ("features", "crossed"))
     matrix.diagonal().add_(RIDGE * matrix.diagonal().mean())
     weight = torch.linalg.solve(matrix, crossed)
     conv.weight[k].copy_(weight.T.reshape_as(conv.weight[k]))

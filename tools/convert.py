@@ -44,9 +44,10 @@ def main(arguments: list[str]) -> None:
         raise InputError("--num-classes is that of a --checkpoint, and there is none")
     model = load(given.model, checkpoint=given.checkpoint, num_classes=given.num_classes).eval()
     if any(isinstance(module, ODEBlock) for module in model.modules()):
-        if given.bases or given.basis or given.gradient or given.fit:
+        if given.bases or given.basis or given.gradient or given.fit or given.steps:
             raise InputError(
-                "--bases, --basis, --fit and --gradient are for the way to an ODE model; this one has ODE blocks"
+                "--bases, --basis, --fit, --steps and --gradient are for the way to an ODE model; this one has ODE "
+                "blocks"
             )
         converted = to_resnet(model)
     else:
@@ -60,19 +61,32 @@ def main(arguments: list[str]) -> None:
 def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
     """The ODE model, with fewer weights over time or in another basis if that is asked for."""
     converted = from_resnet(model, gradient=given.gradient or "checkpoint")
-    sizes, steps = given.bases or model_arguments(converted)["steps"], given.steps
-    bases = sizes[0] if len(sizes) == 1 else sizes
-    if given.fit is None:
-        if steps:
-            raise InputError("--steps: fewer steps take a fit of the weights; give --fit FOLDER, too")
-        return change_bases(converted, bases, basis=given.basis) if given.bases or given.basis else converted
-    if given.basis not in (None, "constant"):
-        raise InputError(f"--basis {given.basis}: what is fitted is constant in pieces")
-    images = LabelledImages(given.fit)
-    images.transform = build_transform(resolve_model_data_config(model))
+    if given.fit is not None:
+        return fitted(model, converted, given)
+    if given.steps:
+        raise InputError("--steps: fewer steps take a fit of the weights; give --fit FOLDER, too")
+    if given.bases or given.basis:
+        bases = given.bases or model_arguments(converted)["steps"]
+        return change_bases(converted, one_or_all(bases), basis=given.basis)
+    return converted
+
+
+def fitted(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Module:
+    """The ODE model with fewer weights over time, fitted on images."""
+    bases = given.bases or given.steps
+    if not bases or given.basis not in (None, "constant"):
+        raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")
+    if given.fit_images < 1:
+        raise InputError(f"--fit-images {given.fit_images}: expected at least 1")
+    images = LabelledImages(given.fit, build_transform(resolve_model_data_config(model)))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: given.fit_images]
     pixels = torch.stack([images[i][0] for i in order.tolist()])
-    return fit_bases(converted, bases, pixels, steps=steps[0] if steps and len(steps) == 1 else steps)
+    return fit_bases(converted, one_or_all(bases), pixels, steps=given.steps and one_or_all(given.steps))
+
+
+def one_or_all(numbers: list[int]) -> int | list[int]:
+    """One number for all stages, or one for each."""
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def load(name: str, *, checkpoint: Path | None, num_classes: int | None) -> nn.Module:

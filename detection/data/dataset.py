@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
+from odebackbones.engine.media import UNREADABLE
 from odebackbones.errors import InputError
 
 from .records import Annotations, ImageRecord
-from .verify import UNREADABLE
 
 Target = dict[str, Any]
 Sample = tuple[torch.Tensor, Target]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,8 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises for a file that is missing, no image, or broken."""
+from odebackbones.engine.media import UNREADABLE
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -1,18 +1,18 @@
 """Training towards a trained teacher: its softened scores, and its features."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from odebackbones import fuse
-from odebackbones.classification.model import ModelConfig, build_classifier
+from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.errors import InputError
+from odebackbones.solver_change import evaluating
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,28 @@ class Distillation:
     Args:
         config: Teacher and weights.
         student: A network with the same input.
+        student_input: timm's description of it (:func:`~odebackbones.classification.model.input_config`).
         num_classes: Classes.
 
     Raises:
-        InputError: The teacher has other inputs, or features are compared and it has others.
+        InputError: The teacher has no trained weights, takes other images, or has other features where they count.
     """
 
-    def __init__(self, config: DistillationConfig, student: nn.Module, *, num_classes: int) -> None:
+    def __init__(
+        self, config: DistillationConfig, student: nn.Module, *, student_input: Mapping[str, Any], num_classes: int
+    ) -> None:
         assert config.teacher is not None
-        teacher = build_classifier(config.teacher, setting="distillation.teacher", num_classes=num_classes)
-        own, wanted = (normalisation(model) for model in (student, teacher))
+        self.config = config
+        teacher = build_teacher(config.teacher, num_classes=num_classes)
+        own, wanted = (normalisation(found) for found in (student_input, input_config(config.teacher)))
         if own != wanted:
-            raise InputError(f"distillation.teacher takes images as {wanted}, the student as {own}: take another")
-        self.config, self.levels = config, feature_levels(student) if config.feature_weight else {}
-        if self.levels.items() - feature_levels(teacher).items():
-            raise InputError(
-                f"distillation.teacher {config.teacher.name} has features {feature_levels(teacher)}, the student "
-                f"{self.levels}: set distillation.feature_weight to 0, or take another teacher"
-            )
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.fused = fuse(self.teacher).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            raise InputError(f"distillation.teacher takes images of {wanted}, the student of {own}: take another")
+        image = torch.randn(1, *student_input["input_size"], generator=torch.Generator().manual_seed(0))
+        self.levels = common_levels(student, teacher, image) if config.feature_weight else []
+        fused = fuse(teacher)
+        if torch.allclose(fused(image), teacher(image), rtol=1e-3, atol=1e-3):  # not of every network of timm's
+            teacher = fused
+        self.teacher = teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def losses(self, model: nn.Module, student: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The named losses of a batch.
@@ -83,9 +85,9 @@ class Distillation:
             labels: ``(B,)``.
         """
         config, temperature = self.config, self.config.temperature
-        self.fused = self.fused.to(images.device)
-        with torch.no_grad(), features(self.fused, self.levels) as wanted:
-            target = self.fused(images)
+        self.teacher = self.teacher.to(images.device)
+        with torch.no_grad(), features(self.teacher, self.levels) as wanted:
+            target = self.teacher(images)
         with features(student, self.levels) as found:
             scores = model(images)
         found_scores, wanted_scores = (F.log_softmax(z / temperature, dim=1) for z in (scores, target))
@@ -98,26 +100,60 @@ class Distillation:
         return losses | ({"loss_features": config.feature_weight * torch.stack(errors).sum()} if errors else {})
 
 
-def normalisation(model: nn.Module) -> dict[str, Any]:
-    """What a network takes: size, mean and deviation."""
-    data_config = resolve_model_data_config(model)
-    return {name: data_config[name] for name in ("input_size", "mean", "std")}
+def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
+    """The trained network, in evaluation mode.
+
+    Raises:
+        InputError: It has no trained weights, or other classes.
+    """
+    if not (config.pretrained or config.checkpoint):
+        raise InputError(f"distillation.teacher {config.name} has no trained weights: set its pretrained or checkpoint")
+    teacher = build_classifier(config, setting="distillation.teacher", num_classes=num_classes)
+    trained: Any = teacher.pretrained_cfg
+    if trained["num_classes"] != num_classes:  # then timm has left the classifier out
+        raise InputError(
+            f"distillation.teacher {config.name} was trained on {trained['num_classes']} classes, and the data have "
+            f"{num_classes}: take one that was trained on them"
+        )
+    return teacher.eval().requires_grad_(False)
 
 
-def feature_levels(model: nn.Module) -> dict[str, int]:
-    """Name of the module and channels of the last level of every stride in timm's ``feature_info``, but the stem."""
-    info: Any = model.feature_info
-    last = {level["reduction"]: level for level in list(info)[1:]}
-    return {level["module"]: level["num_chs"] for level in last.values()}
+def normalisation(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be alike of two networks' inputs: channels, mean and deviation."""
+    return {"channels": found["input_size"][0], "mean": tuple(found["mean"]), "std": tuple(found["std"])}
+
+
+@torch.no_grad()
+def common_levels(student: nn.Module, teacher: nn.Module, image: Tensor) -> list[str]:
+    """The modules after the last of which each stride of timm's ``feature_info`` is reached.
+
+    Raises:
+        InputError: They differ between the two, or their outputs do.
+    """
+    shapes = []
+    with evaluating(student):
+        for model in (student, teacher):
+            info: Any = getattr(model, "feature_info", [])
+            names = list({level["reduction"]: level["module"] for level in info}.values())
+            names = [name for name in names if name in dict(model.named_modules())]
+            with features(model, names) as found:
+                model(image)
+            shapes.append({name: getattr(found[name], "shape", None) for name in names})
+    if shapes[0] != shapes[1] or not shapes[0] or None in shapes[0].values():
+        raise InputError(
+            f"distillation.teacher has features {shapes[1]}, the student {shapes[0]}: set distillation.feature_weight "
+            f"to 0, or take another teacher"
+        )
+    return list(shapes[0])
 
 
 @contextmanager
-def features(model: nn.Module, levels: dict[str, int]) -> Iterator[dict[str, Tensor]]:
+def features(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of these modules."""
     found: dict[str, Tensor] = {}
     handles = [
         model.get_submodule(name).register_forward_hook(lambda m, i, output, n=name: found.update({n: output}))
-        for name in levels
+        for name in names
     ]
     try:
         yield found
@@ -129,4 +165,5 @@ def features(model: nn.Module, levels: dict[str, int]) -> Iterator[dict[str, Ten
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
     """Mean square of the difference over that of ``wanted``, in float32."""
     wanted = wanted.float()
-    return F.mse_loss(found.float(), wanted) / wanted.square().mean()
+    size = wanted.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return F.mse_loss(found.float(), wanted) / size

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from timm.data import resolve_data_config
 from torch import nn
 
 from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model
@@ -19,7 +21,8 @@ class ModelConfig:
         args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
         pretrained: Start from timm's pretrained weights (downloads them).
         checkpoint: Start from this file of weights (``.safetensors``, or torch's of tensors only) for this very
-            network, such as the ``model.safetensors`` that ``tools/convert.py`` writes.
+            network and these classes in the folders' alphabetical order, such as the ``model.safetensors`` that
+            ``tools/convert.py`` writes.
     """
 
     name: str = "ode_resnet50"
@@ -28,9 +31,9 @@ class ModelConfig:
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
-        require_free("model.args", self.args)
+        require_free(f"args of {self.name}", self.args)
         if self.pretrained and self.checkpoint:
-            raise InputError("model.pretrained and model.checkpoint: take one of them")
+            raise InputError(f"pretrained and checkpoint of {self.name}: take one of them")
 
 
 def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loaded: bool = False) -> nn.Module:
@@ -52,4 +55,26 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
             raise InputError(f"{setting}.checkpoint={config.checkpoint!r}: no such file")
         overlay = {"file": config.checkpoint, "num_classes": num_classes}  # else timm leaves the classifier out
         kwargs |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
+        setting = f"{setting} (with the weights of {config.checkpoint}: another network's, or of other classes?)"
     return create(setting, config.name, config.args, **kwargs)
+
+
+def input_config(config: ModelConfig, *, image_size: int | None = None) -> dict[str, Any]:
+    """timm's description of the network's input: ``input_size`` (C, H, W), ``mean``, ``std``, ``crop_pct``, ...
+
+    Args:
+        config: The network.
+        image_size: Side of the images [px], in place of the network's own.
+    """
+    with torch.device("meta"):
+        model = build_classifier(config, setting="model", num_classes=2, loaded=True)
+    found = resolve_data_config(dict(config.args), model=model)
+    channels, *size = found["input_size"]
+    channels: Any = config.args.get("in_chans", channels)
+    if image_size is not None:
+        size = [image_size, image_size]
+    mean, std = (
+        found[name] if len(found[name]) == channels else channels * (sum(found[name]) / len(found[name]),)
+        for name in ("mean", "std")
+    )
+    return {**found, "input_size": (channels, *size), "mean": mean, "std": std}

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from odebackbones.classification.data import LabelledImages, read
+from odebackbones.classification.data import LabelledImages
 from odebackbones.engine.drawing import captioned, png
 from odebackbones.engine.report import Picture
 
@@ -23,9 +23,10 @@ def mistakes(images: LabelledImages, scores: Tensor) -> tuple[Picture, ...]:
     worst = sorted(wrong, key=lambda i: -float(confidences[i]))[:COUNT]
     pictures = []
     for place, i in enumerate(worst):
-        path, label = images.samples[i]
+        label = images.samples[i][1]
         truth, found = images.classes[label], images.classes[int(taken[i])]
-        picture = captioned(pil_to_tensor(read(path)), [f"{truth}, taken for {found} ({float(confidences[i]):.2f})"])
+        lines = [f"{truth}, taken for", f"{found} ({float(confidences[i]):.2f})"]
+        picture = captioned(pil_to_tensor(images.read(i).convert("RGB")), lines)
         row = f"mistakes-{place // IN_A_ROW + 1}"
         pictures.append(Picture(f"mistake-{place + 1:02d}", f"{truth} taken for {found}", png(picture), row))
     return tuple(pictures)

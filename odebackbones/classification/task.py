@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from torchvision.transforms.v2.functional import to_pil_image
 
-from odebackbones.classification.data import DataConfig, LabelledImages, build_transform
+from odebackbones.classification.data import MODES, DataConfig, LabelledImages, Transform, build_transform
 from odebackbones.classification.distillation import Distillation, DistillationConfig
 from odebackbones.classification.metrics import ClassificationMetrics, evaluate_scores
-from odebackbones.classification.model import ModelConfig, build_classifier
+from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.classification.pictures import mistakes
 from odebackbones.classification.report import classification_report
 from odebackbones.engine.config import OptimConfig, RunConfig
@@ -87,25 +86,37 @@ class ClassificationTask:
         """The validation set."""
         return self.images(self.config.data.val, classes=self.classes)
 
-    def images(self, split: str, *, classes: list[str] | None = None, augment: str | None = None) -> LabelledImages:
+    def images(self, split: str, *, classes: list[str] | None = None, augment: str = "none") -> LabelledImages:
         """A split of the data."""
-        data = self.config.data
-        images = LabelledImages(Path(data.root) / split, classes=classes, in_memory=data.in_memory)
-        images.transform = build_transform(self.data_config, augment=augment)
-        return images
+        data, channels = self.config.data, self.input_config["input_size"][0]
+        if channels not in MODES:
+            raise InputError(f"model {self.config.model.name} takes {channels} channels, and images have 3 or 1")
+        return LabelledImages(
+            Path(data.root) / split,
+            build_transform(self.input_config, augment=augment),
+            classes=classes,
+            mode=MODES[channels],
+            in_memory=data.in_memory,
+        )
 
     @cached_property
-    def data_config(self) -> dict[str, Any]:
-        """timm's, of the network: the size of its input, mean, deviation, ..."""
-        model = build_classifier(self.config.model, setting="model", num_classes=2, loaded=True)
-        return resolve_model_data_config(model)
+    def input_config(self) -> dict[str, Any]:
+        """timm's description of the network's input."""
+        return input_config(self.config.model, image_size=self.config.data.image_size)
+
+    @cached_property
+    def transform(self) -> Transform:
+        """From an image to the network's input."""
+        return build_transform(self.input_config)
 
     @cached_property
     def distillation(self) -> Distillation | None:
         """The teacher's part in the losses, if there is one."""
-        config = self.config.distillation
+        config, number = self.config.distillation, len(self.classes)
+        if config.teacher is None:
+            return None
         student = self.build_model(loaded=True)
-        return Distillation(config, student, num_classes=len(self.classes)) if config.teacher else None
+        return Distillation(config, student, student_input=self.input_config, num_classes=number)
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """The network; with random weights if others will be loaded."""
@@ -122,12 +133,15 @@ class ClassificationTask:
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Cross-entropy, or the losses of distillation."""
-        images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
-        if self.config.optim.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images, labels = self.placed(batch[0], device), batch[1].to(device, non_blocking=True)
         if self.distillation is not None:
             return self.distillation.losses(model, getattr(model, "module", model), images, labels)
         return {"loss": F.cross_entropy(model(images), labels)}
+
+    def placed(self, images: Tensor, device: torch.device) -> Tensor:
+        """A batch ``(B, C, H, W)`` on the device, in the weights' order of memory."""
+        order = torch.channels_last if self.config.optim.channels_last else torch.contiguous_format
+        return images.to(device, non_blocking=True, memory_format=order)
 
     def scores(self, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
         """The logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""
@@ -135,15 +149,16 @@ class ClassificationTask:
         subset = Subset(self.val_images, indices)
         loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
         found = gather_lists([(self.infer(model, images, device), labels) for images, labels in loader])
-        scores, labels = zip(*found, strict=True)
-        return torch.cat(scores), torch.cat(labels)
+        order = torch.tensor(gather_lists(indices)).argsort()
+        scores, labels = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+        return scores, labels
 
     def infer(self, model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
         """The logits of a batch, in float32 on the CPU: ``(B, C, H, W) -> (B, classes)``."""
         if model.training:  # setting the mode walks all modules: not in every call that is timed
             model.eval()
         with torch.inference_mode(), self.autocast(device):
-            return model(images.to(device)).float().cpu()
+            return model(self.placed(images, device)).float().cpu()
 
     def metrics(self, scores: Tensor, labels: Tensor) -> ClassificationMetrics:
         """Of logits."""
@@ -176,7 +191,8 @@ class ClassificationTask:
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
         """The image with its likeliest classes, and these with their probabilities as plain data."""
-        batch = build_transform(self.data_config)(to_pil_image(image))[None]
+        mode = MODES[self.input_config["input_size"][0]]
+        batch = self.transform(to_pil_image(image).convert(mode))[None]
         values, labels = self.infer(model, batch, device)[0].softmax(0).topk(min(SHOWN_SCORES, len(self.classes)))
         found = {"labels": [self.classes[label] for label in labels.tolist()], "scores": values.tolist()}
         lines = [f"{name} {score:.2f}" for name, score in zip(found["labels"], found["scores"], strict=True)]
@@ -190,7 +206,7 @@ class ClassificationTask:
         def loss() -> Tensor:
             model.train()
             with self.autocast(device):
-                return F.cross_entropy(model(batch[0].to(device)), batch[1].to(device))
+                return F.cross_entropy(model(self.placed(batch[0], device)), batch[1].to(device))
 
         height, width = image.shape[-2:]
         return Probe(

@@ -3,13 +3,15 @@
 import io
 from collections.abc import Sequence
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 LEAST_SIDE = 320
 """Smaller images are enlarged, for what is drawn on them to be legible [px]."""
+
+GREATEST_SIDE = 640
+"""Captioned images are reduced to it [px]."""
 
 FONT_SIZE = 14
 MARGIN = 4
@@ -28,8 +30,9 @@ def enlarged(image: Tensor) -> Tensor:
 
 
 def captioned(image: Tensor, lines: Sequence[str]) -> Tensor:
-    """The image with lines of text below it: ``(3, H, W)`` uint8 to ``(3, H', W')``, enlarged if it is small."""
+    """The image with lines of text below it: ``(3, H, W)`` uint8 to ``(3, H', W')``, enlarged or reduced."""
     picture = functional.to_pil_image(enlarged(image))
+    picture.thumbnail((GREATEST_SIDE, GREATEST_SIDE))
     font = ImageFont.truetype(font_file(), FONT_SIZE)
     step = FONT_SIZE + MARGIN
     canvas = Image.new("RGB", (picture.width, picture.height + step * len(lines) + MARGIN), "white")
@@ -50,5 +53,5 @@ def font_file() -> str:
 def png(image: Tensor) -> bytes:
     """``(3, H, W)`` uint8 as a PNG file."""
     buffer = io.BytesIO()
-    functional.to_pil_image(image.to(torch.uint8)).save(buffer, format="PNG")
+    functional.to_pil_image(image).save(buffer, format="PNG")
     return buffer.getvalue()

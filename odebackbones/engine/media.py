@@ -1,6 +1,8 @@
 """Images, folders of images and videos, as frames to predict on."""
 
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ from torch.nn import functional
 from odebackbones.errors import InputError
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for a file that is missing, no image, or broken."""
+
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 
 
@@ -57,15 +62,23 @@ def read_frames(path: Path) -> Iterator[Frame]:
         raise InputError(f"{path}: neither an image nor a video by its ending (known: {known})")
 
 
-def read_image(path: Path) -> Frame:
-    """An image file, turned upright as its EXIF data say."""
+def decode(path: Path, *, mode: str = "RGB") -> Image.Image:
+    """An image file in one of Pillow's modes, turned upright as its EXIF data say.
+
+    Raises:
+        InputError: It can't be read.
+    """
     try:
         # Pillow warns of damage before it raises an error
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return ImageOps.exif_transpose(image).convert(mode)
+    except UNREADABLE as error:
         raise InputError(f"{path}: no image, or a damaged one ({error}); re-download it or leave it out") from error
-    return Frame(path.name, torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+
+
+def read_image(path: Path) -> Frame:
+    """An image file, turned upright as its EXIF data say."""
+    return Frame(path.name, torch.from_numpy(np.array(decode(path))).permute(2, 0, 1))
 
 
 def read_video(path: Path) -> Iterator[Frame]:

@@ -12,8 +12,15 @@ Scalar = bool | int | float | str | None
 PlainValue = Scalar | list[Scalar] | dict[str, Scalar]
 """What a model's argument may be. A closed type: under ``Any`` jsonargparse builds whatever class a file names."""
 
-RESERVED_ARGS = {"class_path", "features_only", "init_args", "out_indices", "pretrained"}
+RESERVED_ARGS = {
+    *("class_path", "init_args"),
+    *("checkpoint_path", "features_only", "num_classes", "out_indices"),
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
+}
 """Names that are no model's arguments, or a task's to set."""
+
+SHOWN = 300
+"""Letters of an error of timm's or torch's, which may name every weight."""
 
 
 def require_free(setting: str, arguments: Mapping[str, Any]) -> None:
@@ -24,8 +31,8 @@ def require_free(setting: str, arguments: Mapping[str, Any]) -> None:
 
 
 def require_model(name: str, *, what: str) -> None:
-    """Refuse a name that timm doesn't know."""
-    if not timm.is_model(name):
+    """Refuse a name that timm doesn't know; what ``hf-hub:`` and ``local-dir:`` lead to is not looked at."""
+    if ":" not in name and not timm.is_model(name):
         raise unknown_name(what, name, timm.list_models())
 
 
@@ -40,4 +47,5 @@ def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any)
     except InputError:
         raise
     except Exception as error:  # of any kind: the arguments go through timm to the model unseen
-        raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {error!r}") from error
+        reason = " ".join(repr(error).replace("\\n", " ").split())[:SHOWN]
+        raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {reason}") from error

@@ -28,7 +28,7 @@ class ReversibleSolve(torch.autograd.Function):
         carry = integrator.start(state)
         numbers = [z.to(integrator.form.storage, copy=True) for z in carry[:2]]
         pair = FixedPair(integrator, numbers, carry[2], state.dtype)
-        pair.latest = [torch.aminmax(z) for z in carry[:2]]  # of integers, NaN could not be told any more
+        pair.follow(carry[:2])
         with ctx.surroundings.casts():
             for step in integrator.scheme.steps:
                 for shear in step:
@@ -84,16 +84,22 @@ class FixedPair:
         self.form = integrator.form
         self.units = quanta(power, self.form, integrator.magnitudes)
         self.scales: dict[tuple[float, int], Tensor] = {}
-        self.latest = [torch.aminmax(z) for z in numbers]
+        self.latest: list[tuple[Tensor, Tensor]] = []
         self.extremes: list[Tensor] = []
+
+    def follow(self, start: list[Tensor]) -> None:
+        """Note from now on how large the numbers are, which at first are ``start``: in integers, NaN can't be told."""
+        self.latest = [torch.aminmax(z) for z in start]
 
     def apply(self, shear: Shear) -> None:
         """Do the shear, and note how large its numbers are."""
         added = self.added(shear, self.slope(shear)[1].detach())
-        self.extremes += [*self.latest[shear.target], *torch.aminmax(added)]
+        if self.latest:
+            self.extremes += [*self.latest[shear.target], *torch.aminmax(added)]
         z, d = self.numbers[shear.target], added.to(self.form.storage)
         self.numbers[shear.target] = z = z.add_(d) if shear.factor == 1.0 else torch.sub(d, z, out=z)
-        self.latest[shear.target] = torch.aminmax(z)
+        if self.latest:
+            self.latest[shear.target] = torch.aminmax(z)
 
     def reached(self) -> Tensor:
         """The largest number that any addition so far may have given: ``()``."""
@@ -162,7 +168,7 @@ class PairGradients:
         if total is None:
             self.pair[index] = weight * gradient.to(torch.promote_types(gradient.dtype, torch.float32))
         else:
-            total.add_(gradient, alpha=weight)
+            total.add_(gradient, alpha=weight)  # ours: all that come in are multiplied first
 
     def of_initial_state(self) -> Tensor:
         """The gradient of the state from which the pair was made."""

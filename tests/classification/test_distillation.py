@@ -6,11 +6,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from odebackbones.classification.distillation import Distillation, DistillationConfig
-from odebackbones.classification.model import ModelConfig, build_classifier
+from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.errors import InputError
 
 TEACHER = ModelConfig("resnet20_cifar")
 STUDENT = ModelConfig("ode_resnet20_cifar", {"solver": "euler", "projected": True})
+INPUT = input_config(STUDENT)
 CONFIG = DistillationConfig(TEACHER, temperature=2.0, weight=0.75, feature_weight=0.5)
 
 
@@ -30,7 +31,7 @@ def teacher_file(tmp_path):
 
 def losses(config, student, teacher_file, *, batch=6):
     teacher = replace(config.teacher, checkpoint=teacher_file)
-    distillation = Distillation(replace(config, teacher=teacher), student, num_classes=10)
+    distillation = Distillation(replace(config, teacher=teacher), student, student_input=INPUT, num_classes=10)
     torch.manual_seed(2)
     images, labels = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
     return distillation, distillation.losses(student, student, images, labels), images, labels
@@ -69,7 +70,6 @@ def test_gradients_reach_the_student_and_not_the_teacher(teacher_file):
 
 def test_without_a_weight_the_features_may_be_others(teacher_file):
     student = network(ModelConfig("odenet_cifar"), 0)
-    student.pretrained_cfg |= {name: network(TEACHER, 0).pretrained_cfg[name] for name in ("mean", "std")}
     assert losses(replace(CONFIG, feature_weight=0.0), student, teacher_file)[1].keys() == {
         "loss_labels",
         "loss_scores",
@@ -78,10 +78,19 @@ def test_without_a_weight_the_features_may_be_others(teacher_file):
         losses(CONFIG, student, teacher_file)
 
 
-def test_a_teacher_of_other_images_is_refused():
-    student = network(ModelConfig("resnet18"), 0)
-    with pytest.raises(InputError, match=r"distillation\.teacher takes images as .*32.*, the student as .*224"):
-        Distillation(CONFIG, student, num_classes=10)
+def test_a_teacher_of_other_images_is_refused(teacher_file):
+    config = replace(CONFIG, teacher=replace(TEACHER, checkpoint=teacher_file))
+    given = input_config(ModelConfig("odenet_cifar"))
+    with pytest.raises(InputError, match=r"distillation\.teacher takes images of .*0\.485.*, the student of .*0\.4914"):
+        Distillation(config, network(STUDENT, 0), student_input=given, num_classes=10)
+
+
+def test_a_teacher_without_trained_weights_is_refused(teacher_file):
+    with pytest.raises(InputError, match="resnet20_cifar has no trained weights"):
+        Distillation(CONFIG, network(STUDENT, 0), student_input=INPUT, num_classes=10)
+    config = replace(CONFIG, teacher=ModelConfig("resnet32_cifar", checkpoint=teacher_file))
+    with pytest.raises(InputError, match=r"teacher\.safetensors: another network's"):
+        Distillation(config, network(STUDENT, 0), student_input=INPUT, num_classes=10)
 
 
 @pytest.mark.parametrize(

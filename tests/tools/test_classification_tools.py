@@ -81,6 +81,8 @@ def test_a_prediction_names_the_likeliest_classes(trained, colours):
     assert done.returncode == 0, done.stderr
     found = json.loads((out / RESULTS).read_text())
     assert len(found) == 4
+    assert all(each["labels"][0] == "red" for each in found)
+    assert all(each["scores"] == sorted(each["scores"], reverse=True) for each in found)
     assert all(sum(each["scores"]) == pytest.approx(1.0, abs=1e-5) for each in found)
 
 
@@ -99,7 +101,8 @@ def test_a_teacher_takes_part_in_the_losses(tmp_path, colours, trained):
         ("--data.root=nowhere", "nowhere/train: no such folder"),
         ("--data.root=", "data.root: give the folder"),
         ("--model.checkpoint=none.pth", "model.checkpoint='none.pth': no such file"),
-        ("--distillation.teacher={name: resnet18}", "distillation.teacher takes images as"),
+        ("--distillation.teacher={name: resnet18}", "resnet18 has no trained weights"),
+        ("--model.args={num_classes: 4}", "num_classes: not for a model to be given"),
         ("--optim.batch_size=100", "training set has 24"),
     ],
 )

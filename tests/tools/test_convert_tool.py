@@ -51,11 +51,29 @@ def test_fewer_weights_over_time_and_another_basis(checkpoint, tmp_path):
     assert "another function" not in done.stdout  # two weights for two evaluations
 
 
+def test_fewer_weights_are_fitted_on_images(checkpoint, tmp_path, colours):
+    model, file = checkpoint
+    images = torch.randn(8, 3, 32, 32)
+    differences = {}
+    for name, options in (
+        ("fitted", [f"--fit={colours / 'train'}", "--fit-images=20", "--steps=1"]),
+        ("projected", []),
+    ):
+        arguments = [f"--checkpoint={file}", "--num-classes=3", f"--out={name}", "--bases=1", *options]
+        done = run("convert", "resnet20_cifar", *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        with torch.inference_mode():
+            differences[name] = float((load(tmp_path / name)(images) - model(images)).norm())
+    assert [block.solver.steps for block in odebackbones.ode_blocks(load(tmp_path / "fitted"))] == [1, 1, 1]
+    assert differences["fitted"] < differences["projected"]
+
+
 def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     _, file = checkpoint
     model = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
     assert model.returncode == 0
     (tmp_path / "broken.th").write_bytes(b"no weights")
+    own = [f"--checkpoint={file}", "--num-classes=3"]
     for arguments, words in (
         (["resnet57"], "unknown model 'resnet57'; did you mean 'resnet50'"),
         (["resnet20_cifar", "--checkpoint=none.th"], "--checkpoint none.th: no such file"),
@@ -68,6 +86,10 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
         (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
         (["resnet20_cifar", "--num-classes=3"], "--num-classes is that of a --checkpoint"),
         (["resnet20_cifar", "--checkpoint=broken.th"], "resnet20_cifar can't take "),
+        (["resnet20_cifar", *own, "--steps=1"], "--steps: fewer steps take a fit"),
+        (["resnet20_cifar", *own, "--fit=."], "--fit: say how many weights"),
+        (["resnet20_cifar", *own, "--fit=none", "--bases=1"], "none: no such folder; expected none/CLASS/*.png"),
+        (["resnet20_cifar", *own, "--fit=.", "--bases=1", "--fit-images=0"], "--fit-images 0: expected at least 1"),
     ):
         done = run("convert", *arguments, "--out=never", cwd=tmp_path)
         assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)

@@ -34,21 +34,20 @@ def parts(model: nn.Module, data: Path) -> dict[str, Callable[[int], Part]]:
         model: timm's or ours.
         data: Folder with ``train`` and ``test``, each with a folder of images for every class in the classes' order.
     """
-    tests, training = batches(model, data / "test", in_memory=True), batches(model, data / "train")
+    tests, training = (batches(model, data / split) for split in ("test", "train"))
     return {
         "bases": lambda _: fewer_weights(model, tests, list(islice(training, CALIBRATION_IMAGES // BATCH))),
         "steps": lambda _: other_steps(model, tests, list(islice(training, CALIBRATION_IMAGES // BATCH))),
     }
 
 
-def batches(model: Any, folder: Path, *, in_memory: bool = False) -> DataLoader[Any]:
+def batches(model: Any, folder: Path) -> DataLoader[Any]:
     """The images in a random but fixed order, as the model wants them, and their classes.
 
     Raises:
         InputError: There is no such folder, or it has other classes than the model.
     """
-    images = LabelledImages(folder, in_memory=in_memory)
-    images.transform = build_transform(resolve_model_data_config(model))
+    images = LabelledImages(folder, build_transform(resolve_model_data_config(model)))
     if len(images.classes) != model.num_classes:
         raise InputError(f"{folder} has {len(images.classes)} classes, the model {model.num_classes}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
@@ -60,10 +59,10 @@ def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -
     model, pixels = model.eval(), torch.cat([images for images, _ in training])[:FIT_IMAGES]
     converted = from_resnet(model)
     steps = [stats.steps for stats in solver_stats(converted).values()]
-    wanted, labels = logits(model, tests), torch.cat([labels for _, labels in tests])
+    wanted, labels = logits(model, tests)
 
     def row(title: str, other: nn.Module) -> tuple[Any, ...]:
-        found = logits(other, tests)
+        found, _ = logits(other, tests)
         nfe = sum(stats.nfe for stats in solver_stats(other).values())
         accuracy = float((found.argmax(1) == labels).float().mean())
         return title, count_parameters(other), nfe, accuracy, float((found - wanted).abs().max())
@@ -87,10 +86,11 @@ def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -
 
 
 @torch.no_grad()
-def logits(model: nn.Module, tests: Iterable[Any]) -> Tensor:
-    """Of all images, in evaluation mode: ``(n, classes)``."""
+def logits(model: nn.Module, tests: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Of all images, in evaluation mode: ``(n, classes)``; and their labels ``(n,)``."""
     model.eval()
-    return torch.cat([model(images) for images, _ in tests])
+    found, labels = zip(*((model(images), labels) for images, labels in tests), strict=True)
+    return torch.cat(found), torch.cat(labels)
 
 
 def shown(numbers: Iterable[int]) -> str:

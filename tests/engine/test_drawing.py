@@ -1,0 +1,32 @@
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from odebackbones.engine.drawing import GREATEST_SIDE, LEAST_SIDE, captioned, enlarged, png
+
+
+def test_a_png_holds_the_pixels():
+    image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
+    decoded = np.asarray(Image.open(io.BytesIO(png(image))))
+    assert np.array_equal(decoded, image.permute(1, 2, 0).numpy())
+
+
+def test_small_images_are_enlarged_pixel_by_pixel():
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    assert enlarged(image).shape == (3, LEAST_SIDE, LEAST_SIDE)
+    assert torch.equal(enlarged(image)[:, ::10, ::10], image)
+
+
+def test_each_line_of_a_caption_stands_below_the_image():
+    black = torch.zeros(3, LEAST_SIDE, LEAST_SIDE, dtype=torch.uint8)
+    one, two = captioned(black, ["red 0.9"]), captioned(black, ["red 0.9", "blue 0.1"])
+    assert torch.equal(one[:, :LEAST_SIDE], black)
+    below = one[:, LEAST_SIDE:]
+    assert below.max() == 255 and below.min() < 100
+    assert two.shape[1] > one.shape[1] > LEAST_SIDE
+
+
+def test_large_images_are_reduced():
+    assert max(captioned(torch.zeros(3, 2000, 1000, dtype=torch.uint8), []).shape) <= GREATEST_SIDE + 10
