@@ -4,7 +4,6 @@ import copy
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from torchvision.models.detection import FasterRCNN
 
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.optimisation import autocast, precision
-from odebackbones.engine.profile import Probe, cost_quantities, device_facts, measure_latency
+from odebackbones.engine.profile import Probe, cost_quantities, device_facts, measure_latency, measurement_notes
 from odebackbones.engine.report import Quantity, Report
 
 from .data.config import DataConfig
@@ -202,7 +201,6 @@ class DetectionTask:
         arguments = ", ".join(f"{name}={value}" for name, value in model.backbone_args.items())
         return {
             "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model.backbone}{arguments and f'({arguments})'}",
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             **image_facts(self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size),
             **device_facts(device),
             "speed measured at": f"batch 1, {probe.image_size[0]}x{probe.image_size[1]} px",
@@ -216,10 +214,7 @@ class DetectionTask:
         notes = [f"{Path(self.val_annotations.name).name}: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
         if len(problems) > SHOWN_PROBLEMS:
             notes.append(f"... and {len(problems) - SHOWN_PROBLEMS} more faults like these in the data.")
-        if device.type == "cpu":
-            notes.append("Speed and memory were measured on the cpu, not on a GPU.")
-        notes.append("Training memory is the peak above the resting model of one forward and backward pass.")
-        return tuple(notes)
+        return (*notes, *measurement_notes(device))
 
 
 def is_frozen(module: nn.Module) -> bool:

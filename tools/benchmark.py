@@ -3,7 +3,6 @@
 import argparse
 import shlex
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(given.threads)
     parts = {name: measure(known[name], rounds=given.rounds) for name in names}
     command = shlex.join(["python", "tools/benchmark.py", *arguments])
-    facts = {"command": command, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "rounds": str(given.rounds)}
+    facts = {"command": command, "rounds": str(given.rounds)}
     facts |= device_facts(torch.device("cpu"))
     out = given.out or Path("runs/benchmark") / given.what
     write_report(report(given.what, title, parts, facts), out)

@@ -1,7 +1,6 @@
 """The classification report: metrics, confusions, cost and speed as one record."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from odebackbones.classification.metrics import ClassificationMetrics
 from odebackbones.engine.report import Picture, Quantity, Report, Table
@@ -50,7 +49,7 @@ def classification_report(
     return Report(
         name=name,
         title=f"Classification: {name}",
-        facts={"date": datetime.now(UTC).strftime("%Y-%m-%d"), **facts},
+        facts=dict(facts),
         quantities=(*accuracy_quantities(metrics), *measured),
         tables=(class_table(metrics), *confusion_tables(metrics)),
         pictures=pictures,

@@ -23,7 +23,7 @@ from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.drawing import captioned
 from odebackbones.engine.optimisation import autocast, precision
-from odebackbones.engine.profile import cost_quantities, device_facts, measure_latency
+from odebackbones.engine.profile import cost_quantities, device_facts, measure_latency, measurement_notes
 from odebackbones.engine.report import Report
 from odebackbones.engine.task import Probe
 from odebackbones.errors import InputError
@@ -185,7 +185,7 @@ class ClassificationTask:
             (*cost, *speed),
             facts=self.facts(device, probe),
             pictures=mistakes(self.val_images, scores),
-            notes=self.notes(device),
+            notes=measurement_notes(device),
         )
         return report, {}
 
@@ -235,9 +235,3 @@ class ClassificationTask:
             "speed measured at": f"batch 1, {height}x{width} px",
             "precision": precision(device, self.config.optim),
         }
-
-    def notes(self, device: torch.device) -> tuple[str, ...]:
-        """What a reader must know."""
-        speed = "Speed and memory were measured on the cpu, not on a GPU."
-        memory = "Training memory is the peak above the resting model of one forward and backward pass."
-        return (speed, memory) if device.type == "cpu" else (memory,)

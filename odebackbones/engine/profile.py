@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -188,7 +189,15 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
-    """What a figure of speed needs to be read: the device by name, threads, allocator, torch's version."""
+    """What a figure of speed needs to be read: the date, the device by name, threads, allocator, torch's version."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     threads, allocator = str(torch.get_num_threads()), keep_freed_memory()
-    return {"device": name, "threads": threads, "allocator": allocator, "torch": torch.__version__}
+    return {"date": date, "device": name, "threads": threads, "allocator": allocator, "torch": torch.__version__}
+
+
+def measurement_notes(device: torch.device) -> tuple[str, ...]:
+    """What a reader of such figures must know."""
+    speed = "Speed and memory were measured on the cpu, not on a GPU."
+    memory = "Training memory is the peak above the resting model of one forward and backward pass."
+    return (speed, memory) if device.type == "cpu" else (memory,)

@@ -215,9 +215,11 @@ def test_a_discrete_network_has_no_evaluations():
     assert found["NFE"] == 0 and not any(name.startswith("NFE of") for name in found)
 
 
-def test_facts_name_the_device_the_threads_the_allocator_and_torch(monkeypatch):
+def test_facts_name_the_day_the_device_the_threads_the_allocator_and_torch(monkeypatch):
     monkeypatch.setattr(profile, "keep_freed_memory", lambda: "an allocator")
-    assert device_facts(CPU) == {
+    facts = device_facts(CPU)
+    assert datetime.now(UTC) - datetime.fromisoformat(facts.pop("date")).replace(tzinfo=UTC) < timedelta(days=2)
+    assert facts == {
         "device": "cpu",
         "threads": str(torch.get_num_threads()),
         "allocator": "an allocator",
