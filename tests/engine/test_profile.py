@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
