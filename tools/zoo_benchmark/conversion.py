@@ -64,7 +64,7 @@ def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -
     def row(title: str, other: nn.Module) -> tuple[Any, ...]:
         found, _ = logits(other, tests)
         nfe = sum(stats.nfe for stats in solver_stats(other).values())
-        accuracy = float((found.argmax(1) == labels).float().mean())
+        accuracy = 100 * float((found.argmax(1) == labels).double().mean())
         return title, count_parameters(other), nfe, accuracy, float((found - wanted).abs().max())
 
     rows = [row("the ResNet", model), row(f"K = {shown(steps)}", converted)]
@@ -76,7 +76,7 @@ def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -
         for fewer in dict.fromkeys((tuple(steps), size)):
             fitted = fit_bases(converted, size, pixels, steps=fewer)
             rows.append(row(f"K = {shown(size)}, fitted, steps {shown(fewer)}", fitted))
-    columns = ("model", "parameters", "NFE", "accuracy", "largest difference of logits")
+    columns = ("model", "parameters", "NFE", "accuracy [%]", "largest difference of logits")
     claims = (
         Claim("largest difference of the converted model's logits", rows[1][-1], CLOSENESS),
         Claim("its accuracy, of the ResNet's", rows[1][3] / rows[0][3], 1.0, at_least=True),
