@@ -82,8 +82,8 @@ class TwoLayerField(ConvolutionalField):
 
     def forward(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t`` and state ``x``."""
-        x = F.relu(self.norm1(self.conv1(x, t), t), inplace=True)
-        return self.finished(self.norm2(self.conv2(x, t), t), t)
+        x = F.relu(self.norm1(self.conv1(x, t, self.norm1.weight_gain(t)), t), inplace=True)
+        return self.finished(self.norm2(self.conv2(x, t, self.norm2.weight_gain(t)), t), t)
 
 
 class BasicField(TwoLayerField):
@@ -174,6 +174,6 @@ class BottleneckField(ConvolutionalField):
 
     def forward(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t`` and state ``x``."""
-        x = F.relu(self.norm1(self.conv1(x, t), t), inplace=True)
-        x = F.relu(self.norm2(self.conv2(x, t), t), inplace=True)
-        return self.finished(self.norm3(self.conv3(x, t), t), t)
+        x = F.relu(self.norm1(self.conv1(x, t, self.norm1.weight_gain(t)), t), inplace=True)
+        x = F.relu(self.norm2(self.conv2(x, t, self.norm2.weight_gain(t)), t), inplace=True)
+        return self.finished(self.norm3(self.conv3(x, t, self.norm3.weight_gain(t)), t), t)

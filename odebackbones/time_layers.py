@@ -92,10 +92,12 @@ class TimeConv2d(nn.Module):
             conv.bias = blended(list(self.bias), values)
         return conv
 
-    def forward(self, x: Tensor, t: float) -> Tensor:
-        """Convolve with the weight that holds at time ``t``."""
+    def forward(self, x: Tensor, t: float, gain: Tensor | None = None) -> Tensor:
+        """Convolve with the weight that holds at time ``t``, times ``gain: (out_channels,)`` if it is given."""
         values = basis_values(self.basis, self.bases, t)
         weight = blend([w for w in self.weight], values)  # noqa: C416 (TorchScript unrolls a ParameterList; no `list`)
+        if gain is not None:
+            weight = weight * gain.reshape(-1, 1, 1, 1)
         bias: Tensor | None = None
         if self.has_bias:
             bias = blend([b for b in self.bias], values)  # noqa: C416
@@ -103,6 +105,8 @@ class TimeConv2d(nn.Module):
         if self.time_channel:
             ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
             weight = blend([w for w in self.time_weight], values)  # noqa: C416
+            if gain is not None:
+                weight = weight * gain.reshape(-1, 1, 1, 1)
             x = torch.add(x, F.conv2d(ones, weight, None, 1, self.padding, self.dilation), alpha=t)
         return x
 
@@ -129,6 +133,10 @@ class TimeNorm(nn.Module):
     @torch.jit.unused
     def set_times(self, times: Sequence[float]) -> None:
         """Prepare for evaluations at these times; a norm without statistics is ready for any."""
+
+    def weight_gain(self, t: float) -> Tensor | None:
+        """Gain ``(channels,)`` at time ``t`` for the convolution before to take into its weights; None for none."""
+        return None
 
     def affine(self, t: float) -> tuple[Tensor, Tensor]:
         """Gain and offset ``(channels,)`` that hold at time ``t``."""
@@ -281,16 +289,22 @@ class TimeGroupNorm(TimeNorm):
 class TimeAffine(TimeNorm):
     """No normalisation, but a gain and an offset: as VGG's convolutions, with a gain from which a field starts at zero.
 
+    The convolution before takes the gain into its weights: features scaled afterwards would be kept twice for the
+    backward pass.
+
     H. Zhang, Y. N. Dauphin, T. Ma: Fixup Initialization, ICLR 2019, arXiv:1901.09321, has such gains.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
+    def weight_gain(self, t: float) -> Tensor | None:
+        """The gain."""
+        return self.affine(t)[0]
+
     def forward(self, x: Tensor, t: float) -> Tensor:
-        """Scale ``x`` and add to it, as at time ``t``."""
-        gain, offset = self.affine(t)
-        return torch.addcmul(offset.reshape(-1, 1, 1), x, gain.reshape(-1, 1, 1))
+        """Add the offset that holds at time ``t`` to ``x``, in place."""
+        return x.add_(self.affine(t)[1].reshape(-1, 1, 1))
 
 
 NORMS: dict[str, Callable[[list[float]], Callable[..., "TimeNorm"]]] = {

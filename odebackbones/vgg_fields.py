@@ -51,7 +51,7 @@ class ConvField(ConvolutionalField):
 
     def forward(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t`` and state ``x``."""
-        return self.finished(self.norm1(self.conv1(F.relu(x), t), t), t)
+        return self.finished(self.norm1(self.conv1(F.relu(x), t, self.norm1.weight_gain(t)), t), t)
 
 
 class DepthwiseField(TwoLayerField):

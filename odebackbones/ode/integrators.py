@@ -89,6 +89,12 @@ def combine(state: Tensor, slopes: list[Tensor], weights: list[float], h: float)
     return state
 
 
+def last_uses(tableau: Tableau) -> list[int]:
+    """For each slope the last stage that it is part of; the step's end counts as one more stage."""
+    rows = [*tableau.a, tableau.b]
+    return [max((i for i, row in enumerate(rows) if j < len(row) and row[j]), default=j) for j in range(len(tableau.b))]
+
+
 class RungeKutta(Integrator):
     r"""An explicit Runge-Kutta method; projected or not.
 
@@ -107,12 +113,14 @@ class RungeKutta(Integrator):
 
     a: list[list[float]]
     b: list[float]
+    last_uses: list[int]
     projected: bool
 
     def __init__(self, vector_field: VectorField, *, tableau: Tableau, grid: Grid, projected: bool = False) -> None:
         super().__init__(vector_field, grid=grid, times=[[t + c * h for c in tableau.c] for t, h in grid])
         self.a = [list(row) for row in tableau.a]
         self.b = list(tableau.b)
+        self.last_uses = last_uses(tableau)
         self.projected = projected
 
     def slopes(self, i: int, state: Tensor) -> list[Tensor]:
@@ -121,8 +129,16 @@ class RungeKutta(Integrator):
         times = self.times[i]
         slopes: list[Tensor] = []
         for stage in range(len(times)):
-            slopes.append(self.vector_field(times[stage], self.combine(state, slopes, self.a[stage], h)))
+            slopes.append(self.vector_field(times[stage], self.stage_state(stage, state, slopes, h)))
         return slopes
+
+    def stage_state(self, stage: int, state: Tensor, slopes: list[Tensor], h: float) -> Tensor:
+        """Where a stage's slope is evaluated; slopes that are not used after it give way to ``state``, for memory."""
+        found = self.combine(state, slopes, self.a[stage], h)
+        for j in range(stage):
+            if self.last_uses[j] == stage:
+                slopes[j] = state
+        return found
 
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
         """The state at the end of step ``i`` from the one at its start."""
@@ -179,6 +195,7 @@ class AdamsBashforth(RungeKutta):
     def __init__(self, vector_field: VectorField, *, order: int, starter: Tableau, grid: Grid) -> None:
         super().__init__(vector_field, tableau=starter, grid=grid)
         self.order = order
+        self.last_uses = [starter.stages] * starter.stages  # the first slope is used in later steps
         self.weights = adams_bashforth_weights(grid, order)
         self.times[order - 1 :] = [[t] for t, _ in grid[order - 1 :]]
 
