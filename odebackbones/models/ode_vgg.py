@@ -26,7 +26,11 @@ FIELDS = {
 """Name of a field -> from a stage's channels and the state's extra ones to its constructor."""
 
 EVALUATIONS = {"bottleneck": 2, "conv": 1, "depthwise": 2}
-"""Name of a field -> its evaluations for a convolution replaced; the cheap ones take about an eighth of its MACs."""
+"""Name of a field -> its evaluations for a convolution beyond a stage's first; the cheap ones take about an eighth of
+its MACs."""
+
+LEAST_STEPS = 2
+"""Of the cheap fields' solves by the default method: one step alone is a residual block."""
 
 LAYER_OPTIONS = ("act_layer", "conv_layer", "norm_layer", "device", "dtype")
 """timm's options that would hold in the discrete layers only; ``norm`` chooses the norm."""
@@ -36,18 +40,21 @@ DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupno
 
 
 class ODEVGG(VGG):
-    r"""A VGG whose stages are the first convolution, which brings the channels, and an ODE block for the others.
+    r"""A VGG whose stages are a convolution that brings the channels, and an ODE block for the others.
 
     It *is* timm's VGG otherwise (head, names of the head's weights, feature extraction at strides 1 to 32). VGG has no
     residual blocks: what replaces its convolutions is the flow of a field whose state is the stage's features. A stage
-    of one convolution has nothing to replace.
+    whose channels are those of the one before (the fifth) needs no convolution to bring them; a stage of one
+    convolution that does has nothing to replace. By default the first stage, at the image's own resolution, where two
+    convolutions are cheap and states large, is VGG's.
 
     Args:
         cfg: timm's: channels of the convolutions of the VGG that is replaced, with "M" for the pooling between stages.
         field: ``"bottleneck"``, ``"conv"`` (the convolution that VGG has) or ``"depthwise"``.
         **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
             ``gradient``, ``norm``, ``bases``, ...), for five stages, and timm's of :class:`timm.models.vgg.VGG`. By
-            default there are as many evaluations as convolutions replaced, or, of the cheaper fields, twice as many.
+            default there are as many evaluations as convolutions beyond a stage's first, or, of the cheaper fields,
+            twice as many and at least four.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 1, 2, 4, 8, 16 and 32.
@@ -63,27 +70,27 @@ class ODEVGG(VGG):
         if field not in FIELDS:
             raise unknown_name("field", field, FIELDS)
         stages = stages_of(cfg)
+        kwargs.setdefault("continuous", tuple(i > 0 for i in range(len(stages))))
         options = StageOptions.take(kwargs, stages=len(stages))
         require_norm(options.norm, DISCRETE_NORMS)
         norm = DISCRETE_NORMS[options.norm]
-        kept: list[Any] = []
-        for convolutions, is_continuous in zip(stages, options.is_continuous, strict=True):
-            kept += [*(convolutions[:1] if is_continuous else convolutions), "M"]
-        super().__init__(kept, norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
-        self.insert_flows(stages, options, field)
+        replaced = [convolutions_replaced(stages, i) if options.is_continuous[i] else 0 for i in range(len(stages))]
+        kept = [[*stage[: len(stage) - number], "M"] for stage, number in zip(stages, replaced, strict=True)]
+        super().__init__(sum(kept, []), norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
+        self.insert_flows(stages, replaced, options, field)
         if options.norm == "frozen":
             freeze_norms(self)
 
     @torch.jit.unused
-    def insert_flows(self, stages: list[list[int]], options: StageOptions, field: str) -> None:
-        """Put an ODE block before the pooling of every stage that has convolutions to replace."""
+    def insert_flows(self, stages: list[list[int]], replaced: list[int], options: StageOptions, field: str) -> None:
+        """Put an ODE block before the pooling of every stage of which convolutions are replaced."""
         layers: list[nn.Module] = []
         ends = []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
-                i, replaced = len(ends), len(stages[len(ends)]) - 1
-                if options.is_continuous[i] and replaced:
-                    evaluations = EVALUATIONS[field] * replaced
+                i = len(ends)
+                if replaced[i]:
+                    evaluations = default_evaluations(field, len(stages[i]) - 1)
                     make_field = partial(make_named, field, stages[i][0])
                     layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
                 ends.append(len(layers) - 1)
@@ -119,30 +126,48 @@ def stages_of(cfg: list[Any]) -> list[list[int]]:
     return stages[:-1]
 
 
+def convolutions_replaced(stages: list[list[int]], i: int) -> int:
+    """How many of a continuous stage: all but the one that brings the channels, if they aren't there already."""
+    brought = i > 0 and stages[i - 1][-1] == stages[i][0]
+    return len(stages[i]) - (0 if brought else 1)
+
+
+def default_evaluations(field: str, convolutions: int) -> int:
+    """The evaluations of a stage with so many convolutions beyond its first."""
+    least = 1 if EVALUATIONS[field] == 1 else 2 * LEAST_STEPS
+    return max(least, EVALUATIONS[field] * convolutions)
+
+
 def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Module:
     """The field of that name for a stage's channels."""
     return FIELDS[field](channels, extra)(**kwargs)
 
 
 CFG = default_cfg(first_conv="features.0", classifier="head.fc")
-default_cfgs = generate_default_cfgs({f"ode_{name}{norm}": CFG for name in cfgs for norm in ("", "_bn")})
+QUARTER = [entry if entry == "M" else entry // 4 for entry in cfgs["vgg16"]]
+"""VGG-16 with a quarter of the channels, for small images and small machines."""
+
+default_cfgs = generate_default_cfgs(
+    {f"ode_{name}{norm}": CFG for name in cfgs for norm in ("", "_bn")}
+    | {f"{ode}vgg16_quarter_bn": CFG for ode in ("", "ode_")}
+)
 
 
-def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEVGG:
+def _create(variant: str, pretrained: bool, *, cfg: list[Any] | None = None, **kwargs: Any) -> ODEVGG:
     norm = "batch" if variant.endswith("_bn") else "none"
-    return build_model_with_cfg(
-        ODEVGG,
-        variant,
-        pretrained,
-        model_cfg=cfgs[variant.split("_")[1]],
-        feature_cfg={"flatten_sequential": True, "out_indices": kwargs.pop("out_indices", (0, 1, 2, 3, 4, 5))},
-        **{"norm": norm, **kwargs},
-    )
+    kwargs = {"norm": norm, **kwargs}
+    return _build(ODEVGG, variant, pretrained, cfg=cfg or cfgs[variant.split("_")[1]], **kwargs)
+
+
+def _build(kind: type[VGG], variant: str, pretrained: bool, *, cfg: list[Any], **kwargs: Any) -> Any:
+    levels = kwargs.pop("out_indices", (0, 1, 2, 3, 4, 5))
+    feature_cfg = {"flatten_sequential": True, "out_indices": levels}
+    return build_model_with_cfg(kind, variant, pretrained, model_cfg=cfg, feature_cfg=feature_cfg, **kwargs)
 
 
 @register_model
 def ode_vgg11(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
-    """ODE-VGG-11: ODE blocks for 1 convolution in each of stages 3 to 5."""
+    """ODE-VGG-11: ODE blocks for 1 convolution in each of stages 3 and 4, and for both of stage 5."""
     return _create("ode_vgg11", pretrained, **kwargs)
 
 
@@ -154,7 +179,7 @@ def ode_vgg11_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
 
 @register_model
 def ode_vgg13(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
-    """ODE-VGG-13: ODE blocks for 1 convolution in each stage."""
+    """ODE-VGG-13: ODE blocks for 1 convolution in each of stages 2 to 4, and for both of stage 5."""
     return _create("ode_vgg13", pretrained, **kwargs)
 
 
@@ -166,7 +191,7 @@ def ode_vgg13_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
 
 @register_model
 def ode_vgg16(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
-    """ODE-VGG-16: ODE blocks for 1, 1, 2, 2 and 2 convolutions."""
+    """ODE-VGG-16: ODE blocks for 1, 2 and 2 convolutions of stages 2 to 4, and for all 3 of stage 5."""
     return _create("ode_vgg16", pretrained, **kwargs)
 
 
@@ -178,7 +203,7 @@ def ode_vgg16_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
 
 @register_model
 def ode_vgg19(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
-    """ODE-VGG-19: ODE blocks for 1, 1, 3, 3 and 3 convolutions."""
+    """ODE-VGG-19: ODE blocks for 1, 3 and 3 convolutions of stages 2 to 4, and for all 4 of stage 5."""
     return _create("ode_vgg19", pretrained, **kwargs)
 
 
@@ -186,3 +211,16 @@ def ode_vgg19(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
 def ode_vgg19_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
     """ODE-VGG-19 with batch norms."""
     return _create("ode_vgg19_bn", pretrained, **kwargs)
+
+
+@register_model
+def ode_vgg16_quarter_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
+    """ODE-VGG-16 with batch norms and a quarter of the channels."""
+    return _create("ode_vgg16_quarter_bn", pretrained, cfg=QUARTER, **{"mlp_ratio": 0.25, **kwargs})
+
+
+@register_model
+def vgg16_quarter_bn(pretrained: bool = False, **kwargs: Any) -> VGG:
+    """timm's VGG-16 with batch norms and a quarter of the channels."""
+    kwargs = {"mlp_ratio": 0.25, "norm_layer": nn.BatchNorm2d, **kwargs}
+    return _build(VGG, "vgg16_quarter_bn", pretrained, cfg=QUARTER, **kwargs)

@@ -11,13 +11,14 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from odebackbones import InputError, ODEBlock, fuse, solver_stats
 from odebackbones.models import ODEVGG
 
-NAMES = timm.list_models("ode_vgg*")
-EVALUATIONS = {  # twice the convolutions replaced, in the stages that have any
-    "ode_vgg11": [2, 2, 2],
-    "ode_vgg13": [2, 2, 2, 2, 2],
-    "ode_vgg16": [2, 2, 4, 4, 4],
-    "ode_vgg19": [2, 2, 6, 6, 6],
+NAMES = timm.list_models("ode_vgg??*", exclude_filters="*quarter*")
+EVALUATIONS = {  # twice the convolutions beyond a stage's first, and at least 4, in the stages that flow
+    "ode_vgg11": [4, 4, 4],
+    "ode_vgg13": [4, 4, 4, 4],
+    "ode_vgg16": [4, 4, 4, 4],
+    "ode_vgg19": [4, 6, 6, 6],
 }
+CONV_EVALUATIONS = {"ode_vgg11": [1, 1, 1], "ode_vgg13": [1] * 4, "ode_vgg16": [1, 2, 2, 2], "ode_vgg19": [1, 3, 3, 3]}
 CHANNELS = [64, 128, 256, 512, 512, 512]
 SMALL = [8, 8, "M", 16, "M", 16, 16, 16, "M"]
 FIELDS = ["bottleneck", "conv", "depthwise"]
@@ -30,7 +31,10 @@ def images(size=32, batch=2, seed=0):
 def create(**kwargs):
     """A small model whose fields are not zero, so that they matter to its output."""
     torch.manual_seed(0)
-    return ODEVGG(SMALL, **{"mlp_ratio": 0.01, "num_classes": 5, "zero_init_last": False, "norm": "batch", **kwargs})
+    return ODEVGG(
+        SMALL,
+        **{"continuous": True, "mlp_ratio": 0.01, "num_classes": 5, "zero_init_last": False, "norm": "batch", **kwargs},
+    )
 
 
 def create_skeleton(name, **kwargs):
@@ -52,11 +56,26 @@ def test_timm_lists_the_family():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_default_evaluations_are_twice_the_convolutions_replaced(name):
-    stats = solver_stats(create_skeleton(name))
-    assert [s.nfe for s in stats.values()] == EVALUATIONS[name.removesuffix("_bn")]
-    one_each = solver_stats(create_skeleton(name, solver="euler", field="conv"))
-    assert [2 * s.nfe for s in one_each.values()] == [s.nfe for s in stats.values()]
+def test_the_default_evaluations_are_those_of_the_convolutions_beyond_a_stages_first(name):
+    for kwargs, expected in (({}, EVALUATIONS), ({"solver": "euler", "field": "conv"}, CONV_EVALUATIONS)):
+        stats = solver_stats(create_skeleton(name, **kwargs))
+        assert [s.nfe for s in stats.values()] == expected[name.removesuffix("_bn")]
+
+
+def test_the_first_stage_is_vggs_and_the_fifth_needs_no_convolution_to_bring_its_channels():
+    ours = create_skeleton("ode_vgg16_bn")
+    kept = [layer.out_channels for layer in ours.features if isinstance(layer, nn.Conv2d)]
+    assert kept == [64, 64, 128, 256, 512]
+    whole = create_skeleton("ode_vgg16_bn", continuous=True)
+    assert [layer.out_channels for layer in whole.features if isinstance(layer, nn.Conv2d)] == [64, 128, 256, 512]
+
+
+def test_the_quarter_has_a_quarter_of_the_channels_in_both():
+    for name in ("vgg16_quarter_bn", "ode_vgg16_quarter_bn"):
+        body = create_skeleton(name, features_only=True)
+        assert [4 * channels for channels in body.feature_info.channels()] == CHANNELS
+    ours, theirs = (create_skeleton(n) for n in ("ode_vgg16_quarter_bn", "ode_vgg16_bn"))
+    assert [s.nfe for s in solver_stats(ours).values()] == [s.nfe for s in solver_stats(theirs).values()]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,10 +103,10 @@ def body(model):
     return sum(p.numel() for name, p in model.named_parameters() if name.startswith("features"))
 
 
-def test_ode_vgg16_has_less_than_a_third_of_vgg16s_body():
+def test_ode_vgg16_has_a_sixth_of_vgg16s_body():
     vgg16 = body(create_skeleton("vgg16_bn"))
     ratios = {field: body(create_skeleton("ode_vgg16_bn", field=field)) / vgg16 for field in FIELDS}
-    assert ratios == pytest.approx({"bottleneck": 0.31, "conv": 0.64, "depthwise": 0.31}, abs=0.01)
+    assert ratios == pytest.approx({"bottleneck": 0.15, "conv": 0.48, "depthwise": 0.15}, abs=0.01)
 
 
 def test_without_continuous_stages_it_is_timms_vgg():
@@ -103,7 +122,14 @@ def test_without_continuous_stages_it_is_timms_vgg():
 def test_a_model_learns_with_every_field_and_norm(field, norm):
     torch.manual_seed(0)
     model = ODEVGG(
-        [128, 128, "M"], field=field, norm=norm, bases=2, mlp_ratio=0.01, num_classes=5, zero_init_last=False
+        [128, 128, "M"],
+        continuous=True,
+        field=field,
+        norm=norm,
+        bases=2,
+        mlp_ratio=0.01,
+        num_classes=5,
+        zero_init_last=False,
     )
     model.train()
     model(images()).square().sum().backward()
@@ -135,7 +161,9 @@ def test_a_field_is_a_convolution_after_a_relu_and_may_fall():
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_slope_is_of_its_states_size_without_norms(field):
     torch.manual_seed(0)
-    block = ODEVGG([256, 256, "M"], field=field, norm="none", zero_init_last=False, mlp_ratio=0.01).flows()[0]
+    block = ODEVGG(
+        [256, 256, "M"], continuous=True, field=field, norm="none", zero_init_last=False, mlp_ratio=0.01
+    ).flows()[0]
     x = torch.randn(2, 256, 16, 16).relu()
     slope = block.vector_field(0.0, x)
     assert 0.2 < slope.std() / x.std() < 3
@@ -159,7 +187,7 @@ def test_intermediates_are_those_of_the_feature_extractors(field):
         for mine, expected in zip(intermediates, traced.values(), strict=True):
             assert torch.equal(mine, expected)
         assert torch.equal(end, model.forward_features(images()))
-        assert [len(m) for m in (model.features, intermediates)] == [14, 4]
+        assert [len(m) for m in (model.features, intermediates)] == [11, 4]
         model.prune_intermediate_layers([0, 1])
         assert torch.equal(model.forward_intermediates(images(), [0, 1], intermediates_only=True)[1], intermediates[1])
 

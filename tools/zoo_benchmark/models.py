@@ -81,6 +81,8 @@ GROUPS = (
     resnet("resnet50", *NUMERICAL),
     *(resnet(name) for name in ("resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d", "seresnet50")),
     *(vgg(f"vgg{depth}{norm}") for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+    named("vgg16_quarter_bn", "ode_vgg16_quarter_bn")
+    | {"control: one evaluation a stage": Body("ode_vgg16_quarter_bn", ONE_EVALUATION)},
     *(cifar_resnet(f"resnet{depth}_cifar") for depth in (20, 32, 44, 56, 110)),
     *(chen(name) for name in ("odenet_mnist", "odenet_cifar")),
 )
