@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-depth test lint clean
 .DELETE_ON_ERROR:
 
 .venv/.runtime: pyproject.toml
@@ -16,7 +16,10 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.runtime
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/demo.py detection
+
+demo-depth: .venv/.runtime
+	$(BIN)/python tools/demo.py depth
 
 test: .venv/.dev
 	$(BIN)/pytest

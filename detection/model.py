@@ -16,7 +16,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from odebackbones import freeze_norms
-from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model
+from odebackbones.engine.timm_models import PlainValue, create, feature_levels, require_free
 from odebackbones.errors import InputError
 
 REDUCTIONS = (4, 8, 16, 32)
@@ -204,23 +204,21 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
 
 def build_body(config: ModelConfig, *, pretrained: bool) -> nn.Module:
     """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
-    require_model(config.backbone, what="backbone")
-    with torch.device("meta"):
-        info: Any = create_features(config).feature_info
-    reductions = [level["reduction"] for level in info.info]
-    missing = [r for r in REDUCTIONS if r not in reductions]
+    levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
+    missing = [r for r in REDUCTIONS if r not in levels]
     if missing:
         raise InputError(
-            f"model.backbone={config.backbone!r} has features at strides {reductions} and none at {missing}; "
+            f"model.backbone={config.backbone!r} has features at strides {sorted(levels)} and none at {missing}; "
             f"take a backbone with strides {list(REDUCTIONS)}, such as a ResNet"
         )
-    last = {reduction: index for index, reduction in enumerate(reductions)}
-    return create_features(config, out_indices=tuple(last[r] for r in REDUCTIONS), pretrained=pretrained)
-
-
-def create_features(config: ModelConfig, **kwargs: Any) -> nn.Module:
-    """``timm.create_model(..., features_only=True)``."""
-    return create("model.backbone", config.backbone, config.backbone_args, features_only=True, **kwargs)
+    return create(
+        "model.backbone",
+        config.backbone,
+        config.backbone_args,
+        features_only=True,
+        out_indices=tuple(levels[r] for r in REDUCTIONS),
+        pretrained=pretrained,
+    )
 
 
 def frozen_children(body: nn.Module, levels: int) -> list[str]:

@@ -1,6 +1,5 @@
 """Detection as a task of the engine."""
 
-import copy
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,16 +13,17 @@ from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 
 from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.optimisation import autocast, precision
-from odebackbones.engine.profile import Probe, cost_quantities, device_facts, measure_latency, measurement_notes
+from odebackbones.engine.measured import described, measure
+from odebackbones.engine.optimisation import autocast
 from odebackbones.engine.report import Quantity, Report
+from odebackbones.engine.task import Prediction, Probe
 
 from .data.config import DataConfig
 from .data.dataset import DetectionDataset, collate
 from .data.read import read_annotations
 from .data.records import Annotations
 from .data.transforms import build_transforms
-from .metrics import DetectionMetrics, coco_ground_truth, evaluate_detections
+from .metrics import coco_ground_truth, evaluate_detections
 from .model import ModelConfig, build_faster_rcnn
 from .pictures import draw_detections, example_pictures
 from .predict import count_proposals, detect, predict_dataset
@@ -131,26 +131,27 @@ class DetectionTask:
         """Metrics, cost, speed and example pictures; and, for pycocotools, the detections and the truth as JSON."""
         results = self.predictions(model, device)
         metrics = evaluate_detections(self.val_annotations, results)
-        probe, trained = self.probe(model, device), copy.deepcopy(model)  # training steps change the statistics
-        cost = cost_quantities(trained, self.probe(trained, device), device, body=BODY)
-        speed = measure_latency({"": probe}, device)[""].quantities()
-        proposals = Quantity("proposals", count_proposals(model, probe.infer), group="cost")
-        pictures = example_pictures(self.val_dataset(), results, threshold=metrics.threshold or 0.5)
-        facts, notes = self.facts(device, probe), self.notes(device, metrics)
+        measured = measure(self, model, device, self.config.optim, body=BODY)
+        proposals = Quantity("proposals", count_proposals(model, measured.probe.infer), group="cost")
         report = detection_report(
-            self.config.run.name, metrics, (*cost, *speed, proposals), facts=facts, pictures=pictures, notes=notes
+            self.config.run.name,
+            metrics,
+            (*measured.quantities, proposals),
+            facts={**self.facts(), **measured.facts},
+            pictures=example_pictures(self.val_dataset(), results, threshold=metrics.threshold or 0.5),
+            notes=(*self.notes(), *measured.notes),
         )
         truth = coco_ground_truth(self.val_annotations).dataset
         files = {"predictions.json": results, "ground_truth.json": truth}
         return report, {name: json.dumps(content).encode() for name, content in files.items()}
 
-    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
         """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px]."""
         [found] = detect(model, [image.float() / 255], device, lambda: self.autocast(device))
         labels, scores = found["labels"].tolist(), found["scores"].tolist()
         names = [self.classes[label - 1] for label in labels]
         picture = draw_detections(image, found["boxes"], labels, self.classes, scores)
-        return picture, {"boxes": found["boxes"].tolist(), "labels": names, "scores": scores}
+        return Prediction(picture, {"boxes": found["boxes"].tolist(), "labels": names, "scores": scores})
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The detector on the first validation image that has objects (or the first), and copies of it as a batch."""
@@ -195,26 +196,22 @@ class DetectionTask:
         """The config's precision."""
         return autocast(device, self.config.optim)
 
-    def facts(self, device: torch.device, probe: Probe) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
         """How the numbers came about."""
         model = self.config.model
-        arguments = ", ".join(f"{name}={value}" for name, value in model.backbone_args.items())
         return {
-            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model.backbone}{arguments and f'({arguments})'}",
+            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {described(model.backbone, model.backbone_args)}",
             **image_facts(self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size),
-            **device_facts(device),
-            "speed measured at": f"batch 1, {probe.image_size[0]}x{probe.image_size[1]} px",
             "proposals": f"at most {model.proposals_test} an image",
-            "precision": precision(device, self.config.optim),
         }
 
-    def notes(self, device: torch.device, metrics: DetectionMetrics) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
         problems = self.val_annotations.problems
         notes = [f"{Path(self.val_annotations.name).name}: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
         if len(problems) > SHOWN_PROBLEMS:
             notes.append(f"... and {len(problems) - SHOWN_PROBLEMS} more faults like these in the data.")
-        return (*notes, *measurement_notes(device))
+        return tuple(notes)
 
 
 def is_frozen(module: nn.Module) -> bool:

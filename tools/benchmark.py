@@ -14,6 +14,7 @@ from odebackbones.engine.profile import device_facts
 from odebackbones.engine.report import Report, Section, write_report
 from odebackbones.errors import InputError, unknown_name
 from tools import convert, engine_benchmark
+from tools.depth_benchmark import encoders
 from tools.measurement import Part
 from tools.zoo_benchmark import conversion, models
 
@@ -31,6 +32,7 @@ def conversion_parts(given: argparse.Namespace) -> Parts:
 BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Parts]]] = {
     "engine": ("Benchmark of the ODE engine", lambda _: engine_benchmark.PARTS),
     "zoo": ("What the models cost", lambda _: {"models": models.run}),
+    "depth": ("The encoders of depth", lambda _: {"encoders": encoders.run}),
     "conversion": ("A trained ResNet as an ODE model", conversion_parts),
 }
 """Name on the command line -> title and parts."""

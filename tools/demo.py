@@ -1,28 +1,64 @@
-"""The demo: train an ODE-ResNet, the ResNet that it replaces and the honest control, and compare them."""
+"""The demos: train an ODE-Net, the network that it replaces and the honest control, and compare them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from odebackbones.engine.cli import run_tool
+from odebackbones.engine.cli import pick_task, run_tool
 from tools import compare, train
+from tools.tasks import TASKS
 
-CONFIG = Path(__file__).parent.parent / "configs" / "detection" / "shapes.yaml"
-OUTPUT = Path("runs") / "demo"
-RUNS = {
-    "resnet34": ["--model.backbone=resnet34"],
-    "ode_resnet34": ["--model.backbone=ode_resnet34"],
-    "resnet34_one_block": ["--model.backbone=resnet34", "--model.backbone_args={layers: [2, 2, 2, 2]}"],
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Trainings that are compared.
+
+    Attributes:
+        config: File in ``configs``.
+        output: Folder of the runs.
+        runs: Run -> its settings; the first is the reference, the last the control.
+    """
+
+    config: str
+    output: Path
+    runs: dict[str, list[str]]
+
+
+DEMOS: dict[str, Demo] = {
+    "detection": Demo(
+        config="detection/shapes.yaml",
+        output=Path("runs") / "demo",
+        runs={
+            "resnet34": ["--model.backbone=resnet34"],
+            "ode_resnet34": ["--model.backbone=ode_resnet34"],
+            # One identity block a stage, and so the ODE's parameters
+            "resnet34_one_block": ["--model.backbone=resnet34", "--model.backbone_args={layers: [2, 2, 2, 2]}"],
+        },
+    ),
+    "depth": Demo(
+        config="depth/road.yaml",
+        output=Path("runs") / "demo-depth",
+        runs={
+            "vgg16_quarter_bn": ["--model.backbone=vgg16_quarter_bn"],
+            "ode_vgg16_quarter_bn": ["--model.backbone=ode_vgg16_quarter_bn"],
+            # One evaluation a stage, and so a residual network of the ODE's parameters
+            "one_evaluation": ["--model.backbone_args={solver: euler, steps: 1}"],
+        },
+    ),
 }
-"""Run -> its settings. The control has one identity block a stage, and so the ODE's parameters."""
 
 
 def main(arguments: list[str]) -> None:
-    """Train the three models, unless they are there already, and compare them."""
-    for number, (name, settings) in enumerate(RUNS.items(), start=1):
-        print(f"{name} ({number} of {len(RUNS)}): training", flush=True)
-        run = [f"--run.name={name}", f"--run.output={OUTPUT}", "--run.resume=true"]
-        train.main(["detection", f"--config={CONFIG}", *run, *settings, *arguments])
+    """Train the models of a demo, unless they are there already, and compare them."""
+    task, rest = pick_task(arguments, {name: TASKS[name] for name in DEMOS})
+    demo = DEMOS[task.name]
+    for number, (name, settings) in enumerate(demo.runs.items(), start=1):
+        print(f"{name} ({number} of {len(demo.runs)}): training", flush=True)
+        run = [f"--run.name={name}", f"--run.output={demo.output}", "--run.resume=true"]
+        train.main([task.name, f"--config={CONFIGS / demo.config}", *run, *settings, *rest])
     print("evaluating and comparing", flush=True)
-    compare.main([*(str(OUTPUT / name) for name in RUNS), f"--out={OUTPUT / 'comparison'}"])
+    compare.main([*(str(demo.output / name) for name in demo.runs), f"--out={demo.output / 'comparison'}"])
 
 
 if __name__ == "__main__":

@@ -1,24 +1,51 @@
 """Evaluate a trained model: ``python tools/eval.py detection --checkpoint runs/NAME/best.pt``."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
-from odebackbones.engine.cli import config_parser, parse_for_checkpoint, pick_task, run_tool
+from odebackbones.engine.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
+from odebackbones.engine.report import write_report
 from odebackbones.engine.run import REPORT, load_run, report_run
+from odebackbones.engine.task import ScoresPredictions, Task
+from odebackbones.errors import InputError
 from tools.tasks import TASKS
+
+PREDICTIONS = "--predictions"
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate with the checkpoint's own settings, and those that the arguments override."""
+    """Evaluate a model, or predictions in files."""
     task, rest = pick_task(arguments, TASKS)
+    command = shlex.join(["python", "tools/eval.py", *arguments])
+    by_files = any(argument.split("=")[0] == PREDICTIONS for argument in rest)
+    out = evaluate_files(task, rest, command) if by_files else evaluate_model(task, rest, command)
+    print(f"report: {out / 'report.html'}")
+
+
+def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path:
+    """Evaluate with the checkpoint's own settings, and those that the arguments override."""
     parser = config_parser(task, "Evaluate; writes report.json, report.md, report.html and pictures.")
     parser.add_argument("--out", type=str, default="", help="folder of the report (default: RUN/report)")
-    config, values = parse_for_checkpoint(parser, task, rest)
+    config, values = parse_for_checkpoint(parser, task, arguments)
     checkpoint = Path(values.checkpoint)
     out = Path(values.out) if values.out else checkpoint.parent / REPORT
-    command = shlex.join(["python", "tools/eval.py", *arguments])
     report_run(load_run(task, config, checkpoint), out, facts={"command": command})
-    print(f"report: {out / 'report.html'}")
+    return out
+
+
+def evaluate_files(task: type[Task], arguments: list[str], command: str) -> Path:
+    """Evaluate a folder of predictions, whatever model they are of, on the configured validation set."""
+    if not issubclass(task, ScoresPredictions):
+        can = ", ".join(name for name, other in TASKS.items() if issubclass(other, ScoresPredictions))
+        raise InputError(f"{PREDICTIONS}: not for {task.name}, but for: {can}")
+    parser = config_parser(task, "Evaluate predictions in files; writes report.json, report.md and report.html.")
+    parser.add_argument(PREDICTIONS, type=str, required=True, help="folder of predictions")
+    parser.add_argument("--out", type=str, required=True, help="folder of the report")
+    config, values = parse(parser, task, arguments)
+    report = task(config, {}).score(Path(values.predictions))
+    write_report(replace(report, facts={**report.facts, "command": command}), Path(values.out))
+    return Path(values.out)
 
 
 if __name__ == "__main__":

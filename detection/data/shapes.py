@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from odebackbones.engine.generated import generate_once, holds_set
 from odebackbones.errors import InputError
 
 from .draw import OUTLINES, DrawnObject, draw_scene
@@ -39,14 +40,7 @@ def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
     """
     check_parameters(images=images, size=size, seed=seed)
     info = {"generator": "shapes", "version": GENERATOR_VERSION, "images": images, "size": size, "seed": seed}
-    if _holds(folder, info):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        built = Path(scratch) / folder.name
-        _write(built, info)
-        _move(built, folder, info)
-    return folder
+    return generate_once(folder, partial(_write, info=info), holds=lambda: _holds(folder, info))
 
 
 def check_parameters(*, images: int, size: int, seed: int) -> None:
@@ -57,18 +51,7 @@ def check_parameters(*, images: int, size: int, seed: int) -> None:
 
 
 def _holds(folder: Path, info: dict[str, Any]) -> bool:
-    """Tell whether the folder holds the set; refuse to touch a folder of anything else."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return False
-    try:
-        found = json.loads((folder / ANNOTATION_FILE).read_text(encoding="utf-8")).get("info")
-    except (OSError, ValueError, AttributeError):
-        found = None
-    if found != info:
-        raise InputError(
-            f"{folder}: holds something else than the shapes of {info}; delete it or set another --data.root"
-        )
-    return True
+    return holds_set(folder, info, index=ANNOTATION_FILE, kind="shapes")
 
 
 def _write(folder: Path, info: dict[str, Any]) -> None:
@@ -97,12 +80,3 @@ def _annotation(annotation_id: int, image_id: int, drawn: DrawnObject) -> dict[s
         "area": int(drawn.mask.sum()),
         "iscrowd": 0,
     }
-
-
-def _move(built: Path, folder: Path, info: dict[str, Any]) -> None:
-    """Put the finished set in its place, unless another process was first."""
-    try:
-        built.replace(folder)
-    except OSError:
-        if not _holds(folder, info):
-            raise

@@ -1,6 +1,5 @@
 """Classification as a task of the engine."""
 
-import copy
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,10 +21,10 @@ from odebackbones.classification.report import classification_report
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.drawing import captioned
-from odebackbones.engine.optimisation import autocast, precision
-from odebackbones.engine.profile import cost_quantities, device_facts, measure_latency, measurement_notes
+from odebackbones.engine.measured import described, measure
+from odebackbones.engine.optimisation import autocast
 from odebackbones.engine.report import Report
-from odebackbones.engine.task import Probe
+from odebackbones.engine.task import Prediction, Probe
 from odebackbones.errors import InputError
 
 EVALUATED_AT_ONCE = 100
@@ -176,27 +175,25 @@ class ClassificationTask:
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Metrics, confusions, cost, speed and mistakes."""
         scores, labels = self.scores(model, device)
-        probe, trained = self.probe(model, device), copy.deepcopy(model)  # training steps change the statistics
-        cost = cost_quantities(trained, self.probe(trained, device), device)
-        speed = measure_latency({"": probe}, device)[""].quantities()
+        measured = measure(self, model, device, self.config.optim)
         report = classification_report(
             self.config.run.name,
             self.metrics(scores, labels),
-            (*cost, *speed),
-            facts=self.facts(device, probe),
+            measured.quantities,
+            facts={**self.facts(measured.probe), **measured.facts},
             pictures=mistakes(self.val_images, scores),
-            notes=measurement_notes(device),
+            notes=measured.notes,
         )
         return report, {}
 
-    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
         """The image with its likeliest classes, and these with their probabilities as plain data."""
         mode = MODES[self.input_config["input_size"][0]]
         batch = self.transform(to_pil_image(image).convert(mode))[None]
         values, labels = self.infer(model, batch, device)[0].softmax(0).topk(min(SHOWN_SCORES, len(self.classes)))
         found = {"labels": [self.classes[label] for label in labels.tolist()], "scores": values.tolist()}
         lines = [f"{name} {score:.2f}" for name, score in zip(found["labels"], found["scores"], strict=True)]
-        return captioned(image, lines), found
+        return Prediction(captioned(image, lines), found)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The network on the first validation image, and two copies of it as a batch."""
@@ -221,17 +218,13 @@ class ClassificationTask:
         """The config's precision."""
         return autocast(device, self.config.optim)
 
-    def facts(self, device: torch.device, probe: Probe) -> dict[str, str]:
+    def facts(self, probe: Probe) -> dict[str, str]:
         """How the numbers came about."""
         model, data = self.config.model, self.config.data
-        arguments = ", ".join(f"{name}={value}" for name, value in model.args.items())
         height, width = probe.image_size
         return {
-            "model": f"{model.name}{arguments and f'({arguments})'}",
+            "model": described(model.name, model.args),
             "data set": str(Path(data.root) / data.val),
             "images": str(len(self.val_images)),
             "image size": f"{height}x{width} px",
-            **device_facts(device),
-            "speed measured at": f"batch 1, {height}x{width} px",
-            "precision": precision(device, self.config.optim),
         }

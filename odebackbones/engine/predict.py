@@ -37,8 +37,10 @@ def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with FrameWriter(out, video_name=source.stem) as writer:
         for frame in tqdm(chain([first], frames), unit="frame", leave=False):
-            picture, facts = run.task.predict(run.model, frame.image, run.device)
-            writer.write(frame, picture)
-            found.append({"file_name": frame.name, **facts})
+            prediction = run.task.predict(run.model, frame.image, run.device)
+            writer.write(frame, prediction.picture)
+            for ending, content in prediction.files.items():
+                write_atomically(out / f"{Path(frame.name).stem}{ending}", content)
+            found.append({"file_name": frame.name, **prediction.facts})
     write_atomically(out / RESULTS, json.dumps(found, indent=1).encode())
     return len(found)

@@ -1,8 +1,9 @@
 """What a task gives the engine: detection, depth and classification differ in this, and in nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,21 @@ class Probe:
     image_size: tuple[int, int]
     batch_size: int
     body_loss: Callable[[], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model finds in an image.
+
+    Attributes:
+        picture: Of it, ``(3, H', W')`` uint8.
+        facts: The same as plain data.
+        files: Further files: what follows the image's name -> content.
+    """
+
+    picture: Tensor
+    facts: dict[str, Any]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -93,10 +109,19 @@ class Task(Protocol):
         """The full evaluation of a trained model, and further files (name -> content) to keep beside it."""
         ...
 
-    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
-        """What the model finds in ``image: (3, H, W)`` uint8: a picture of it ``(3, H', W')`` uint8, and plain data."""
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
+        """What the model finds in ``image: (3, H, W)`` uint8."""
         ...
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """What the profiler measures."""
+        ...
+
+
+@runtime_checkable
+class ScoresPredictions(Protocol):
+    """A task that can evaluate predictions in files, without a model."""
+
+    def score(self, predictions: Path) -> Report:
+        """The evaluation of a folder of predictions on the validation set."""
         ...

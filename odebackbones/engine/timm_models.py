@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from odebackbones.errors import InputError, unknown_name
@@ -49,3 +50,15 @@ def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any)
     except Exception as error:  # of any kind: the arguments go through timm to the model unseen
         reason = " ".join(repr(error).replace("\\n", " ").split())[:SHOWN]
         raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {reason}") from error
+
+
+def feature_levels(setting: str, name: str, arguments: Mapping[str, Any]) -> dict[int, int]:
+    """Stride -> number of the last feature map of that stride, which is what ``out_indices`` takes.
+
+    Raises:
+        InputError: timm doesn't know the model or its arguments, or it gives no feature maps.
+    """
+    require_model(name, what=setting)
+    with torch.device("meta"):
+        info: Any = create(setting, name, arguments, features_only=True).feature_info
+    return {level["reduction"]: number for number, level in enumerate(info.info)}

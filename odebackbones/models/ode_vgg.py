@@ -144,13 +144,12 @@ def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Mo
 
 
 CFG = default_cfg(first_conv="features.0", classifier="head.fc")
-QUARTER = [entry if entry == "M" else entry // 4 for entry in cfgs["vgg16"]]
+QUARTER: list[Any] = [entry // 4 if isinstance(entry, int) else entry for entry in cfgs["vgg16"]]
 """VGG-16 with a quarter of the channels, for small images and small machines."""
 
-default_cfgs = generate_default_cfgs(
-    {f"ode_{name}{norm}": CFG for name in cfgs for norm in ("", "_bn")}
-    | {f"{ode}vgg16_quarter_bn": CFG for ode in ("", "ode_")}
-)
+NAMES = [*(f"ode_{name}{norm}" for name in cfgs for norm in ("", "_bn")), "ode_vgg16_quarter_bn", "vgg16_quarter_bn"]
+
+default_cfgs = generate_default_cfgs(dict.fromkeys(NAMES, CFG))
 
 
 def _create(variant: str, pretrained: bool, *, cfg: list[Any] | None = None, **kwargs: Any) -> ODEVGG:

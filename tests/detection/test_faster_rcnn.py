@@ -382,7 +382,7 @@ def test_sizes_of_the_configuration_reach_the_detector():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "ode_resnet19"}, r"unknown backbone 'ode_resnet19'; did you mean 'ode_resnet18'"),
+        ({"backbone": "ode_resnet19"}, r"unknown model.backbone 'ode_resnet19'; did you mean 'ode_resnet18'"),
         ({"backbone_args": {"stepz": 3}}, r"unknown argument 'stepz'; did you mean 'steps'"),
         ({**RESNET, "backbone_args": {"solver": "euler"}}, r"resnet18 can't be made with .*'solver'"),
         ({"backbone_args": {"solver": "eulr"}}, r"unknown solver 'eulr'; did you mean 'euler'"),

@@ -1,0 +1,1 @@
+"""Monocular depth on any timm backbone; run from a checkout."""

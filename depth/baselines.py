@@ -1,0 +1,77 @@
+"""What can be said without looking at an image: a constant, and every pixel's median over the training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .data.dataset import DepthDataset
+from .data.transforms import resize_depth
+from .metrics import THRESHOLD
+
+LOOKED_AT = 300
+"""Depth maps, spread over the training set."""
+
+CELLS = 20_000
+"""At most so many pixels has the map of medians: more don't differ from their neighbours."""
+
+TRIED = 400
+"""Constants."""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Predictions that are the same for all images.
+
+    Attributes:
+        constant: The depth [m] that lies within a factor of 1.25 of the most pixels: that of the best delta1.
+        median: Every pixel's median depth [m] at a common size, ``(h, w)``.
+    """
+
+    constant: float
+    median: Tensor
+
+    def predictions(self, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Name -> depth ``(H, W)`` [m] for an image of ``size``."""
+        median = F.interpolate(self.median[None, None], size=size, mode="bilinear")[0, 0]
+        return {"best constant": torch.full(size, self.constant), "per-pixel median": median}
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, for a checkpoint."""
+        return {"constant": self.constant, "median": self.median}
+
+
+def fit_baselines(dataset: DepthDataset) -> Baselines:
+    """The baselines of a training set without augmentation."""
+    indices = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int))
+    maps = [dataset.read(int(i))[1] for i in indices]
+    height, width = maps[0].shape
+    reduction = max(1.0, (height * width / CELLS) ** 0.5)
+    size = max(1, round(height / reduction)), max(1, round(width / reduction))
+    stacked = torch.stack([resize_depth(depth, size) for depth in maps])
+    measured = stacked[stacked > 0]
+    return Baselines(best_constant(measured), pixel_medians(stacked, fill=float(measured.median())))
+
+
+def best_constant(depths: Tensor) -> float:
+    """The constant within a factor of 1.25 of the most ``depths: (N,)`` [m]."""
+    logs = depths.double().log().sort().values
+    tried = torch.linspace(float(logs[0]), float(logs[-1]), TRIED, dtype=torch.float64)
+    reach = float(np.log(THRESHOLD))
+    within = torch.searchsorted(logs, tried + reach) - torch.searchsorted(logs, tried - reach)
+    return float(tried[within.argmax()].exp())
+
+
+def pixel_medians(maps: Tensor, *, fill: float) -> Tensor:
+    """The median of the measured depths of every pixel: ``(N, h, w) -> (h, w)`` [m].
+
+    Args:
+        maps: 0 where nothing was measured.
+        fill: For the pixels that were measured in no map.
+    """
+    return torch.where(maps > 0, maps, torch.nan).nanmedian(dim=0).values.nan_to_num(nan=fill)

@@ -1,0 +1,89 @@
+"""Files of depth maps: 16-bit PNG in KITTI's or NYU's unit, NumPy's ``.npy``, and floats in TIFF or OpenEXR."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from odebackbones.errors import InputError
+
+UNITS: dict[str, float] = {"m/256": 256.0, "mm": 1000.0}
+"""Name of a unit of whole numbers -> how many make a metre: KITTI's, and that of NYU and most RGB-D cameras."""
+
+INVALID = 65535
+"""What some cameras write where they measured nothing (7-Scenes), beside 0."""
+
+LARGEST = INVALID - 1
+IMAGES = {".png", ".tif", ".tiff", ".exr"}
+SUFFIXES = {*IMAGES, ".npy"}
+
+
+def read_depth(path: Path, *, unit: str) -> np.ndarray:
+    """A depth map ``(H, W)`` [m], float32, 0 where nothing was measured.
+
+    Args:
+        path: Whole numbers of ``unit`` (16 or 32 bits), or floats [m]; where a float is not finite or not above 0,
+            nothing was measured.
+        unit: A name of :data:`UNITS`.
+
+    Raises:
+        InputError: The file can't be read, or holds something else.
+    """
+    values = load_array(path) if path.suffix.lower() == ".npy" else load_image(path)
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values.squeeze(0 if values.shape[0] == 1 else -1)
+    if values.ndim != 2:
+        raise InputError(f"{path}: a depth map has one channel, and this file is {values.shape}; is it a picture?")
+    if values.dtype.kind == "f":
+        depth = values.astype(np.float32)
+        return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    if values.dtype.itemsize < 2 or values.dtype.kind not in "iu":
+        raise InputError(f"{path}: expected 16-bit whole numbers or floats, got {values.dtype}; is it a picture?")
+    whole = values.astype(np.int64)
+    depth = (whole / UNITS[unit]).astype(np.float32)
+    return np.where((whole > 0) & (whole != INVALID), depth, np.float32(0))
+
+
+def load_image(path: Path) -> np.ndarray:
+    """What OpenCV reads, as stored."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such depth map")
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        hint = "; set OPENCV_IO_ENABLE_OPENEXR=1 for OpenCV to read it" if path.suffix.lower() == ".exr" else ""
+        raise InputError(f"{path}: can't be read as a depth map; re-download it or leave it out{hint}")
+    return values
+
+
+def load_array(path: Path) -> np.ndarray:
+    """NumPy's file, without running code from it."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such depth map") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: no array that NumPy can read ({error})") from error
+
+
+def depth_png(depth: np.ndarray, *, unit: str) -> bytes:
+    """A 16-bit PNG file: 0 where ``depth`` is not above 0, at least 1 where it is, and the largest where it is beyond.
+
+    Args:
+        depth: ``(H, W)`` [m].
+        unit: A name of :data:`UNITS`; the values are rounded to it.
+    """
+    valid = np.isfinite(depth) & (depth > 0)
+    values = np.rint(np.where(valid, depth, 0).astype(np.float64) * UNITS[unit]).clip(1, LARGEST)
+    written, content = cv2.imencode(".png", np.where(valid, values, 0).astype(np.uint16))
+    assert written
+    return content.tobytes()
+
+
+def depth_npy(depth: np.ndarray) -> bytes:
+    """A ``.npy`` file of ``(H, W)`` float32 [m]."""
+    buffer = io.BytesIO()
+    np.save(buffer, depth.astype(np.float32))
+    return buffer.getvalue()

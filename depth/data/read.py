@@ -1,0 +1,124 @@
+"""From a config to pairs: the one place that knows all forms of data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from odebackbones.engine.media import IMAGES
+from odebackbones.errors import InputError
+
+from .check import sound_pairs
+from .config import DataConfig
+from .depth_files import SUFFIXES
+from .kitti import kitti_pair
+from .records import DepthPair, DepthPairs
+from .scenes import DEPTH_FOLDER, IMAGE_FOLDER, PRESETS, generate_scenes
+
+Split = Literal["train", "val"]
+
+SLICE = re.compile(r"(\d*):(\d*)")
+
+
+def read_pairs(config: DataConfig, split: Split, *, max_depth: float) -> DepthPairs:
+    """Read a split of the configured data set; generate it first if it is ``scenes``.
+
+    Args:
+        config: Which data.
+        split: ``"train"`` or ``"val"``.
+        max_depth: The model's [m]: depth maps in another unit than the config's are told by it.
+
+    Raises:
+        InputError: There are no such pairs, or, if the config is strict, faulty ones.
+    """
+    name, pairs = READERS[config.format](config, split)
+    if not pairs:
+        raise InputError(f"{name}: no pairs of an image and a depth map; look at data.root, data.{split} and the lists")
+    unit = PRESETS[config.scenes.preset].unit if config.format == "scenes" else config.unit
+    found = DepthPairs(name, pairs, unit)
+    return sound_pairs(found, max_depth=max_depth, strict=config.strict, verify=config.verify)
+
+
+def _scenes(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]]:
+    scenes = config.scenes
+    images, seed = {"train": (scenes.train_images, scenes.seed), "val": (scenes.val_images, scenes.seed + 1)}[split]
+    height, width = scenes.size
+    folder = Path(config.root) / f"{scenes.preset}_{split}_{images}x{height}x{width}px_seed{seed}"
+    generate_scenes(folder, preset=scenes.preset, images=images, size=scenes.size, seed=seed)
+    return str(folder), paired(folder / IMAGE_FOLDER, folder / DEPTH_FOLDER)
+
+
+def _folder(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]]:
+    root, value = _root(config.root, "data.root"), getattr(config, split)
+    if found := SLICE.fullmatch(value):
+        start, stop = (int(bound) if bound else None for bound in found.groups())
+        return f"{root} [{value}]", paired(root / config.rgb, root / config.depth)[start:stop]
+    if (root / value).is_dir():
+        return str(root / value), paired(root / value / config.rgb, root / value / config.depth)
+    depth_root = _root(config.depth_root or config.root, "data.depth_root")
+    return read_list(root / value, lambda line: (root / line[0], depth_root / line[1]))
+
+
+def _kitti(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]]:
+    root, value = _root(config.root, "data.root"), getattr(config, split)
+    if not value:
+        raise InputError(f"data.{split} is empty; kitti needs a split file there, such as Eigen's")
+    depth_root = _root(config.depth_root or config.root, "data.depth_root")
+    return read_list(root / value, lambda line: kitti_pair(line, root, depth_root))
+
+
+READERS: dict[str, Callable[[DataConfig, Split], tuple[str, tuple[DepthPair, ...]]]] = {
+    "scenes": _scenes,
+    "folder": _folder,
+    "kitti": _kitti,
+}
+
+
+def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
+    """The images of a folder with the depth maps of the same names, in the order of these.
+
+    Raises:
+        InputError: There is no such folder, or an image without a depth map.
+    """
+    for folder in (images, depths):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; set data.root, data.rgb and data.depth")
+    maps = {file.stem: file for file in sorted(depths.iterdir()) if file.suffix.lower() in SUFFIXES}
+    found = sorted(file for file in images.iterdir() if file.suffix.lower() in IMAGES)
+    if missing := [file.name for file in found if file.stem not in maps]:
+        raise InputError(
+            f"{images}: {len(missing)} images have no depth map of their name in {depths}: {', '.join(missing[:5])}; "
+            f"leave them out, or give a list of pairs as data.train and data.val"
+        )
+    return tuple(DepthPair(file.stem, file, maps[file.stem]) for file in found)
+
+
+def read_list(file: Path, locate: Callable[[list[str]], tuple[Path, Path] | None]) -> tuple[str, tuple[DepthPair, ...]]:
+    """The pairs that a text file names, one a line, and the file's name.
+
+    Args:
+        file: Lines ``IMAGE DEPTH ...``; what follows, such as a focal length, is left aside, and so are lines whose
+            depth is ``None``, as in Eigen's list of KITTI's test images.
+        locate: From a line's words to the two files; None leaves the line aside.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such list, folder, or slice like :80; set data.train and data.val")
+    pairs = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        words = [word.lstrip("/") if not Path(word).exists() else word for word in line.split()]
+        if not words or (len(words) > 1 and words[1] == "None"):
+            continue
+        if len(words) < 2:
+            raise InputError(f"{file}, line {number}: expected IMAGE DEPTH, got {line!r}")
+        if (located := locate(words)) is not None:
+            name = re.sub(r"[/\\]", "_", str(Path(words[0]).with_suffix("")))
+            pairs.append(DepthPair(name, *located))
+    return str(file), tuple(pairs)
+
+
+def _root(folder: str, setting: str) -> Path:
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; set {setting}")
+    return Path(folder)

@@ -1,0 +1,38 @@
+"""One form for all data sets: what the readers return and the dataset serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DepthPair:
+    """An image and its depth map.
+
+    Attributes:
+        name: Unique in its data set, without an ending: by it predictions in files are found.
+        image: The image file.
+        depth: The file of its depth map.
+    """
+
+    name: str
+    image: Path
+    depth: Path
+
+
+@dataclass(frozen=True)
+class DepthPairs:
+    """A split of a data set.
+
+    Attributes:
+        name: Folder or list, for messages and reports.
+        pairs: In the data set's order.
+        unit: Of depth maps in whole numbers, a name of :data:`~depth.data.depth_files.UNITS`.
+        problems: Pairs that were left out, one line each.
+    """
+
+    name: str
+    pairs: tuple[DepthPair, ...]
+    unit: str
+    problems: tuple[str, ...] = ()

@@ -1,0 +1,108 @@
+"""Augmentation of an image and its depth map together; a depth is never made of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from odebackbones.errors import InputError
+
+Sample = tuple[Tensor, Tensor]
+"""Image ``(3, H, W)`` uint8, and depth ``(H, W)`` [m], 0 where nothing was measured."""
+
+Transform = Callable[[Sample], Sample]
+
+SPARSE = 0.5
+"""Depth maps with a smaller share of measured pixels lose none when they are reduced."""
+
+MAX_ZOOM = 1.25
+
+
+def resized(sample: Sample, size: Sequence[int]) -> Sample:
+    """Both of ``size`` (height, width) [px]."""
+    image, depth = sample
+    return functional.resize(image, list(size), antialias=True), resize_depth(depth, size)
+
+
+def resize_depth(depth: Tensor, size: Sequence[int]) -> Tensor:
+    """A depth map of another size, made of its own values: ``(H, W) -> size``.
+
+    The nearest pixel's; but of a sparse map (LiDAR's) that is reduced, the least of those that fall on a pixel, so that
+    no point is lost, and what is before hides what is behind.
+
+    Args:
+        depth: ``(H, W)`` [m], 0 where nothing was measured.
+        size: Height and width [px].
+    """
+    height, width = size
+    reduced = height <= depth.shape[0] and width <= depth.shape[1]
+    if not reduced or (depth > 0).float().mean() >= SPARSE:
+        rows = nearest_indices(depth.shape[0], height)
+        return depth[rows][:, nearest_indices(depth.shape[1], width)]
+    rows, columns = depth.nonzero(as_tuple=True)
+    places = rows * height // depth.shape[0] * width + columns * width // depth.shape[1]
+    least = depth.new_full((height * width,), torch.inf).scatter_reduce(0, places, depth[rows, columns], "amin")
+    return torch.where(least.isinf(), 0.0, least).reshape(height, width)
+
+
+def nearest_indices(length: int, wanted: int) -> Tensor:
+    """For each of ``wanted`` pixels the one of ``length`` whose middle is nearest to its own."""
+    return ((torch.arange(wanted) + 0.5) * length / wanted).long().clamp(max=length - 1)
+
+
+def flip(sample: Sample) -> Sample:
+    """Left and right exchanged, in half of the cases."""
+    image, depth = sample
+    return (image.flip(-1), depth.flip(-1)) if torch.rand(()) < 0.5 else sample
+
+
+class Colour:
+    """Brightness, contrast and saturation of the image changed."""
+
+    def __init__(self) -> None:
+        self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The pair with another image."""
+        return self.jitter(sample[0]), sample[1]
+
+
+def zoom(sample: Sample) -> Sample:
+    """A part of the image, enlarged to its size; the depth is divided by as much, as what looks larger is nearer."""
+    height, width = sample[1].shape
+    factor = float(torch.empty(()).uniform_(1, MAX_ZOOM))
+    image, depth = crop((round(height / factor), round(width / factor)))(sample)
+    image, depth = resized((image, depth), (height, width))
+    return image, depth / factor
+
+
+def crop(size: Sequence[int]) -> Transform:
+    """A random part of ``size`` (height, width) [px].
+
+    Raises:
+        InputError: When called with a smaller image.
+    """
+
+    def cut(sample: Sample) -> Sample:
+        image, depth = sample
+        spare = [has - wants for has, wants in zip(depth.shape, size, strict=True)]
+        if min(spare) < 0:
+            raise InputError(f"data.crop={list(size)} is larger than an image of {list(depth.shape)} px; see data.size")
+        top, left = (int(torch.randint(room + 1, ())) for room in spare)
+        rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
+        return image[:, rows, columns], depth[rows, columns]
+
+    return cut
+
+
+AUGMENTATIONS: dict[str, Callable[[], list[Transform]]] = {
+    "none": list,
+    "flip": lambda: [flip],
+    "colour": lambda: [flip, Colour()],
+    "scale": lambda: [flip, zoom, Colour()],
+}
+"""Name -> transforms; all draw from torch's generator, which the run's seed reaches."""

@@ -1,0 +1,147 @@
+"""Depth maps against the truth: what a report and the training log are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from odebackbones.errors import InputError, unknown_name
+
+from .metrics import PixelSums, averaged, pixel_sums, pooled
+from .protocols import PROTOCOLS, evaluated_pixels, prepared
+
+DISTANCES = 10
+"""Bins of the error over distance."""
+
+MODEL = "model"
+"""The predictor that is evaluated, beside the baselines."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How predictions are compared with the truth.
+
+    Args:
+        protocol: ``raw``, ``kitti-eigen``, ``kitti-eigen-garg``, ``kitti-eigen-kb-garg`` or ``nyu``: which pixels
+            count, and to which depth. What it cuts from images, training images lose, too.
+        median_scaling: Scale every prediction to the truth's median.
+        flip: Average the predictions of the image and of its mirror image.
+    """
+
+    protocol: str = "raw"
+    median_scaling: bool = False
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise unknown_name("eval.protocol", self.protocol, PROTOCOLS)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """An image's sums for every predictor, of the pixels that count.
+
+    Attributes:
+        index: Of the image in its set.
+        sums: Predictor -> sums.
+        distances: Of the model and each bin of the truth's distance: the sum of |e| / g, and the pixels, ``(bins, 2)``.
+    """
+
+    index: int
+    sums: Mapping[str, PixelSums]
+    distances: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class DepthMetrics:
+    """Of a set of images.
+
+    Attributes:
+        averaged: Predictor -> figure -> mean over the images.
+        pooled: Predictor -> figure, over all pixels.
+        distances: Upper ends of the bins [m].
+        error_over_distance: Of the model, mean |e| / g in each bin; NaN where there are no pixels.
+        images: How many had pixels that count.
+        skipped: How many had none.
+    """
+
+    averaged: Mapping[str, Mapping[str, float]]
+    pooled: Mapping[str, Mapping[str, float]]
+    distances: tuple[float, ...]
+    error_over_distance: tuple[float, ...]
+    images: int
+    skipped: int
+
+
+class Comparison:
+    """Compares predictions with truths by a protocol.
+
+    Args:
+        config: The protocol and its options.
+        max_depth: The model's greatest depth [m], where the protocol has none.
+    """
+
+    def __init__(self, config: EvalConfig, *, max_depth: float) -> None:
+        self.protocol = PROTOCOLS[config.protocol]
+        self.median_scaling = config.median_scaling
+        self.max_depth = self.protocol.max_depth or max_depth
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, with all that makes a figure comparable."""
+        scaling = "scaled to the truth's median" if self.median_scaling else "no median scaling"
+        return f"{self.protocol.description}; depths {self.protocol.min_depth:g} to {self.max_depth:g} m; {scaling}"
+
+    def counted(self, truth: Tensor) -> Tensor:
+        """Which pixels of ``truth: (H, W)`` [m] count: bool."""
+        return evaluated_pixels(truth, self.protocol, max_depth=self.max_depth)
+
+    def prepared(self, prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+        """A prediction of the truth's size and within the bounds: ``(H, W)`` [m]."""
+        bounds = self.protocol.min_depth, self.max_depth
+        return prepared(prediction, truth, counted, bounds=bounds, median=self.median_scaling)
+
+    def image(self, index: int, predictions: Mapping[str, Tensor], truth: Tensor) -> ImageResult:
+        """The sums of one image.
+
+        Args:
+            index: Its number.
+            predictions: Predictor -> ``(h, w)`` [m].
+            truth: ``(H, W)`` [m].
+        """
+        counted = self.counted(truth)
+        compared = {name: self.prepared(p, truth, counted)[counted] for name, p in predictions.items()}
+        g = truth[counted]
+        sums = {name: pixel_sums(p, g) for name, p in compared.items()}
+        return ImageResult(index, sums, self.over_distance(compared[MODEL], g))
+
+    def over_distance(self, p: Tensor, g: Tensor) -> tuple[tuple[float, float], ...]:
+        """Sum of |e| / g and number of pixels in each bin of the truth's distance."""
+        bins = (g / self.max_depth * DISTANCES).long().clamp(max=DISTANCES - 1)
+        errors = torch.bincount(bins, weights=((p - g).abs() / g).double(), minlength=DISTANCES)
+        return tuple(zip(errors.tolist(), torch.bincount(bins, minlength=DISTANCES).tolist(), strict=True))
+
+    def metrics(self, results: Iterable[ImageResult]) -> DepthMetrics:
+        """The figures of all images.
+
+        Raises:
+            InputError: No image has a pixel that counts.
+        """
+        found = {result.index: result for result in results}  # each once, whichever processes have it
+        counting = [found[i] for i in sorted(found) if found[i].sums[MODEL].pixels]
+        if not counting:
+            raise InputError(f"no pixel of {len(found)} images counts by the protocol: {self.description}")
+        sums = {name: [result.sums[name] for result in counting] for name in counting[0].sums}
+        totals = torch.tensor([result.distances for result in counting], dtype=torch.float64).sum(0)
+        width = self.max_depth / DISTANCES
+        return DepthMetrics(
+            {name: averaged(each) for name, each in sums.items()},
+            {name: pooled(each) for name, each in sums.items()},
+            tuple(width * (i + 1) for i in range(DISTANCES)),
+            tuple((totals[:, 0] / totals[:, 1]).tolist()),
+            len(counting),
+            len(found) - len(counting),
+        )

@@ -1,0 +1,60 @@
+"""From features to depths [m] within bounds."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+
+class SigmoidHead(nn.Module):
+    r"""Depth between the bounds: :math:`a + (b - a)\, \sigma(w * x)`.
+
+    Args:
+        in_channels: Of the features.
+        bounds: Least and greatest depth a and b [m].
+        bins: Not looked at.
+
+    Shape:
+        ``(B, in_channels, H, W) -> (B, 1, H, W)`` [m]
+    """
+
+    def __init__(self, in_channels: int, bounds: tuple[float, float], bins: int) -> None:
+        super().__init__()
+        self.low, self.high = bounds
+        self.conv = nn.Conv2d(in_channels, 1, kernel_size=3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The depth."""
+        return self.low + (self.high - self.low) * self.conv(x).float().sigmoid()
+
+
+class LogBinsHead(nn.Module):
+    r"""Depth as the mean of depths at equal ratios, in the logarithm: :math:`\exp \sum_k p_k \ln c_k`, p a softmax.
+
+    Classes at equal ratios: H. Fu et al.: Deep Ordinal Regression Network, CVPR 2018, arXiv:1806.02446; their mean: S.
+    F. Bhat et al.: AdaBins, CVPR 2021, arXiv:2011.14141
+
+    Args:
+        in_channels: Of the features.
+        bounds: Least and greatest depth [m].
+        bins: Number of depths.
+
+    Shape:
+        ``(B, in_channels, H, W) -> (B, 1, H, W)`` [m]
+    """
+
+    def __init__(self, in_channels: int, bounds: tuple[float, float], bins: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, bins, kernel_size=3, padding=1)
+        centres = torch.linspace(log(bounds[0]), log(bounds[1]), bins)
+        self.register_buffer("log_centres", centres, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The depth."""
+        shares = self.conv(x).float().softmax(dim=1)
+        return torch.einsum("bkhw,k->bhw", shares, self.get_buffer("log_centres")).exp()[:, None]
+
+
+HEADS: dict[str, type[SigmoidHead | LogBinsHead]] = {"sigmoid": SigmoidHead, "log_bins": LogBinsHead}

@@ -1,0 +1,122 @@
+"""Monocular depth over any timm backbone: features, a decoder, a head with bounded range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from odebackbones.engine.timm_models import PlainValue, create, feature_levels, require_free
+from odebackbones.errors import InputError, unknown_name
+
+from .decoders import DECODERS, upsampled
+from .heads import HEADS
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The depth model: which backbone, and what stands on it.
+
+    Args:
+        backbone: Any timm model with feature maps: ``ode_vgg16_bn``, ``vgg16_bn``, ``ode_resnet101``, ...
+        backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
+        pretrained: Start from timm's pretrained weights (downloads them).
+        decoder: ``skip``, light, to stride 2; or ``fusion``, as DPT's, to stride 4.
+        decoder_width: Channels of the skip decoder at stride 2 (at 4 to 32 it has 2, 4, 6 and 8 times as many); a
+            quarter of those of the fusion decoder.
+        head: ``sigmoid``, or ``log_bins``: a mean of depths at equal ratios.
+        bins: How many depths ``log_bins`` has.
+        min_depth: Least depth that is predicted [m].
+        max_depth: Greatest one [m].
+    """
+
+    backbone: str = "ode_vgg16_bn"
+    backbone_args: dict[str, PlainValue] = field(default_factory=dict)
+    pretrained: bool = False
+    decoder: str = "skip"
+    decoder_width: int = 32
+    head: str = "sigmoid"
+    bins: int = 64
+    min_depth: float = 0.1
+    max_depth: float = 80.0
+
+    def __post_init__(self) -> None:
+        require_free("model.backbone_args", self.backbone_args)
+        for name, known in (("decoder", DECODERS), ("head", HEADS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(f"model.{name}", getattr(self, name), known)
+        for name, least in (("decoder_width", 1), ("bins", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"model.{name}={getattr(self, name)}: expected at least {least}")
+        if not 0 < self.min_depth < self.max_depth:
+            raise InputError(
+                f"model.min_depth={self.min_depth}, model.max_depth={self.max_depth}: expected 0 < least < greatest [m]"
+            )
+
+
+class DepthModel(nn.Module):
+    """Depth of every pixel of an image.
+
+    Args:
+        body: timm model made with ``features_only=True``.
+        decoder: From its features to one map.
+        head: From that to depths.
+
+    Shape:
+        ``(B, 3, H, W)`` in [0, 1], of any size, ``-> (B, 1, H, W)`` [m], float32. Sides are padded to what the
+        coarsest stride divides, by repeating the last row and column, and the depth is cut again.
+    """
+
+    def __init__(self, body: nn.Module, decoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.decoder, self.head = body, decoder, head
+        info: Any = body.feature_info
+        self.stride: int = max(info.reduction())
+        normalisation = resolve_model_data_config(body)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(normalisation[name])[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The depth [m]."""
+        height, width = images.shape[-2:]
+        x = (images - self.get_buffer("mean")) / self.get_buffer("std")
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        depth = self.head(self.decoder(self.body(x)))
+        return upsampled(depth, x)[..., :height, :width]
+
+
+def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **settings: Any) -> DepthModel:
+    """A depth model on the backbone of that name.
+
+    Args:
+        backbone: timm's name, or a whole configuration.
+        loaded: Leave the weights random, as others will be loaded.
+        **settings: The other fields of :class:`ModelConfig`.
+
+    Raises:
+        InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
+    """
+    config = backbone if isinstance(backbone, ModelConfig) else ModelConfig(backbone, **settings)
+    decoder_class = DECODERS[config.decoder]
+    levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
+    used = [stride for stride in decoder_class.strides if stride in levels]
+    if len(used) < 2:
+        raise InputError(
+            f"model.backbone={config.backbone!r} has features at strides {sorted(levels)}, and the {config.decoder} "
+            f"decoder wants two or more of {list(decoder_class.strides)}; take another backbone, such as a ResNet"
+        )
+    body: Any = create(
+        "model.backbone",
+        config.backbone,
+        config.backbone_args,
+        features_only=True,
+        out_indices=tuple(levels[stride] for stride in used),
+        pretrained=config.pretrained and not loaded,
+    )
+    decoder = decoder_class(body.feature_info.channels(), config.decoder_width)
+    head = HEADS[config.head](decoder.out_channels, (config.min_depth, config.max_depth), config.bins)
+    return DepthModel(body, decoder, head)

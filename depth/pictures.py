@@ -1,0 +1,71 @@
+"""Examples of predictions beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from odebackbones.engine.drawing import png
+from odebackbones.engine.report import Picture
+
+from .colours import colour_depth, colour_error, scale_bar, stacked
+from .data.dataset import DepthDataset
+from .data.transforms import resize_depth
+from .evaluate import Comparison
+
+WIDTH = 640
+"""Of an example [px]."""
+
+
+def example_pictures(
+    dataset: DepthDataset, predict: Callable[[Tensor], Tensor], comparison: Comparison, *, count: int = 6
+) -> tuple[Picture, ...]:
+    """Image, truth, prediction and error, for images spread over the set.
+
+    Args:
+        dataset: Without augmentation.
+        predict: From an image ``(3, H, W)`` in [0, 1] to its depth ``(h, w)`` [m].
+        comparison: Which pixels count, and to which depth.
+        count: Number of pictures.
+    """
+    pictures = []
+    for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)):
+        image, truth = dataset[int(index)]
+        picture = example(image, truth[0], predict(image), comparison)
+        name = dataset.pairs.pairs[index].image.name
+        caption = f"{name}: image, true depth, prediction, relative error (blue: none, red: a half and more)"
+        pictures.append(Picture(f"example-{index:05d}", caption, png(picture)))
+    return tuple(pictures)
+
+
+def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Comparison) -> Tensor:
+    """The four pictures of an image, in two columns if it is not very wide, and the scale: ``(3, H', W')`` uint8."""
+    counted = comparison.counted(truth)
+    prediction = comparison.prepared(prediction, truth, counted)
+    size, columns = layout(*truth.shape)
+    image, prediction = (resize(x, size) for x in (image, prediction))
+    truth, counted = resize_depth(truth, size), resize_depth(counted.float(), size) > 0
+    limit = comparison.max_depth
+    parts = [
+        functional.to_dtype(image, torch.uint8, scale=True),
+        colour_depth(truth, max_depth=limit),
+        colour_depth(prediction, max_depth=limit),
+        colour_error(prediction, truth, counted),
+    ]
+    rows = [torch.cat(parts[i : i + columns], dim=2) for i in range(0, len(parts), columns)]
+    return stacked([*rows, scale_bar(rows[0].shape[2], max_depth=limit)])
+
+
+def layout(height: int, width: int) -> tuple[tuple[int, int], int]:
+    """Height and width [px] of each of the pictures of an image, and how many stand side by side."""
+    columns = 1 if width > 2 * height else 2
+    return (round(height * WIDTH / columns / width), WIDTH // columns), columns
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(..., H, W)`` of another size, by areas."""
+    return functional.resize(x.reshape(-1, *x.shape[-2:]), list(size), antialias=True).reshape(*x.shape[:-2], *size)

@@ -1,0 +1,131 @@
+"""Which pixels count, and how a prediction is prepared for the comparison: the field's protocols by name.
+
+The same network scores an RMSE of 2.80 or 2.50 m on KITTI by the protocol alone, so every report names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from odebackbones.errors import InputError
+
+Region = tuple[slice, slice]
+"""Rows and columns of an image."""
+
+KB_SIZE = (352, 1216)
+"""Height and width of the KITTI benchmark's crop [px]."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What of a data set is evaluated, and between which depths.
+
+    Attributes:
+        description: In words, for the report.
+        min_depth: Truth at or below it doesn't count, and predictions are raised to it [m].
+        max_depth: Truth at or above it doesn't count, and predictions are lowered to it [m]; None takes the model's.
+        frame: Cuts the image before the model sees it, and the truth with it; None takes the whole.
+        region: The rows and columns of that frame that count; None takes all.
+    """
+
+    description: str
+    min_depth: float = 1e-3
+    max_depth: float | None = None
+    frame: Callable[[int, int], Region] | None = None
+    region: Callable[[int, int], Region] | None = None
+
+
+def kb_crop(height: int, width: int) -> Region:
+    """The KITTI benchmark's crop of 352x1216 px, from the bottom and the middle.
+
+    Raises:
+        InputError: The image is smaller.
+    """
+    top, left = height - KB_SIZE[0], (width - KB_SIZE[1]) // 2
+    if top < 0 or left < 0:
+        raise InputError(f"an image of {height}x{width} px has no KB crop of 352x1216; take another eval.protocol")
+    return slice(top, top + KB_SIZE[0]), slice(left, left + KB_SIZE[1])
+
+
+def shares(top: float, bottom: float, left: float, right: float) -> Callable[[int, int], Region]:
+    """A region by its shares of height and width, cut off to whole pixels as in Eigen's and Garg's code."""
+
+    def region(height: int, width: int) -> Region:
+        return slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
+
+    return region
+
+
+garg_crop = shares(0.40810811, 0.99189189, 0.03594771, 0.96405229)
+"""R. Garg et al.: Unsupervised CNN for Single View Depth Estimation, ECCV 2016, arXiv:1603.04992"""
+
+eigen_crop = shares(0.3324324, 0.91351351, 0.0359477, 0.96405229)
+"""D. Eigen et al., NeurIPS 2014, arXiv:1406.2283"""
+
+
+def nyu_crop(height: int, width: int) -> Region:
+    """Rows 45 to 470 and columns 41 to 600 of NYU's 480x640, where the depth was measured (Eigen et al. 2014).
+
+    Raises:
+        InputError: The images are of another size.
+    """
+    if (height, width) != (480, 640):
+        raise InputError(f"protocol nyu is for 480x640 px, and an image has {height}x{width}; take eval.protocol raw")
+    return slice(45, 471), slice(41, 601)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "raw": Protocol("all pixels with a measured depth"),
+    "kitti-eigen": Protocol("Eigen's crop of the whole frame, to 80 m", max_depth=80.0, region=eigen_crop),
+    "kitti-eigen-garg": Protocol("Garg's crop of the whole frame, to 80 m", max_depth=80.0, region=garg_crop),
+    "kitti-eigen-kb-garg": Protocol(
+        "Garg's crop of the KITTI benchmark's crop (352x1216 px), to 80 m",
+        max_depth=80.0,
+        frame=kb_crop,
+        region=garg_crop,
+    ),
+    "nyu": Protocol("rows 45-470, columns 41-600, to 10 m", max_depth=10.0, region=nyu_crop),
+}
+"""Name -> protocol; the KITTI ones are after Garg et al. 2016, BTS (Lee et al. 2019) and AdaBins (Bhat et al. 2021)."""
+
+
+def evaluated_pixels(truth: Tensor, protocol: Protocol, *, max_depth: float) -> Tensor:
+    """Which pixels count: ``(H, W)`` bool.
+
+    Args:
+        truth: ``(H, W)`` [m], of the protocol's frame, 0 where nothing was measured.
+        protocol: Of :data:`PROTOCOLS`.
+        max_depth: Of the model [m], where the protocol has none.
+    """
+    inside = torch.ones_like(truth, dtype=torch.bool)
+    if protocol.region is not None:
+        inside = torch.zeros_like(inside)
+        inside[protocol.region(*truth.shape[-2:])] = True
+    return inside & (truth > protocol.min_depth) & (truth < (protocol.max_depth or max_depth))
+
+
+def prepared(
+    prediction: Tensor, truth: Tensor, counted: Tensor, *, bounds: tuple[float, float], median: bool
+) -> Tensor:
+    """A prediction as it is compared: of the truth's size, perhaps scaled, within the bounds.
+
+    Args:
+        prediction: ``(h, w)`` [m]; resized bilinearly, as the truth never is.
+        truth: ``(H, W)`` [m].
+        counted: ``(H, W)`` bool.
+        bounds: The protocol's least and greatest depth [m].
+        median: Scale it so that its median is the truth's (Zhou et al., CVPR 2017, for methods without a scale).
+
+    Returns:
+        ``(H, W)`` [m].
+    """
+    if prediction.shape != truth.shape:
+        prediction = F.interpolate(prediction[None, None], size=truth.shape, mode="bilinear")[0, 0]
+    if median and counted.any():
+        prediction = prediction * (truth[counted].median() / prediction[counted].median())
+    return prediction.clamp(*bounds)

@@ -1,0 +1,72 @@
+"""The depth report: figures, baselines, cost and speed as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
+
+from .evaluate import MODEL, DepthMetrics
+from .metrics import FIGURES
+
+POOLED, BASELINES = "accuracy over all pixels", "baselines"
+"""Groups of quantities beside the accuracy, which is a mean over the images."""
+
+
+def accuracy_quantities(metrics: DepthMetrics) -> tuple[Quantity, ...]:
+    """All figures as means over the images, then over all pixels; and the baselines' delta1 and abs_rel."""
+    groups = {"accuracy": metrics.averaged[MODEL], POOLED: metrics.pooled[MODEL]}
+    own = [
+        Quantity(name, value, FIGURES[name].unit, FIGURES[name].better, group)
+        for group, values in groups.items()
+        for name, value in values.items()
+    ]
+    others = [
+        Quantity(f"{figure} of the {predictor}", values[figure], group=BASELINES)
+        for predictor, values in metrics.averaged.items()
+        for figure in ("delta1", "abs_rel")
+        if predictor != MODEL
+    ]
+    return (*own, *others)
+
+
+def predictor_table(metrics: DepthMetrics) -> Table:
+    """The model beside what can be said without looking at the image."""
+    rows = tuple((name, *(values[figure] for figure in FIGURES)) for name, values in metrics.averaged.items())
+    columns = tuple(f"{name} [{figure.unit}]" if figure.unit else name for name, figure in FIGURES.items())
+    return Table("Predictors, mean over the images", ("predictor", *columns), rows)
+
+
+def error_curve(metrics: DepthMetrics) -> Curve:
+    """The relative error over the distance, at the bins' middles."""
+    half = metrics.distances[0] / 2
+    points = [
+        (end - half, error)
+        for end, error in zip(metrics.distances, metrics.error_over_distance, strict=True)
+        if error == error  # no pixels, no error
+    ]
+    x, y = zip(*points, strict=True)
+    return Curve("Relative error over distance (all pixels)", "true depth [m]", "mean |p - g| / g", x, y)
+
+
+def depth_report(
+    name: str,
+    metrics: DepthMetrics,
+    measured: tuple[Quantity, ...] = (),
+    *,
+    facts: Mapping[str, str],
+    pictures: tuple[Picture, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Report:
+    """Put together what was measured."""
+    skipped = (f"{metrics.skipped} images have no pixel that counts, and were left aside.",) if metrics.skipped else ()
+    return Report(
+        name=name,
+        title=f"Depth: {name}",
+        facts={**facts, "images": str(metrics.images)},
+        quantities=(*accuracy_quantities(metrics), *measured),
+        curves=(error_curve(metrics),),
+        tables=(predictor_table(metrics),),
+        pictures=pictures,
+        notes=(*skipped, *notes),
+    )

@@ -1,0 +1,301 @@
+"""Depth as a task of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms.v2 import functional
+
+from odebackbones.engine.config import OptimConfig, RunConfig
+from odebackbones.engine.distributed import gather_lists, share
+from odebackbones.engine.measured import described, measure
+from odebackbones.engine.optimisation import autocast
+from odebackbones.engine.report import Report
+from odebackbones.engine.task import Prediction, Probe
+from odebackbones.errors import unknown_name
+
+from .baselines import Baselines, fit_baselines
+from .colours import colour_depth, scale_bar, stacked
+from .data.config import DataConfig
+from .data.dataset import DepthDataset, collate
+from .data.depth_files import UNITS, depth_npy, depth_png
+from .data.predictions import prediction_files, read_prediction
+from .data.read import Split, read_pairs
+from .data.records import DepthPairs
+from .data.transforms import AUGMENTATIONS, Transform, crop, resized
+from .evaluate import MODEL, Comparison, DepthMetrics, EvalConfig, ImageResult
+from .losses import LossConfig, weighted_losses
+from .model import ModelConfig, build_depth_model
+from .pictures import example_pictures
+from .point_cloud import ply, require_intrinsics
+from .report import depth_report
+
+BODY = "body"
+"""The backbone's name in the model."""
+
+SHOWN_PROBLEMS = 5
+"""Faulty pairs that a report lists."""
+
+FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
+"""Figures in the training log."""
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What a prediction on files writes besides pictures.
+
+    Args:
+        unit: Of the 16-bit PNG: ``m/256`` or ``mm``.
+        intrinsics: fx, fy, cx, cy [px] of the images; with them a coloured point cloud is written, too.
+    """
+
+    unit: str = "m/256"
+    intrinsics: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        require_intrinsics(self.intrinsics, setting="predict.intrinsics")
+        if self.unit not in UNITS:
+            raise unknown_name("predict.unit", self.unit, UNITS)
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """A depth run.
+
+    Args:
+        run: Where it goes, and what makes it repeatable.
+        data: Images and depth maps.
+        model: Backbone, decoder and head.
+        loss: What is minimised.
+        eval: How predictions are compared with the truth.
+        predict: What a prediction on files writes.
+        optim: Training.
+    """
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class DepthTask:
+    """Monocular depth on pairs of an image and its depth map.
+
+    Args:
+        config: The run's configuration.
+        metadata: A checkpoint's; without it the baselines are those of the training set, which is then read.
+    """
+
+    name: ClassVar[str] = "depth"
+    monitor: ClassVar[str] = "delta1"
+    config_class: ClassVar[type[DepthConfig]] = DepthConfig
+    predict_arguments: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: DepthConfig, metadata: dict[str, Any] | None = None) -> None:
+        self.config = config
+        self.workers = config.data.workers
+        self.comparison = Comparison(config.eval, max_depth=config.model.max_depth)
+        if metadata is None:
+            _ = self.train_pairs, self.val_pairs  # faults in the data show before training starts
+        elif "baselines" in metadata:
+            self.baselines = Baselines(**metadata["baselines"])
+
+    @cached_property
+    def train_pairs(self) -> DepthPairs:
+        """The training set."""
+        return self.read("train")
+
+    @cached_property
+    def val_pairs(self) -> DepthPairs:
+        """The validation set."""
+        return self.read("val")
+
+    def read(self, split: Split) -> DepthPairs:
+        """A split of the data."""
+        return read_pairs(self.config.data, split, max_depth=self.config.model.max_depth)
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """What can be said of the training set without looking at an image."""
+        return fit_baselines(self.dataset(self.train_pairs))
+
+    def dataset(self, pairs: DepthPairs, *transforms: Transform, in_memory: bool = False) -> DepthDataset:
+        """Pairs, within the protocol's frame."""
+        return DepthDataset(pairs, transforms, frame=self.comparison.protocol.frame, in_memory=in_memory)
+
+    def build_model(self, *, loaded: bool = False) -> nn.Module:
+        """The model; with random weights if others will be loaded."""
+        return build_depth_model(self.config.model, loaded=loaded)
+
+    def train_dataset(self) -> Dataset[Any]:
+        """The training set with augmentation."""
+        data = self.config.data
+        transforms: list[Transform] = [partial(resized, size=data.size)] if data.size else []
+        transforms += AUGMENTATIONS[data.augment]()
+        transforms += [crop(data.crop)] if data.crop else []
+        return self.dataset(self.train_pairs, *transforms, in_memory=data.in_memory)
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Images ``(B, 3, H, W)`` and depths ``(B, 1, H, W)`` [m]."""
+        return collate(samples)
+
+    def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """The configured losses."""
+        images, depths = self.placed(batch[0], device), batch[1].to(device, non_blocking=True)
+        return weighted_losses(self.config.loss, model(images), depths, images)
+
+    def placed(self, images: Tensor, device: torch.device) -> Tensor:
+        """A batch ``(B, 3, H, W)`` on the device, in the weights' order of memory."""
+        order = torch.channels_last if self.config.optim.channels_last else torch.contiguous_format
+        return images.to(device, non_blocking=True, memory_format=order)
+
+    def infer(self, model: nn.Module, image: Tensor, device: torch.device) -> Tensor:
+        """The depth of an image in [0, 1], on the CPU: ``(3, H, W) -> (h, w)`` [m], of the model's input's size."""
+        if model.training:  # setting the mode walks all modules: not in every call that is timed
+            model.eval()
+        size = self.config.data.size
+        if size and tuple(image.shape[1:]) != tuple(size):
+            image = functional.resize(image, list(size), antialias=True)
+        with torch.inference_mode(), self.autocast(device):
+            batch = self.placed(image[None], device)
+            depth = model(batch)
+            if self.config.eval.flip:
+                depth = (depth + model(batch.flip(-1)).flip(-1)) / 2
+        return depth[0, 0].float().cpu()
+
+    def results(self, predict: Callable[[int, Tensor], Tensor], *, baselines: bool) -> list[ImageResult]:
+        """The sums of every image of the validation set, each taken once, whatever the number of processes.
+
+        Args:
+            predict: From an image's number and the image in [0, 1] to its depth ``(h, w)`` [m].
+            baselines: Whether they are compared, too.
+        """
+        dataset = self.dataset(self.val_pairs)
+        indices = list(share(len(dataset)))
+        loader = DataLoader(Subset(dataset, indices), batch_size=None, num_workers=self.workers)
+        found = []
+        for index, (image, depth) in zip(indices, loader, strict=True):
+            truth = depth[0]
+            others = self.baselines.predictions(tuple(truth.shape)) if baselines else {}
+            found.append(self.comparison.image(index, {MODEL: predict(index, image), **others}, truth))
+        return gather_lists(found)
+
+    def metrics(self, model: nn.Module, device: torch.device, *, baselines: bool) -> DepthMetrics:
+        """The figures of a model."""
+        return self.comparison.metrics(self.results(lambda _, x: self.infer(model, x, device), baselines=baselines))
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """The metrics that are followed during training."""
+        found = self.metrics(model, device, baselines=False).averaged[MODEL]
+        return {name: found[name] for name in FOLLOWED}
+
+    def metadata(self) -> dict[str, Any]:
+        """The baselines, so that an evaluation needs no training set."""
+        return {"baselines": self.baselines.plain()}
+
+    def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
+        """Figures, baselines, cost, speed and example pictures."""
+        metrics = self.metrics(model, device, baselines=True)
+        measured = measure(self, model, device, self.config.optim, body=BODY)
+        predict = partial(self.infer, model, device=device)
+        report = depth_report(
+            self.config.run.name,
+            metrics,
+            measured.quantities,
+            facts={"model": self.model_name, **self.facts(), **measured.facts},
+            pictures=example_pictures(self.dataset(self.val_pairs), predict, self.comparison),
+            notes=(*self.notes(), *measured.notes),
+        )
+        return report, {}
+
+    def score(self, predictions: Path) -> Report:
+        """The evaluation of depth maps in files, of the validation images' names, without a model."""
+        pairs = self.val_pairs.pairs
+        files = prediction_files(predictions, pairs)
+        read = partial(read_prediction, unit=self.val_pairs.unit, frame=self.comparison.protocol.frame)
+        results = self.results(lambda i, image: read(files[i], size=image.shape[1:]), baselines=False)
+        metrics = self.comparison.metrics(results)
+        facts = {"predictions": str(predictions), **self.facts()}
+        return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
+
+    def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
+        """The depth in colours with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points."""
+        depth = self.infer(model, functional.to_dtype(image, torch.float32, scale=True), device)
+        depth = functional.resize(depth[None], list(image.shape[1:]), antialias=False)[0]
+        settings, limit = self.config.predict, self.config.model.max_depth
+        picture = stacked([image, colour_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
+        values = depth.numpy()
+        files = {"_depth.png": depth_png(values, unit=settings.unit), "_depth.npy": depth_npy(values)}
+        if settings.intrinsics:
+            files["_points.ply"] = ply(depth, image, settings.intrinsics)
+        quantiles = depth.flatten().quantile(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        facts = dict(zip(("least_m", "median_m", "greatest_m"), quantiles, strict=True))
+        return Prediction(picture, {**facts, "unit": settings.unit}, files)
+
+    def probe(self, model: nn.Module, device: torch.device) -> Probe:
+        """The model on the first validation image, and two copies of it as a batch."""
+        image, depth = self.dataset(self.val_pairs)[0]
+        if self.config.data.size:
+            image, map_ = resized((image, depth[0]), self.config.data.size)
+            depth = map_[None]
+        batch = collate([(image, depth)] * 2)
+
+        def loss() -> Tensor:
+            model.train()
+            with self.autocast(device):
+                return torch.stack(list(self.losses(model, batch, device).values())).sum()
+
+        def body_loss() -> Tensor:
+            model.train()
+            with self.autocast(device):
+                levels = model.get_submodule(BODY)(self.placed(batch[0], device))
+                return torch.stack([level.float().mean() for level in levels]).sum()
+
+        height, width = image.shape[1:]
+        return Probe(
+            infer=lambda: self.infer(model, image, device),
+            loss=loss,
+            parts={"backbone": [model.get_submodule(BODY)], "decoder": [model.get_submodule("decoder")]},
+            image_size=(height, width),
+            batch_size=2,
+            body_loss=body_loss,
+        )
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The config's precision."""
+        return autocast(device, self.config.optim)
+
+    @property
+    def model_name(self) -> str:
+        """The model with what it is made of."""
+        model = self.config.model
+        backbone = described(model.backbone, model.backbone_args)
+        return f"{backbone}, {model.decoder} decoder {model.decoder_width}, {model.head} to {model.max_depth:g} m"
+
+    def facts(self) -> dict[str, str]:
+        """What was evaluated, and how."""
+        size, flip = self.config.data.size, self.config.eval.flip
+        return {
+            "data set": self.val_pairs.name,
+            "image size": f"{size[0]}x{size[1]} px" if size else "as stored",
+            "protocol": f"{self.config.eval.protocol}: {self.comparison.description}"
+            + (", averaged with the mirror image's prediction" if flip else ""),
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know."""
+        problems = self.val_pairs.problems
+        rest = len(problems) - SHOWN_PROBLEMS
+        more = (f"... and {rest} more faulty pairs were left out.",) if rest > 0 else ()
+        return (*(f"left out: {problem}" for problem in problems[:SHOWN_PROBLEMS]), *more)

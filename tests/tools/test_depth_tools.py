@@ -1,0 +1,142 @@
+"""The tools on depth: a small run, its report, its predictions and their evaluation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tool_runs import run
+
+from depth.data.depth_files import read_depth
+from odebackbones.engine.checkpoint import load_checkpoint
+from odebackbones.engine.report import read_report
+
+SMALL = [
+    "--data.scenes.size=[32,64]",
+    "--data.scenes.train_images=10",
+    "--data.scenes.val_images=4",
+    "--data.workers=0",
+    "--model.backbone=ode_resnet18",
+    "--model.backbone_args={channels: [8, 8, 16, 16]}",
+    "--model.decoder_width=4",
+    "--optim.batch_size=2",
+    "--optim.epochs=2",
+]
+
+
+def train(cwd, name, *arguments):
+    done = run("train", "depth", *SMALL, f"--run.name={name}", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs" / name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with one trained run and its report."""
+    cwd = tmp_path_factory.mktemp("depth")
+    train(cwd, "small")
+    done = run("eval", "depth", "--checkpoint=runs/small/best.pt", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd
+
+
+def values(report, group="accuracy"):
+    return {q.name: q.value for q in report.quantities if q.group == group}
+
+
+def test_the_report_has_all_figures_the_baselines_the_protocol_and_pictures(place):
+    report = read_report(place / "runs" / "small" / "report")
+    assert values(report).keys() == values(report, "accuracy over all pixels").keys()
+    assert {"abs_rel", "rmse", "silog", "iRMSE", "sqErrorRel", "delta1"} <= values(report).keys()
+    assert {"delta1 of the best constant", "abs_rel of the per-pixel median"} <= values(report, "baselines").keys()
+    assert [row[0] for row in report.tables[0].rows] == ["model", "best constant", "per-pixel median"]
+    assert report.tables[0].rows[0][1] == values(report)["abs_rel"]
+    assert report.facts["protocol"].startswith("raw: all pixels with a measured depth; depths 0.001 to 80 m; no median")
+    assert {"latency of backbone", "latency of decoder"} <= values(report, "speed").keys()
+    assert values(report, "cost")["NFE"] > 0
+    assert [picture.name for picture in report.pictures] == [f"example-{i:05d}" for i in range(4)]
+    assert report.curves[0].title == "Relative error over distance (all pixels)"
+
+
+def test_the_log_and_the_report_agree(place):
+    best = load_checkpoint(place / "runs" / "small" / "best.pt", task="depth")
+    assert best["score"] == values(read_report(place / "runs" / "small" / "report"))["delta1"]
+
+
+def test_an_evaluation_needs_no_training_set(place):
+    done = run(
+        "eval", "depth", "--checkpoint=runs/small/best.pt", "--data.scenes.train_images=999", "--out=o", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list((place / "runs" / "data").glob("*999*"))
+
+
+def test_predictions_in_files_are_scored_as_the_model_that_made_them(place):
+    images = place / "runs" / "data" / "road_val_4x32x64px_seed1" / "rgb"
+    intrinsics = "--predict.intrinsics=[40,40,32,16]"
+    predict = ["predict", "depth", "--checkpoint=runs/small/best.pt", f"--input={images}", "--out=found", intrinsics]
+    done = run(*predict, cwd=place)
+    assert done.returncode == 0, done.stderr
+    made = {path.name for path in (place / "found").iterdir()}
+    for stem in ("000001", "000004"):
+        assert {f"{stem}.png", f"{stem}_depth.png", f"{stem}_depth.npy", f"{stem}_points.ply"} <= made
+    exact, rounded = (read_depth(place / "found" / f"000001_depth.{kind}", unit="m/256") for kind in ("npy", "png"))
+    assert np.abs(exact - rounded).max() <= 1 / 512 + 1e-6
+    with Image.open(place / "found" / "000001.png") as picture:
+        assert picture.width == 64 and picture.height > 2 * 32, "image, depth and scale"
+    facts = json.loads((place / "found" / "results.json").read_text())
+    assert facts[0]["file_name"] == "000001.png"
+    assert facts[0]["greatest_m"] == pytest.approx(exact.max())
+    done = run("eval", "depth", "--predictions=found", *SMALL, "--out=scored", cwd=place)
+    assert done.returncode == 0, done.stderr
+    scored = values(read_report(place / "scored"))
+    assert scored == pytest.approx(values(read_report(place / "runs" / "small" / "report")), rel=1e-6)
+
+
+def test_a_model_of_one_size_predicts_and_evaluates_at_the_images_own(place):
+    train(place, "sized", "--data.size=[32,32]", "--optim.epochs=1", "--eval.flip=true")
+    done = run("eval", "depth", "--checkpoint=runs/sized/best.pt", cwd=place)
+    assert done.returncode == 0, done.stderr
+    facts = read_report(place / "runs" / "sized" / "report").facts
+    assert facts["image size"] == "32x32 px" and facts["speed measured at"] == "batch 1, 32x32 px"
+    assert facts["protocol"].endswith("averaged with the mirror image's prediction")
+
+
+def test_runs_are_compared(place):
+    train(place, "discrete", "--model.backbone=resnet18", "--loss.gradient=0.5")
+    done = run("compare", "runs/discrete", "runs/small", "--out=comparison", "--repeats=1", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "delta1 of the per-pixel median" in done.stdout
+    report = read_report(place / "comparison")
+    assert not any("not comparable" in note for note in report.notes)
+    assert {curve.label for curve in report.curves} == {"discrete", "small"}
+
+
+def test_a_run_with_the_same_seed_has_the_same_weights_wherever_its_pairs_are_kept(place):
+    folders = [
+        train(place, f"kept_{kept}", "--data.augment=scale", f"--data.in_memory={kept}") for kept in (True, False)
+    ]
+    first, second = (load_checkpoint(folder / "last.pt", task="depth")["model"] for folder in folders)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "detection", "--predictions=found", "--out=o"], "--predictions: not for detection, but for: depth"),
+        (["eval", "depth", "--predictions=none", *SMALL, "--out=o"], "none: no such folder; give one with a .npy"),
+        (["train", "depth", "--data.format=folder", "--data.root=."], "rgb: no such folder; set data.root, data.rgb"),
+        (["train", "depth", "--eval.protocol=kitti"], "unknown eval.protocol 'kitti'; did you mean 'kitti-eigen'"),
+        (["train", "depth", "--predict.unit=cm"], "unknown predict.unit 'cm'"),
+        (["train", "depth", *SMALL, "--data.scenes.preset=street"], "unknown"),
+        (
+            ["train", "depth", *SMALL, "--run.name=x", "--data.crop=[64,64]"],
+            "data.crop=[64, 64] is larger than an image",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(place, arguments, message):
+    done = run(*arguments, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr

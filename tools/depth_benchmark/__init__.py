@@ -1,0 +1,1 @@
+"""Measures the encoders of depth: ``python tools/benchmark.py depth``."""
