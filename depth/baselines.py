@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +47,18 @@ class Baselines:
         return {"constant": self.constant, "median": self.median}
 
 
-def fit_baselines(dataset: DepthDataset) -> Baselines:
-    """The baselines of a training set without augmentation."""
+def fit_baselines(dataset: DepthDataset, *, cut: Callable[[Tensor], Tensor] = lambda depth: depth) -> Baselines:
+    """The baselines of a training set.
+
+    Args:
+        dataset: Its depth maps are read.
+        cut: The part of a depth map ``(H, W)`` that is evaluated.
+    """
     indices = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int))
-    maps = [dataset.read(int(i))[1] for i in indices]
-    height, width = maps[0].shape
+    height, width = cut(dataset.depth(0)).shape
     reduction = max(1.0, (height * width / CELLS) ** 0.5)
     size = max(1, round(height / reduction)), max(1, round(width / reduction))
-    stacked = torch.stack([resize_depth(depth, size) for depth in maps])
+    stacked = torch.stack([resize_depth(cut(dataset.depth(int(i))), size) for i in indices])
     measured = stacked[stacked > 0]
     return Baselines(best_constant(measured), pixel_medians(stacked, fill=float(measured.median())))
 

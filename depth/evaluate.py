@@ -11,7 +11,7 @@ from torch import Tensor
 from odebackbones.errors import InputError, unknown_name
 
 from .metrics import PixelSums, averaged, pixel_sums, pooled
-from .protocols import PROTOCOLS, evaluated_pixels, prepared
+from .protocols import PROTOCOLS, prepared
 
 DISTANCES = 10
 """Bins of the error over distance."""
@@ -25,8 +25,8 @@ class EvalConfig:
     """How predictions are compared with the truth.
 
     Args:
-        protocol: ``raw``, ``kitti-eigen``, ``kitti-eigen-garg``, ``kitti-eigen-kb-garg`` or ``nyu``: which pixels
-            count, and to which depth. What it cuts from images, training images lose, too.
+        protocol: ``raw``, ``kitti-eigen``, ``kitti-eigen-garg``, ``kitti-eigen-kb-garg``, ``kitti-eigen-bts`` or
+            ``nyu``: which pixels count, and to which depth. What it cuts from images, training images lose, too.
         median_scaling: Scale every prediction to the truth's median.
         flip: Average the predictions of the image and of its mirror image.
     """
@@ -96,8 +96,8 @@ class Comparison:
         return f"{self.protocol.description}; depths {self.protocol.min_depth:g} to {self.max_depth:g} m; {scaling}"
 
     def counted(self, truth: Tensor) -> Tensor:
-        """Which pixels of ``truth: (H, W)`` [m] count: bool."""
-        return evaluated_pixels(truth, self.protocol, max_depth=self.max_depth)
+        """Which pixels of ``truth: (H, W)`` [m] lie within the protocol's depths: bool."""
+        return (truth > self.protocol.min_depth) & (truth < self.max_depth)
 
     def prepared(self, prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
         """A prediction of the truth's size and within the bounds: ``(H, W)`` [m]."""
@@ -110,7 +110,7 @@ class Comparison:
         Args:
             index: Its number.
             predictions: Predictor -> ``(h, w)`` [m].
-            truth: ``(H, W)`` [m].
+            truth: ``(H, W)`` [m], of the pixels that the protocol lets count; 0 elsewhere.
         """
         counted = self.counted(truth)
         compared = {name: self.prepared(p, truth, counted)[counted] for name, p in predictions.items()}

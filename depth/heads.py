@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 
 import torch
@@ -14,20 +15,20 @@ class SigmoidHead(nn.Module):
     Args:
         in_channels: Of the features.
         bounds: Least and greatest depth a and b [m].
-        bins: Not looked at.
 
     Shape:
         ``(B, in_channels, H, W) -> (B, 1, H, W)`` [m]
     """
 
-    def __init__(self, in_channels: int, bounds: tuple[float, float], bins: int) -> None:
+    def __init__(self, in_channels: int, bounds: tuple[float, float]) -> None:
         super().__init__()
         self.low, self.high = bounds
         self.conv = nn.Conv2d(in_channels, 1, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The depth."""
-        return self.low + (self.high - self.low) * self.conv(x).float().sigmoid()
+        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa are too few for metres
+            return self.low + (self.high - self.low) * self.conv(x.float()).sigmoid()
 
 
 class LogBinsHead(nn.Module):
@@ -53,8 +54,13 @@ class LogBinsHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The depth."""
-        shares = self.conv(x).float().softmax(dim=1)
-        return torch.einsum("bkhw,k->bhw", shares, self.get_buffer("log_centres")).exp()[:, None]
+        with torch.autocast(x.device.type, enabled=False):
+            shares = self.conv(x.float()).softmax(dim=1)
+            return torch.einsum("bkhw,k->bhw", shares, self.get_buffer("log_centres")).exp()[:, None]
 
 
-HEADS: dict[str, type[SigmoidHead | LogBinsHead]] = {"sigmoid": SigmoidHead, "log_bins": LogBinsHead}
+HEADS: dict[str, Callable[[int, tuple[float, float], int], SigmoidHead | LogBinsHead]] = {
+    "sigmoid": lambda in_channels, bounds, bins: SigmoidHead(in_channels, bounds),
+    "log_bins": LogBinsHead,
+}
+"""Name -> from channels, bounds [m] and bins to the head."""

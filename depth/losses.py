@@ -143,7 +143,9 @@ class LossConfig:
 
 
 def weighted_losses(config: LossConfig, prediction: Tensor, truth: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """The losses that count, weighted; of a batch without a measured pixel they are 0, with gradients of 0.
+    """The losses that count, weighted: ``loss_NAME`` -> loss.
+
+    Of a batch without a measured pixel they are 0, and so are their gradients.
 
     Args:
         config: The weights.
@@ -154,6 +156,6 @@ def weighted_losses(config: LossConfig, prediction: Tensor, truth: Tensor, image
     prediction = prediction.float()
     used = {name: getattr(config, name) for name in LOSSES if getattr(config, name)}
     if not (truth > 0).any():
-        return {name: 0 * prediction.sum() for name in used}
+        return {f"loss_{name}": 0 * prediction.sum() for name in used}
     with torch.autocast(prediction.device.type, enabled=False):
-        return {name: weight * LOSSES[name](prediction, truth, image) for name, weight in used.items()}
+        return {f"loss_{name}": weight * LOSSES[name](prediction, truth, image) for name, weight in used.items()}

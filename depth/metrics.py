@@ -64,7 +64,7 @@ FIGURES: dict[str, Figure] = {
     "rmse": Figure(lambda m: sqrt(m["e²"]), "m"),
     "rmse_log": Figure(lambda m: sqrt(m["l²"])),
     "log10": Figure(lambda m: m["|log10|"]),
-    "silog": Figure(lambda m: 100 * sqrt(max(0.0, m["l²"] - m["l"] ** 2))),
+    "silog": Figure(lambda m: 100 * sqrt(max(m["l²"] - m["l"] ** 2, 0.0))),
     "mae": Figure(lambda m: m["|e|"], "m"),
     "iRMSE": Figure(lambda m: 1000 * sqrt(m["(1/p - 1/g)²"]), "1/km"),
     "iMAE": Figure(lambda m: 1000 * m["|1/p - 1/g|"], "1/km"),

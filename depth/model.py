@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from odebackbones.engine.timm_models import PlainValue, create, feature_levels, require_free
+from odebackbones.engine.timm_models import PlainValue, create_features, feature_levels, require_free
 from odebackbones.errors import InputError, unknown_name
 
-from .decoders import DECODERS, upsampled
+from .decoders import DECODERS
 from .heads import HEADS
 
 
@@ -83,24 +83,29 @@ class DepthModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The depth [m]."""
         height, width = images.shape[-2:]
+        depth = self.head(self.decoder(self.features(images)))
+        size = [side + -side % self.stride for side in (height, width)]
+        return F.interpolate(depth, size=size, mode="bilinear")[..., :height, :width]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The backbone's features of the normalised and padded images, from the finest to the coarsest."""
+        height, width = images.shape[-2:]
         x = (images - self.get_buffer("mean")) / self.get_buffer("std")
-        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        depth = self.head(self.decoder(self.body(x)))
-        return upsampled(depth, x)[..., :height, :width]
+        return self.body(F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"))
 
 
 def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **settings: Any) -> DepthModel:
     """A depth model on the backbone of that name.
 
     Args:
-        backbone: timm's name, or a whole configuration.
+        backbone: timm's name, or a whole configuration, of which ``settings`` are changed.
         loaded: Leave the weights random, as others will be loaded.
         **settings: The other fields of :class:`ModelConfig`.
 
     Raises:
         InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
     """
-    config = backbone if isinstance(backbone, ModelConfig) else ModelConfig(backbone, **settings)
+    config = replace(backbone, **settings) if isinstance(backbone, ModelConfig) else ModelConfig(backbone, **settings)
     decoder_class = DECODERS[config.decoder]
     levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
     used = [stride for stride in decoder_class.strides if stride in levels]
@@ -109,14 +114,14 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
             f"model.backbone={config.backbone!r} has features at strides {sorted(levels)}, and the {config.decoder} "
             f"decoder wants two or more of {list(decoder_class.strides)}; take another backbone, such as a ResNet"
         )
-    body: Any = create(
+    body: Any = create_features(
         "model.backbone",
         config.backbone,
         config.backbone_args,
-        features_only=True,
-        out_indices=tuple(levels[stride] for stride in used),
+        levels=[levels[stride] for stride in used],
         pretrained=config.pretrained and not loaded,
     )
     decoder = decoder_class(body.feature_info.channels(), config.decoder_width)
-    head = HEADS[config.head](decoder.out_channels, (config.min_depth, config.max_depth), config.bins)
+    bounds = config.min_depth, config.max_depth
+    head = HEADS[config.head](decoder.out_channels, bounds, config.bins)
     return DepthModel(body, decoder, head)

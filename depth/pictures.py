@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 from odebackbones.engine.drawing import png
 from odebackbones.engine.report import Picture
 
-from .colours import colour_depth, colour_error, scale_bar, stacked
+from .colors import colour_depth, colour_error, scale_bar, stacked
 from .data.dataset import DepthDataset
 from .data.transforms import resize_depth
 from .evaluate import Comparison
@@ -48,13 +48,13 @@ def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Compar
     prediction = comparison.prepared(prediction, truth, counted)
     size, columns = layout(*truth.shape)
     image, prediction = (resize(x, size) for x in (image, prediction))
-    truth, counted = resize_depth(truth, size), resize_depth(counted.float(), size) > 0
+    known, truth = (resize_depth(x, size) for x in (truth, torch.where(counted, truth, 0.0)))
     limit = comparison.max_depth
     parts = [
         functional.to_dtype(image, torch.uint8, scale=True),
-        colour_depth(truth, max_depth=limit),
+        colour_depth(known, max_depth=limit),
         colour_depth(prediction, max_depth=limit),
-        colour_error(prediction, truth, counted),
+        colour_error(prediction, truth, truth > 0),
     ]
     rows = [torch.cat(parts[i : i + columns], dim=2) for i in range(0, len(parts), columns)]
     return stacked([*rows, scale_bar(rows[0].shape[2], max_depth=limit)])

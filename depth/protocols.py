@@ -14,8 +14,13 @@ from torch import Tensor
 
 from odebackbones.errors import InputError
 
+from .data.transforms import Sample
+
 Region = tuple[slice, slice]
 """Rows and columns of an image."""
+
+Crop = Callable[[int, int], Region]
+"""From the height and width of an image to a part of it."""
 
 KB_SIZE = (352, 1216)
 """Height and width of the KITTI benchmark's crop [px]."""
@@ -29,15 +34,17 @@ class Protocol:
         description: In words, for the report.
         min_depth: Truth at or below it doesn't count, and predictions are raised to it [m].
         max_depth: Truth at or above it doesn't count, and predictions are lowered to it [m]; None takes the model's.
-        frame: Cuts the image before the model sees it, and the truth with it; None takes the whole.
-        region: The rows and columns of that frame that count; None takes all.
+        frame: The part of the image that the model sees, and of which the truth is taken; None is the whole.
+        region: The part that counts; None is all.
+        region_of_whole: Whether the region is one of the whole image, and not of the frame.
     """
 
     description: str
     min_depth: float = 1e-3
     max_depth: float | None = None
-    frame: Callable[[int, int], Region] | None = None
-    region: Callable[[int, int], Region] | None = None
+    frame: Crop | None = None
+    region: Crop | None = None
+    region_of_whole: bool = False
 
 
 def kb_crop(height: int, width: int) -> Region:
@@ -52,7 +59,7 @@ def kb_crop(height: int, width: int) -> Region:
     return slice(top, top + KB_SIZE[0]), slice(left, left + KB_SIZE[1])
 
 
-def shares(top: float, bottom: float, left: float, right: float) -> Callable[[int, int], Region]:
+def shares(top: float, bottom: float, left: float, right: float) -> Crop:
     """A region by its shares of height and width, cut off to whole pixels as in Eigen's and Garg's code."""
 
     def region(height: int, width: int) -> Region:
@@ -89,24 +96,55 @@ PROTOCOLS: dict[str, Protocol] = {
         frame=kb_crop,
         region=garg_crop,
     ),
+    "kitti-eigen-bts": Protocol(
+        "Garg's crop of the whole frame, of which the model sees the KITTI benchmark's crop (352x1216 px), to 80 m",
+        max_depth=80.0,
+        frame=kb_crop,
+        region=garg_crop,
+        region_of_whole=True,
+    ),
     "nyu": Protocol("rows 45-470, columns 41-600, to 10 m", max_depth=10.0, region=nyu_crop),
 }
-"""Name -> protocol; the KITTI ones are after Garg et al. 2016, BTS (Lee et al. 2019) and AdaBins (Bhat et al. 2021)."""
+"""Name -> protocol; the KITTI ones are after Garg et al. 2016; ``kb-garg`` is that of AdaBins (Bhat et al. 2021)."""
 
 
-def evaluated_pixels(truth: Tensor, protocol: Protocol, *, max_depth: float) -> Tensor:
-    """Which pixels count: ``(H, W)`` bool.
+def framed(values: Tensor, protocol: str) -> Tensor:
+    """The part of an image or a depth map ``(..., H, W)`` that a model sees."""
+    frame = PROTOCOLS[protocol].frame
+    return values if frame is None else values[(..., *frame(*values.shape[-2:]))]
+
+
+def evaluated_truth(truth: Tensor, protocol: str) -> Tensor:
+    """The true depth of the frame, 0 where it doesn't count for lying outside the region: ``(H, W) -> (h, w)``.
 
     Args:
-        truth: ``(H, W)`` [m], of the protocol's frame, 0 where nothing was measured.
-        protocol: Of :data:`PROTOCOLS`.
-        max_depth: Of the model [m], where the protocol has none.
+        truth: ``(H, W)`` [m], of the whole image, 0 where nothing was measured.
+        protocol: A name of :data:`PROTOCOLS`.
     """
-    inside = torch.ones_like(truth, dtype=torch.bool)
-    if protocol.region is not None:
-        inside = torch.zeros_like(inside)
-        inside[protocol.region(*truth.shape[-2:])] = True
-    return inside & (truth > protocol.min_depth) & (truth < (protocol.max_depth or max_depth))
+    found = PROTOCOLS[protocol]
+    if found.region_of_whole:
+        return framed(within(truth, found.region), protocol)
+    return within(framed(truth, protocol), found.region)
+
+
+def within(truth: Tensor, region: Crop | None) -> Tensor:
+    """A depth map ``(H, W)``, 0 outside of the region."""
+    if region is None:
+        return truth
+    part = region(*truth.shape)
+    inside = torch.zeros_like(truth)
+    inside[part] = truth[part]
+    return inside
+
+
+def training_pair(sample: Sample, *, protocol: str) -> Sample:
+    """The part of a pair that a model sees."""
+    return framed(sample[0], protocol), framed(sample[1], protocol)
+
+
+def evaluation_pair(sample: Sample, *, protocol: str) -> Sample:
+    """The part of a pair that a model sees, with the depth that counts."""
+    return framed(sample[0], protocol), evaluated_truth(sample[1], protocol)
 
 
 def prepared(
@@ -127,5 +165,5 @@ def prepared(
     if prediction.shape != truth.shape:
         prediction = F.interpolate(prediction[None, None], size=truth.shape, mode="bilinear")[0, 0]
     if median and counted.any():
-        prediction = prediction * (truth[counted].median() / prediction[counted].median())
+        prediction = prediction * (truth[counted].quantile(0.5) / prediction[counted].quantile(0.5))
     return prediction.clamp(*bounds)

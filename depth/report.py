@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 
 from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
 
@@ -15,11 +16,10 @@ POOLED, BASELINES = "accuracy over all pixels", "baselines"
 
 def accuracy_quantities(metrics: DepthMetrics) -> tuple[Quantity, ...]:
     """All figures as means over the images, then over all pixels; and the baselines' delta1 and abs_rel."""
-    groups = {"accuracy": metrics.averaged[MODEL], POOLED: metrics.pooled[MODEL]}
     own = [
-        Quantity(name, value, FIGURES[name].unit, FIGURES[name].better, group)
-        for group, values in groups.items()
-        for name, value in values.items()
+        Quantity(name + suffix, value, FIGURES[name].unit, FIGURES[name].better, group)
+        for group, suffix, values in (("accuracy", "", metrics.averaged), (POOLED, ", pooled", metrics.pooled))
+        for name, value in values[MODEL].items()
     ]
     others = [
         Quantity(f"{figure} of the {predictor}", values[figure], group=BASELINES)
@@ -43,7 +43,7 @@ def error_curve(metrics: DepthMetrics) -> Curve:
     points = [
         (end - half, error)
         for end, error in zip(metrics.distances, metrics.error_over_distance, strict=True)
-        if error == error  # no pixels, no error
+        if isfinite(error)  # there are pixels
     ]
     x, y = zip(*points, strict=True)
     return Curve("Relative error over distance (all pixels)", "true depth [m]", "mean |p - g| / g", x, y)

@@ -17,32 +17,30 @@ from torchvision.transforms.v2 import functional
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.measured import described, measure
-from odebackbones.engine.optimisation import autocast
+from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.report import Report
 from odebackbones.engine.task import Prediction, Probe
-from odebackbones.errors import unknown_name
+from odebackbones.errors import first_of, unknown_name
 
 from .baselines import Baselines, fit_baselines
-from .colours import colour_depth, scale_bar, stacked
+from .colors import colour_depth, scale_bar, stacked
 from .data.config import DataConfig
 from .data.dataset import DepthDataset, collate
 from .data.depth_files import UNITS, depth_npy, depth_png
 from .data.predictions import prediction_files, read_prediction
-from .data.read import Split, read_pairs
+from .data.read import Split, read_pairs, require_apart
 from .data.records import DepthPairs
-from .data.transforms import AUGMENTATIONS, Transform, crop, resized
+from .data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
 from .evaluate import MODEL, Comparison, DepthMetrics, EvalConfig, ImageResult
 from .losses import LossConfig, weighted_losses
 from .model import ModelConfig, build_depth_model
 from .pictures import example_pictures
 from .point_cloud import ply, require_intrinsics
+from .protocols import evaluated_truth, evaluation_pair, framed, training_pair
 from .report import depth_report
 
 BODY = "body"
 """The backbone's name in the model."""
-
-SHOWN_PROBLEMS = 5
-"""Faulty pairs that a report lists."""
 
 FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
 """Figures in the training log."""
@@ -106,10 +104,13 @@ class DepthTask:
         self.config = config
         self.workers = config.data.workers
         self.comparison = Comparison(config.eval, max_depth=config.model.max_depth)
+        self.train_problems: tuple[str, ...] = ()
         if metadata is None:
-            _ = self.train_pairs, self.val_pairs  # faults in the data show before training starts
-        elif "baselines" in metadata:
+            self.train_problems = self.train_pairs.problems
+            require_apart(self.train_pairs, self.val_pairs)  # faults in the data show before training starts
+        elif metadata:
             self.baselines = Baselines(**metadata["baselines"])
+            self.train_problems = tuple(metadata["train_problems"])
 
     @cached_property
     def train_pairs(self) -> DepthPairs:
@@ -128,11 +129,13 @@ class DepthTask:
     @cached_property
     def baselines(self) -> Baselines:
         """What can be said of the training set without looking at an image."""
-        return fit_baselines(self.dataset(self.train_pairs))
+        cut = partial(evaluated_truth, protocol=self.config.eval.protocol)
+        return fit_baselines(DepthDataset(self.train_pairs), cut=cut)
 
-    def dataset(self, pairs: DepthPairs, *transforms: Transform, in_memory: bool = False) -> DepthDataset:
-        """Pairs, within the protocol's frame."""
-        return DepthDataset(pairs, transforms, frame=self.comparison.protocol.frame, in_memory=in_memory)
+    @cached_property
+    def val_dataset(self) -> DepthDataset:
+        """The validation set, with the depths that count."""
+        return DepthDataset(self.val_pairs, cut=partial(evaluation_pair, protocol=self.config.eval.protocol))
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """The model; with random weights if others will be loaded."""
@@ -141,10 +144,15 @@ class DepthTask:
     def train_dataset(self) -> Dataset[Any]:
         """The training set with augmentation."""
         data = self.config.data
-        transforms: list[Transform] = [partial(resized, size=data.size)] if data.size else []
-        transforms += AUGMENTATIONS[data.augment]()
-        transforms += [crop(data.crop)] if data.crop else []
-        return self.dataset(self.train_pairs, *transforms, in_memory=data.in_memory)
+        resize, *crop = self.sizing()
+        cut = partial(training_pair, protocol=self.config.eval.protocol)
+        transforms = [resize, *AUGMENTATIONS[data.augment](), *crop]
+        return DepthDataset(self.train_pairs, transforms, cut=cut, in_memory=data.in_memory)
+
+    def sizing(self) -> list[Transform]:
+        """What brings a pair to the size that is trained on: resizing, and perhaps a crop."""
+        data = self.config.data
+        return [partial(resized, size=data.size), *([RandomCrop(data.crop)] if data.crop else [])]
 
     def collate(self, samples: list[Any]) -> Any:
         """Images ``(B, 3, H, W)`` and depths ``(B, 1, H, W)`` [m]."""
@@ -153,12 +161,16 @@ class DepthTask:
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """The configured losses."""
         images, depths = self.placed(batch[0], device), batch[1].to(device, non_blocking=True)
-        return weighted_losses(self.config.loss, model(images), depths, images)
+        return weighted_losses(self.config.loss, model(images), self.reachable(depths), images)
+
+    def reachable(self, depths: Tensor) -> Tensor:
+        """True depths ``(B, 1, H, W)`` [m] within the model's bounds; 0, as where nothing was measured, beyond them."""
+        model = self.config.model
+        return torch.where((depths >= model.min_depth) & (depths <= model.max_depth), depths, 0.0)
 
     def placed(self, images: Tensor, device: torch.device) -> Tensor:
         """A batch ``(B, 3, H, W)`` on the device, in the weights' order of memory."""
-        order = torch.channels_last if self.config.optim.channels_last else torch.contiguous_format
-        return images.to(device, non_blocking=True, memory_format=order)
+        return place_images(images, device, channels_last=self.config.optim.channels_last)
 
     def infer(self, model: nn.Module, image: Tensor, device: torch.device) -> Tensor:
         """The depth of an image in [0, 1], on the CPU: ``(3, H, W) -> (h, w)`` [m], of the model's input's size."""
@@ -181,9 +193,8 @@ class DepthTask:
             predict: From an image's number and the image in [0, 1] to its depth ``(h, w)`` [m].
             baselines: Whether they are compared, too.
         """
-        dataset = self.dataset(self.val_pairs)
-        indices = list(share(len(dataset)))
-        loader = DataLoader(Subset(dataset, indices), batch_size=None, num_workers=self.workers)
+        indices = list(share(len(self.val_dataset)))
+        loader = DataLoader(Subset(self.val_dataset, indices), batch_size=None, num_workers=self.workers)
         found = []
         for index, (image, depth) in zip(indices, loader, strict=True):
             truth = depth[0]
@@ -202,7 +213,7 @@ class DepthTask:
 
     def metadata(self) -> dict[str, Any]:
         """The baselines, so that an evaluation needs no training set."""
-        return {"baselines": self.baselines.plain()}
+        return {"baselines": self.baselines.plain(), "train_problems": list(self.train_problems)}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Figures, baselines, cost, speed and example pictures."""
@@ -214,7 +225,7 @@ class DepthTask:
             metrics,
             measured.quantities,
             facts={"model": self.model_name, **self.facts(), **measured.facts},
-            pictures=example_pictures(self.dataset(self.val_pairs), predict, self.comparison),
+            pictures=example_pictures(self.val_dataset, predict, self.comparison),
             notes=(*self.notes(), *measured.notes),
         )
         return report, {}
@@ -222,11 +233,15 @@ class DepthTask:
     def score(self, predictions: Path) -> Report:
         """The evaluation of depth maps in files, of the validation images' names, without a model."""
         pairs = self.val_pairs.pairs
-        files = prediction_files(predictions, pairs)
-        read = partial(read_prediction, unit=self.val_pairs.unit, frame=self.comparison.protocol.frame)
-        results = self.results(lambda i, image: read(files[i], size=image.shape[1:]), baselines=False)
-        metrics = self.comparison.metrics(results)
-        facts = {"predictions": str(predictions), **self.facts()}
+        files, unit = prediction_files(predictions, pairs), self.config.predict.unit
+
+        def predict(index: int, image: Tensor) -> Tensor:
+            depth = read_prediction(files[index], unit=unit)
+            is_whole = depth.shape != image.shape[1:]  # and not of the frame only
+            return framed(depth, self.config.eval.protocol) if is_whole else depth
+
+        metrics = self.comparison.metrics(self.results(predict, baselines=False))
+        facts = {"predictions": f"{predictions}; whole numbers in {unit}", **self.evaluation_facts()}
         return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
@@ -245,11 +260,11 @@ class DepthTask:
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The model on the first validation image, and two copies of it as a batch."""
-        image, depth = self.dataset(self.val_pairs)[0]
-        if self.config.data.size:
-            image, map_ = resized((image, depth[0]), self.config.data.size)
-            depth = map_[None]
-        batch = collate([(image, depth)] * 2)
+        image, depth = self.val_dataset[0]
+        sample = image, depth[0]
+        for transform in self.sizing():
+            sample = transform(sample)
+        batch = collate([(sample[0], sample[1][None])] * 2)
 
         def loss() -> Tensor:
             model.train()
@@ -259,10 +274,10 @@ class DepthTask:
         def body_loss() -> Tensor:
             model.train()
             with self.autocast(device):
-                levels = model.get_submodule(BODY)(self.placed(batch[0], device))
+                levels = model.features(self.placed(batch[0], device))  # pyright: ignore[reportCallIssue]
                 return torch.stack([level.float().mean() for level in levels]).sum()
 
-        height, width = image.shape[1:]
+        height, width = self.config.data.size or image.shape[1:]
         return Probe(
             infer=lambda: self.infer(model, image, device),
             loss=loss,
@@ -284,18 +299,18 @@ class DepthTask:
         return f"{backbone}, {model.decoder} decoder {model.decoder_width}, {model.head} to {model.max_depth:g} m"
 
     def facts(self) -> dict[str, str]:
-        """What was evaluated, and how."""
-        size, flip = self.config.data.size, self.config.eval.flip
-        return {
-            "data set": self.val_pairs.name,
-            "image size": f"{size[0]}x{size[1]} px" if size else "as stored",
-            "protocol": f"{self.config.eval.protocol}: {self.comparison.description}"
-            + (", averaged with the mirror image's prediction" if flip else ""),
-        }
+        """What was evaluated, at which size, and how."""
+        size, facts = self.config.data.size, self.evaluation_facts()
+        if self.config.eval.flip:
+            facts["protocol"] += "; averaged with the mirror image's prediction"
+        return {**facts, "image size": f"{size[0]}x{size[1]} px" if size else "as stored"}
+
+    def evaluation_facts(self) -> dict[str, str]:
+        """What was evaluated, and how, whatever the predictions are of."""
+        protocol = f"{self.config.eval.protocol}: {self.comparison.description}"
+        return {"data set": self.val_pairs.name, "protocol": protocol}
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
-        problems = self.val_pairs.problems
-        rest = len(problems) - SHOWN_PROBLEMS
-        more = (f"... and {rest} more faulty pairs were left out.",) if rest > 0 else ()
-        return (*(f"left out: {problem}" for problem in problems[:SHOWN_PROBLEMS]), *more)
+        problems = (*self.train_problems, *self.val_pairs.problems)
+        return tuple(f"left out: {problem}" for problem in first_of(problems, "faulty pairs"))

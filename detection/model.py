@@ -16,7 +16,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from odebackbones import freeze_norms
-from odebackbones.engine.timm_models import PlainValue, create, feature_levels, require_free
+from odebackbones.engine.timm_models import PlainValue, create_features, feature_levels, require_free
 from odebackbones.errors import InputError
 
 REDUCTIONS = (4, 8, 16, 32)
@@ -211,12 +211,11 @@ def build_body(config: ModelConfig, *, pretrained: bool) -> nn.Module:
             f"model.backbone={config.backbone!r} has features at strides {sorted(levels)} and none at {missing}; "
             f"take a backbone with strides {list(REDUCTIONS)}, such as a ResNet"
         )
-    return create(
+    return create_features(
         "model.backbone",
         config.backbone,
         config.backbone_args,
-        features_only=True,
-        out_indices=tuple(levels[r] for r in REDUCTIONS),
+        levels=[levels[r] for r in REDUCTIONS],
         pretrained=pretrained,
     )
 

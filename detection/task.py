@@ -17,6 +17,7 @@ from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast
 from odebackbones.engine.report import Quantity, Report
 from odebackbones.engine.task import Prediction, Probe
+from odebackbones.errors import first_of
 
 from .data.config import DataConfig
 from .data.dataset import DetectionDataset, collate
@@ -31,9 +32,6 @@ from .report import detection_report, image_facts
 
 BODY = "backbone.body"
 """The backbone's name in the detector."""
-
-SHOWN_PROBLEMS = 5
-"""Faults in the data that a report lists."""
 
 
 @dataclass(frozen=True)
@@ -207,11 +205,8 @@ class DetectionTask:
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
-        problems = self.val_annotations.problems
-        notes = [f"{Path(self.val_annotations.name).name}: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
-        if len(problems) > SHOWN_PROBLEMS:
-            notes.append(f"... and {len(problems) - SHOWN_PROBLEMS} more faults like these in the data.")
-        return tuple(notes)
+        name = Path(self.val_annotations.name).name
+        return tuple(f"{name}: {line}" for line in first_of(self.val_annotations.problems, "faults like these"))
 
 
 def is_frozen(module: nn.Module) -> bool:

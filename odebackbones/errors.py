@@ -1,6 +1,6 @@
 """What the user gets for bad input: one line that says what came, what was expected and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -10,6 +10,21 @@ class InputError(ValueError):
 
 class SolverError(InputError):
     """A solve that can't be finished: its state is not finite, or it takes more evaluations than allowed."""
+
+
+SHOWN = 5
+"""Names or faults that an error or a report lists."""
+
+
+def first_of(lines: Sequence[str], kind: str) -> list[str]:
+    """The first lines, and a last one that says how many more there are of the ``kind``."""
+    rest = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"... and {rest} more {kind}"] if rest > 0 else [])]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names with commas between, and how many more there are."""
+    return ", ".join(first_of(names, "")).rstrip()
 
 
 def addressed(name: str) -> str:

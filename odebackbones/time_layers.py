@@ -13,7 +13,7 @@ from odebackbones.bases import basis_values, blend, require_basis, require_reach
 from odebackbones.errors import InputError, unknown_name
 
 NormLayer = Callable[[int], "TimeNorm"]
-"""Makes a time-dependent norm ``(x, t) -> x`` for a number of channels."""
+"""Makes a time-dependent norm for a number of channels; fields call ``norm(conv(x, t, norm.weight_gain(t)), t)``."""
 
 
 def blended(parameters: Sequence[Tensor], values: Sequence[float], *, factor: float = 1.0) -> nn.Parameter:

@@ -300,3 +300,19 @@ def test_statistics_move_to_other_times_by_linear_interpolation():
     torch.testing.assert_close(norm.running_mean, torch.tensor([[0.0, 10.0], [0.25, 12.5], [1.0, 20.0], [1.0, 20.0]]))
     torch.testing.assert_close(norm.running_var, torch.tensor([[1.0, 2.0], [1.5, 2.5], [3.0, 4.0], [3.0, 4.0]]))
     assert set(dict(norm.named_buffers())) == {"running_mean", "running_var"}
+
+
+@pytest.mark.parametrize("time_channel", [False, True])
+def test_a_field_without_norms_scales_its_convolutions_and_adds_to_them(time_channel):
+    torch.manual_seed(0)
+    conv = TimeConv2d(3, 4, kernel_size=3, bases=2, time_channel=time_channel)
+    norm = NORMS["none"]([0.0])(4, bases=2)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    x, t = torch.randn(2, 3, 6, 6), 0.75
+    before = x.clone()
+    gain, offset = norm.affine(t)
+    expected = conv(x, t) * gain[:, None, None] + offset[:, None, None]
+    torch.testing.assert_close(norm(conv(x, t, norm.weight_gain(t)), t), expected)
+    assert torch.equal(x, before)
+    assert NORMS["group"]([0.0])(32).weight_gain(t) is None

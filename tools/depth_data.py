@@ -7,9 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from depth.data.depth_files import depth_png
-from depth.data.nyu_mat import DEPTHS, new_folder, write_nyu
-from depth.data.velodyne import Frame, image_size, match_frames, project, read_calibration, read_points
+from depth.data.nyu_mat import DEPTHS, write_nyu
+from depth.data.velodyne import Scan, image_size, match_scans, project, read_calibration, read_points
 from odebackbones.engine.cli import run_tool
+from odebackbones.engine.whole_folders import new_folder
 
 CALIBRATION = "folder of FRAME.txt; or for all frames one file, or the folder of calib_cam_to_cam.txt"
 FIRST_PIXEL = (
@@ -41,7 +42,7 @@ def add_velodyne(parser: ArgumentParser) -> None:
 def run_velodyne(given: Namespace) -> None:
     """Project all scans."""
     shares = []
-    frames = match_frames(given.points, given.calib, given.images)
+    frames = match_scans(given.points, given.calib, given.images)
     with new_folder(given.out) as folder:
         for frame in tqdm(frames, unit="frame", leave=False, disable=None):
             depth = project_frame(frame, camera=given.camera, first_pixel=given.first_pixel)
@@ -50,7 +51,7 @@ def run_velodyne(given: Namespace) -> None:
     print(f"frames: {len(frames)}, pixels with depth: {np.mean(shares):.1%}, results: {given.out}")
 
 
-def project_frame(frame: Frame, *, camera: int, first_pixel: int) -> np.ndarray:
+def project_frame(frame: Scan, *, camera: int, first_pixel: int) -> np.ndarray:
     """The depth map of a scan, ``(H, W)`` [m]."""
     points, calibration = read_points(frame.points), read_calibration(frame.calibration)
     return project(points, calibration, image_size(frame.image), camera=camera, first_pixel=first_pixel)

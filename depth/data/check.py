@@ -8,13 +8,10 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, first_of
 
 from .dataset import decode_pair
 from .records import DepthPair, DepthPairs
-
-SHOWN = 5
-"""Faulty pairs that an error lists."""
 
 LOOKED_AT = 20
 """Pairs, spread over the set, by which the unit is judged."""
@@ -30,12 +27,12 @@ PAIR_RANGE = (1 / 50, 2.0)
 """The same of one pair: metres where 256ths of them are expected are outside."""
 
 
-def sound_pairs(found: DepthPairs, *, max_depth: float, strict: bool, verify: bool) -> DepthPairs:
+def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, verify: bool) -> DepthPairs:
     """The pairs without the faulty ones.
 
     Args:
         found: What a reader found.
-        max_depth: The model's greatest depth [m].
+        max_depth: The model's greatest depth [m]; None lets any depths pass.
         strict: Raise an error that names the faulty ones, in place of leaving them out.
         verify: Decode all; otherwise only a few, by which the unit is judged.
 
@@ -51,15 +48,20 @@ def sound_pairs(found: DepthPairs, *, max_depth: float, strict: bool, verify: bo
         except InputError as error:
             problems[pair] = str(error)
     if problems and (strict or not far):
-        raise InputError(listed(found, list(problems.values())))
+        faults = "; ".join(first_of(list(problems.values()), "of them"))
+        raise InputError(
+            f"{found.name}: {len(problems)} of {len(found.pairs)} pairs are faulty: {faults}. Repair them, or pass "
+            f"data.strict=false to leave them out"
+        )
     for problem in problems.values():
         logging.getLogger(__name__).warning(f"left out: {problem}")
-    require_unit(found, float(np.median(list(far.values()))), max_depth=max_depth)
+    if max_depth is not None:
+        require_unit(found, float(np.median(list(far.values()))), max_depth=max_depth)
     kept = tuple(pair for pair in found.pairs if pair not in problems)
     return DepthPairs(found.name, kept, found.unit, tuple(problems.values()))
 
 
-def far_end(depth: Tensor, pair: DepthPair, *, max_depth: float) -> float:
+def far_end(depth: Tensor, pair: DepthPair, *, max_depth: float | None) -> float:
     """The depth [m] that 5 % of a map's pixels are beyond.
 
     Raises:
@@ -69,9 +71,10 @@ def far_end(depth: Tensor, pair: DepthPair, *, max_depth: float) -> float:
     if not len(measured):
         raise InputError(f"{pair.depth}: no pixel has a measured depth (all are 0, 65535 or not finite)")
     far = float(np.quantile(measured.numpy(), FAR))
-    if not PAIR_RANGE[0] <= far / max_depth <= PAIR_RANGE[1]:
+    if max_depth is not None and not PAIR_RANGE[0] <= far / max_depth <= PAIR_RANGE[1]:
         raise InputError(
-            f"{pair.depth}: reaches to {far:.3g} m, where model.max_depth={max_depth:g} m; is its unit another?"
+            f"{pair.depth}: reaches to {far:.3g} m, where model.max_depth={max_depth:g} m: is its unit another? If it "
+            f"is right, pass data.check_unit=false"
         )
     return far
 
@@ -81,14 +84,6 @@ def require_unit(found: DepthPairs, far: float, *, max_depth: float) -> None:
     if not SET_RANGE[0] <= far / max_depth <= SET_RANGE[1]:
         raise InputError(
             f"{found.name}: depths of {far:.3g} m at the scenes' far end, read as {found.unit!r}, where "
-            f"model.max_depth={max_depth:g} m: set data.unit (m/256 or mm), or model.max_depth"
+            f"model.max_depth={max_depth:g} m: set data.unit (m/256 or mm) or model.max_depth, or pass "
+            f"data.check_unit=false if all is right"
         )
-
-
-def listed(found: DepthPairs, problems: list[str]) -> str:
-    """The first problems in one line."""
-    rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return (
-        f"{found.name}: {len(problems)} of {len(found.pairs)} pairs are faulty: {'; '.join(problems[:SHOWN])}{rest}. "
-        f"Repair them, or pass data.strict=false to leave them out"
-    )

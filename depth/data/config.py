@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from odebackbones.errors import InputError, unknown_name
 
 from .depth_files import UNITS
-from .scenes import PRESETS, check_parameters
+from .scenes import check_parameters
 from .transforms import AUGMENTATIONS
 
 DataFormat = Literal["scenes", "folder", "kitti"]
@@ -33,8 +33,6 @@ class ScenesConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise unknown_name("data.scenes.preset", self.preset, PRESETS)
         for images in (self.train_images, self.val_images):
             check_parameters(preset=self.preset, images=images, size=self.size, seed=self.seed)
 
@@ -57,9 +55,10 @@ class DataConfig:
         unit: Of depth maps in whole numbers: ``m/256`` (KITTI) or ``mm`` (NYU, most cameras); floats are metres.
         strict: Stop at faulty pairs, naming them; otherwise leave them out, and report it.
         verify: Decode every pair at the start, so that faults are found then and not in training.
+        check_unit: Refuse depths that are far from ``model.max_depth``, as those read in a wrong unit are.
         size: Height and width [px] that images are resized to; null: as they are.
         crop: Height and width [px] of a random crop for training; null: none.
-        augment: Of training pairs: ``none``, ``flip``, ``colour`` (and flip), or ``scale`` (and the others): zooming
+        augment: Of training pairs: ``none``, ``flip``, ``color`` (and flip), or ``scale`` (and the others): zooming
             in by up to a quarter, with the depth divided by as much.
         in_memory: Keep the decoded pairs.
         workers: Processes that load pairs; 0: the main one.
@@ -76,9 +75,10 @@ class DataConfig:
     unit: str = "m/256"
     strict: bool = True
     verify: bool = True
+    check_unit: bool = True
     size: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
-    augment: str = "colour"
+    augment: str = "color"
     in_memory: bool = False
     workers: int = 2
     scenes: ScenesConfig = field(default_factory=ScenesConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from .depth_files import read_depth
 from .records import DepthPair, DepthPairs
 from .transforms import Sample, Transform
 
-Frame = Callable[[int, int], tuple[slice, slice]]
-"""From an image's height and width to the rows and columns of it that are used."""
-
 
 class DepthDataset(Dataset[Sample]):
     """Serves images ``(3, H, W)`` in [0, 1] and depth maps ``(1, H, W)`` [m], 0 where nothing was measured.
@@ -27,7 +24,7 @@ class DepthDataset(Dataset[Sample]):
     Args:
         pairs: What to serve.
         transforms: Of an image in uint8 and its depth, one after the other.
-        frame: Cuts both before.
+        cut: What is done to both as they are read, before anything else.
         in_memory: Keep the decoded pairs.
     """
 
@@ -36,10 +33,10 @@ class DepthDataset(Dataset[Sample]):
         pairs: DepthPairs,
         transforms: Sequence[Transform] = (),
         *,
-        frame: Frame | None = None,
+        cut: Transform | None = None,
         in_memory: bool = False,
     ) -> None:
-        self.pairs, self.transforms, self.frame = pairs, transforms, frame
+        self.pairs, self.transforms, self.cut = pairs, transforms, cut
         self.decoded = [self.read(i) for i in range(len(self))] if in_memory else None
 
     def __len__(self) -> int:
@@ -53,16 +50,17 @@ class DepthDataset(Dataset[Sample]):
         return functional.to_dtype(image, torch.float32, scale=True), depth[None]
 
     def read(self, index: int) -> Sample:
-        """A pair as stored, within the frame.
+        """A pair as it is cut.
 
         Raises:
             InputError: It can't be read.
         """
-        image, depth = decode_pair(self.pairs.pairs[index], self.pairs.unit)
-        if self.frame is None:
-            return image, depth
-        rows, columns = self.frame(*depth.shape)
-        return image[:, rows, columns].contiguous(), depth[rows, columns].contiguous()
+        sample = decode_pair(self.pairs.pairs[index], self.pairs.unit)
+        return sample if self.cut is None else self.cut(sample)
+
+    def depth(self, index: int) -> Tensor:
+        """The depth map ``(H, W)`` [m] alone, uncut."""
+        return torch.from_numpy(read_depth(self.pairs.pairs[index].depth, unit=self.pairs.unit))
 
 
 def decode_pair(pair: DepthPair, unit: str) -> Sample:

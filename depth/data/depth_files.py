@@ -1,4 +1,4 @@
-"""Files of depth maps: 16-bit PNG in KITTI's or NYU's unit, NumPy's ``.npy``, and floats in TIFF or OpenEXR."""
+"""Files of depth maps and images: 16-bit PNG in KITTI's or NYU's unit, NumPy's ``.npy``, floats in TIFF or OpenEXR."""
 
 from __future__ import annotations
 
@@ -78,6 +78,13 @@ def depth_png(depth: np.ndarray, *, unit: str) -> bytes:
     valid = np.isfinite(depth) & (depth > 0)
     values = np.rint(np.where(valid, depth, 0).astype(np.float64) * UNITS[unit]).clip(1, LARGEST)
     written, content = cv2.imencode(".png", np.where(valid, values, 0).astype(np.uint16))
+    assert written
+    return content.tobytes()
+
+
+def image_png(image: np.ndarray) -> bytes:
+    """A PNG file of an image ``(H, W, 3)`` uint8, RGB."""
+    written, content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
     assert written
     return content.tobytes()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+FORMS = "IMAGE DEPTH ..., or DRIVE FRAME and l or r"
+
 CAMERAS = {"l": "image_02", "r": "image_03"}
 """Monodepth2's letter of a camera -> KITTI's folder."""
 
@@ -25,12 +27,17 @@ def kitti_pair(line: list[str], root: Path, depth_root: Path) -> tuple[Path, Pat
         root: Of the raw data.
         depth_root: Of the annotated depth, with or without ``train`` and ``val``.
 
+    Raises:
+        ValueError: It is neither.
+
     Returns:
         Image and depth map; None for a frame in Monodepth2's form that has no annotated depth, as a drive's first and
         last have none.
     """
     if Path(line[0]).suffix:
         return existing(root / line[0]), in_splits(depth_root, line[1])
+    if not line[1].isdecimal() or line[2:3] not in ([], ["l"], ["r"]):
+        raise ValueError(f"expected {FORMS}")
     drive, frame, camera = Path(line[0]), f"{int(line[1]):010d}", CAMERAS[line[2] if len(line) > 2 else "l"]
     depth = in_splits(depth_root, f"{drive.name}/proj_depth/groundtruth/{camera}/{frame}.png")
     return (existing(root / drive / camera / "data" / f"{frame}.png"), depth) if depth.is_file() else None

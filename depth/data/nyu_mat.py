@@ -6,20 +6,17 @@ https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html.
 
 from __future__ import annotations
 
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from odebackbones.engine.whole_folders import new_folder
 from odebackbones.errors import InputError, unknown_name
 
-from .depth_files import depth_png
+from .depth_files import depth_png, image_png
 
 DEPTHS = {"filled": "depths", "raw": "rawDepths"}
 """Kind of depth -> dataset of the file: with holes filled in, or as the Kinect measured it (0 in a hole)."""
@@ -28,23 +25,6 @@ SPLITS = {"train": "trainNdxs", "test": "testNdxs"}
 """List that is written -> variable of the splits."""
 
 NEEDS = "reading MATLAB's files needs: pip install 'odebackbones[nyu]'"
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill that becomes ``out`` when all went well; otherwise nothing is left of it.
-
-    Raises:
-        InputError: ``out`` is there already, and no empty folder.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already and not an empty folder; delete it or choose another")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as aside:
-        built = Path(aside) / "built"  # not the temporary folder itself: only its owner may read that
-        built.mkdir()
-        yield built
-        built.replace(out)
 
 
 def write_nyu(mat: Path, splits: Path, out: Path, *, depths: str = "filled") -> dict[str, int]:
@@ -72,7 +52,7 @@ def write_nyu(mat: Path, splits: Path, out: Path, *, depths: str = "filled") -> 
         for name in ("rgb", "depth"):
             (folder / name).mkdir()
         for i in tqdm(range(len(images)), unit="image", leave=False, disable=None):
-            (folder / _file("rgb", i + 1)).write_bytes(_rgb_png(_read(images, i, mat).transpose(2, 1, 0)))
+            (folder / _file("rgb", i + 1)).write_bytes(image_png(_read(images, i, mat).transpose(2, 1, 0)))
             (folder / _file("depth", i + 1)).write_bytes(depth_png(_read(maps, i, mat).T, unit="mm"))
         for name, numbers in lists.items():
             lines = [f"{_file('rgb', number)} {_file('depth', number)}\n" for number in numbers]
@@ -82,13 +62,6 @@ def write_nyu(mat: Path, splits: Path, out: Path, *, depths: str = "filled") -> 
 
 def _file(folder: str, number: int) -> str:
     return f"{folder}/{number:05d}.png"
-
-
-def _rgb_png(image: np.ndarray) -> bytes:
-    """A PNG file of ``(H, W, 3)``, RGB."""
-    written, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    assert written
-    return content.tobytes()
 
 
 def _open_hdf5(path: Path) -> Any:

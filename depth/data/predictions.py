@@ -9,14 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, listed
 
-from .dataset import Frame
 from .depth_files import SUFFIXES, read_depth
 from .records import DepthPair
-
-SHOWN = 5
-"""Missing predictions that an error lists."""
 
 ENDINGS = ("_depth", "")
 """What may stand between an image's name and the file's suffix: ``tools/predict.py`` writes pictures without it."""
@@ -34,7 +30,11 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with a .npy, or 16-bit .png, for every validation image")
-    there = {f.stem: f for f in sorted(folder.iterdir(), key=lambda f: f.suffix == ".npy") if f.suffix in SUFFIXES}
+    there = {
+        f.stem: f
+        for f in sorted(folder.iterdir(), key=lambda f: f.suffix.lower() == ".npy")
+        if f.suffix.lower() in SUFFIXES
+    }
     uses = Counter(pair.image.stem for pair in pairs)
     found = [
         next((there[name + end] for name in names(pair, uses) for end in ENDINGS if name + end in there), None)
@@ -42,7 +42,7 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
     ]
     if missing := [pair.name for pair, file in zip(pairs, found, strict=True) if file is None]:
         raise InputError(
-            f"{folder}: no prediction for {len(missing)} of {len(pairs)} images: {', '.join(missing[:SHOWN])}; "
+            f"{folder}: no prediction for {len(missing)} of {len(pairs)} images: {listed(missing)}; "
             f"expected NAME.npy or NAME.png"
         )
     return [file for file in found if file is not None]
@@ -53,21 +53,13 @@ def names(pair: DepthPair, uses: Counter[str]) -> tuple[str, ...]:
     return (pair.name, pair.image.stem) if uses[pair.image.stem] == 1 else (pair.name,)
 
 
-def read_prediction(path: Path, *, unit: str, size: Sequence[int], frame: Frame | None) -> Tensor:
-    """A predicted depth map [m] of the frame that is evaluated.
-
-    Args:
-        path: Of the frame, or of the whole image, from which the frame is cut.
-        unit: Of whole numbers.
-        size: Height and width of the frame [px].
-        frame: What is evaluated; None is the whole image.
+def read_prediction(path: Path, *, unit: str) -> Tensor:
+    """A predicted depth map ``(H, W)`` [m].
 
     Raises:
         InputError: It can't be read, or has pixels without a depth.
     """
     depth = torch.from_numpy(read_depth(path, unit=unit))
-    if frame is not None and tuple(depth.shape) != tuple(size):
-        depth = depth[frame(*depth.shape)]
     if not (depth > 0).all():
         raise InputError(f"{path}: {int((depth <= 0).sum())} pixels have no depth above 0; a prediction needs all")
     return depth

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from odebackbones.engine.media import IMAGES
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, listed
 
 from .check import sound_pairs
 from .config import DataConfig
@@ -38,7 +40,23 @@ def read_pairs(config: DataConfig, split: Split, *, max_depth: float) -> DepthPa
         raise InputError(f"{name}: no pairs of an image and a depth map; look at data.root, data.{split} and the lists")
     unit = PRESETS[config.scenes.preset].unit if config.format == "scenes" else config.unit
     found = DepthPairs(name, pairs, unit)
-    return sound_pairs(found, max_depth=max_depth, strict=config.strict, verify=config.verify)
+    if repeated := [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]:
+        raise InputError(f"{name}: {len(repeated)} images are there twice, {repeated[0]} and others; leave one out")
+    scale = max_depth if config.check_unit else None
+    return sound_pairs(found, max_depth=scale, strict=config.strict, verify=config.verify)
+
+
+def require_apart(train: DepthPairs, val: DepthPairs) -> None:
+    """Refuse splits that have images in common.
+
+    Raises:
+        InputError: There are such.
+    """
+    if common := {pair.image for pair in train.pairs} & {pair.image for pair in val.pairs}:
+        raise InputError(
+            f"{len(common)} images are in both splits, such as {min(common)}: set data.train and data.val apart, to "
+            f"lists, folders or slices such as :800 and 800:"
+        )
 
 
 def _scenes(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]]:
@@ -58,7 +76,7 @@ def _folder(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...
     if (root / value).is_dir():
         return str(root / value), paired(root / value / config.rgb, root / value / config.depth)
     depth_root = _root(config.depth_root or config.root, "data.depth_root")
-    return read_list(root / value, lambda line: (root / line[0], depth_root / line[1]))
+    return read_list(root / value, root, lambda line: (root / line[0], depth_root / line[1]))
 
 
 def _kitti(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]]:
@@ -66,7 +84,7 @@ def _kitti(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]
     if not value:
         raise InputError(f"data.{split} is empty; kitti needs a split file there, such as Eigen's")
     depth_root = _root(config.depth_root or config.root, "data.depth_root")
-    return read_list(root / value, lambda line: kitti_pair(line, root, depth_root))
+    return read_list(root / value, root, lambda line: kitti_pair(line, root, depth_root))
 
 
 READERS: dict[str, Callable[[DataConfig, Split], tuple[str, tuple[DepthPair, ...]]]] = {
@@ -89,33 +107,49 @@ def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
     found = sorted(file for file in images.iterdir() if file.suffix.lower() in IMAGES)
     if missing := [file.name for file in found if file.stem not in maps]:
         raise InputError(
-            f"{images}: {len(missing)} images have no depth map of their name in {depths}: {', '.join(missing[:5])}; "
-            f"leave them out, or give a list of pairs as data.train and data.val"
+            f"{images}: {len(missing)} images have no depth map of their name in {depths}: {listed(missing)}; leave "
+            f" them out, or give a list of pairs as data.train and data.val"
         )
     return tuple(DepthPair(file.stem, file, maps[file.stem]) for file in found)
 
 
-def read_list(file: Path, locate: Callable[[list[str]], tuple[Path, Path] | None]) -> tuple[str, tuple[DepthPair, ...]]:
+def read_list(
+    file: Path, root: Path, locate: Callable[[list[str]], tuple[Path, Path] | None]
+) -> tuple[str, tuple[DepthPair, ...]]:
     """The pairs that a text file names, one a line, and the file's name.
 
     Args:
+        root: Of the images: their names are relative to it.
         file: Lines ``IMAGE DEPTH ...``; what follows, such as a focal length, is left aside, and so are lines whose
             depth is ``None``, as in Eigen's list of KITTI's test images.
         locate: From a line's words to the two files; None leaves the line aside.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such list, folder, or slice like :80; set data.train and data.val")
-    pairs = []
+    pairs, without = [], 0
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         words = [word.lstrip("/") if not Path(word).exists() else word for word in line.split()]
-        if not words or (len(words) > 1 and words[1] == "None"):
+        if not words:
             continue
         if len(words) < 2:
             raise InputError(f"{file}, line {number}: expected IMAGE DEPTH, got {line!r}")
-        if (located := locate(words)) is not None:
-            name = re.sub(r"[/\\]", "_", str(Path(words[0]).with_suffix("")))
-            pairs.append(DepthPair(name, *located))
+        try:
+            located = None if words[1] == "None" else locate(words)
+        except ValueError as error:
+            raise InputError(f"{file}, line {number}: {error}, got {line!r}") from error
+        if located is None:
+            without += 1
+        else:
+            pairs.append(DepthPair(name_in(located[0], root), *located))
+    if without:
+        logging.getLogger(__name__).warning(f"{file}: {without} images have no depth map, and are left out")
     return str(file), tuple(pairs)
+
+
+def name_in(image: Path, root: Path) -> str:
+    """The image's path below ``root``, without its ending, as one word."""
+    place = image.relative_to(root) if image.is_relative_to(root) else image
+    return re.sub(r"[/\\]+", "_", str(place.with_suffix("")).strip("/\\"))
 
 
 def _root(folder: str, setting: str) -> Path:

@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from odebackbones.engine.generated import generate_once, holds_set
+from odebackbones.engine.whole_folders import generate_once, holds_set
 from odebackbones.errors import InputError, unknown_name
 
-from .depth_files import depth_png
+from .depth_files import depth_png, image_png
 from .render import Camera, Scene, render
 from .road import draw_road
 from .room import draw_room
@@ -136,16 +135,10 @@ def _write(folder: Path, info: dict[str, Any]) -> None:
         rng = np.random.default_rng([info["seed"], number])
         image, depth, camera = draw_image(rng, preset=info["preset"], size=tuple(info["size"]))
         name = f"{number:06d}.png"
-        _write_file(folder / IMAGE_FOLDER / name, _png(image))
+        _write_file(folder / IMAGE_FOLDER / name, image_png(image))
         _write_file(folder / DEPTH_FOLDER / name, depth_png(depth, unit=info["unit"]))
         entries.append({"file_name": name, "fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy})
     _write_file(folder / INDEX_FILE, json.dumps({"info": info, "images": entries}).encode())
-
-
-def _png(image: np.ndarray) -> bytes:
-    written, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    assert written
-    return content.tobytes()
 
 
 def _write_file(file: Path, content: bytes) -> None:

@@ -22,9 +22,11 @@ SPARSE = 0.5
 MAX_ZOOM = 1.25
 
 
-def resized(sample: Sample, size: Sequence[int]) -> Sample:
-    """Both of ``size`` (height, width) [px]."""
+def resized(sample: Sample, size: Sequence[int] | None) -> Sample:
+    """Both of ``size`` (height, width) [px]; None leaves them as they are."""
     image, depth = sample
+    if size is None:
+        return sample
     return functional.resize(image, list(size), antialias=True), resize_depth(depth, size)
 
 
@@ -60,7 +62,7 @@ def flip(sample: Sample) -> Sample:
     return (image.flip(-1), depth.flip(-1)) if torch.rand(()) < 0.5 else sample
 
 
-class Colour:
+class Color:
     """Brightness, contrast and saturation of the image changed."""
 
     def __init__(self) -> None:
@@ -75,34 +77,42 @@ def zoom(sample: Sample) -> Sample:
     """A part of the image, enlarged to its size; the depth is divided by as much, as what looks larger is nearer."""
     height, width = sample[1].shape
     factor = float(torch.empty(()).uniform_(1, MAX_ZOOM))
-    image, depth = crop((round(height / factor), round(width / factor)))(sample)
+    image, depth = RandomCrop((round(height / factor), round(width / factor)))(sample)
     image, depth = resized((image, depth), (height, width))
     return image, depth / factor
 
 
-def crop(size: Sequence[int]) -> Transform:
-    """A random part of ``size`` (height, width) [px].
+class RandomCrop:
+    """A random part of an image and its depth.
 
-    Raises:
-        InputError: When called with a smaller image.
+    Args:
+        size: Height and width [px].
     """
 
-    def cut(sample: Sample) -> Sample:
-        image, depth = sample
-        spare = [has - wants for has, wants in zip(depth.shape, size, strict=True)]
-        if min(spare) < 0:
-            raise InputError(f"data.crop={list(size)} is larger than an image of {list(depth.shape)} px; see data.size")
-        top, left = (int(torch.randint(room + 1, ())) for room in spare)
-        rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-        return image[:, rows, columns], depth[rows, columns]
+    def __init__(self, size: Sequence[int]) -> None:
+        self.size = tuple(size)
 
-    return cut
+    def __call__(self, sample: Sample) -> Sample:
+        """Cut it out.
+
+        Raises:
+            InputError: The image is smaller.
+        """
+        image, depth = sample
+        spare = [has - wants for has, wants in zip(depth.shape, self.size, strict=True)]
+        if min(spare) < 0:
+            raise InputError(
+                f"data.crop={list(self.size)} is larger than an image of {list(depth.shape)} px; see data.size"
+            )
+        top, left = (int(torch.randint(room + 1, ())) for room in spare)
+        rows, columns = slice(top, top + self.size[0]), slice(left, left + self.size[1])
+        return image[:, rows, columns], depth[rows, columns]
 
 
 AUGMENTATIONS: dict[str, Callable[[], list[Transform]]] = {
     "none": list,
     "flip": lambda: [flip],
-    "colour": lambda: [flip, Colour()],
-    "scale": lambda: [flip, zoom, Colour()],
+    "color": lambda: [flip, Color()],
+    "scale": lambda: [flip, zoom, Color()],
 }
 """Name -> transforms; all draw from torch's generator, which the run's seed reaches."""

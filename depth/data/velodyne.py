@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from odebackbones.engine.media import IMAGES, UNREADABLE
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, listed
 
 POINT_BYTES = 16
 """Of x, y, z and the reflectance, each a float32."""
@@ -25,9 +25,6 @@ POINT_BYTES = 16
 CAMERAS = range(4)
 RAW_CAMERAS, RAW_SCANNER = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
 """Calibration of a day of raw recordings."""
-
-SHOWN = 5
-"""Names in an error."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Scan:
     """One scan's points, its calibration (a file or a folder), and an image of the depth map's size."""
 
     name: str
@@ -53,7 +50,7 @@ class Frame:
     image: Path
 
 
-def match_frames(points: Path, calibration: Path, images: Path) -> list[Frame]:
+def match_scans(points: Path, calibration: Path, images: Path) -> list[Scan]:
     """The scans of a file or folder with their partners of the same stem, sorted by name.
 
     Args:
@@ -67,7 +64,7 @@ def match_frames(points: Path, calibration: Path, images: Path) -> list[Frame]:
     scans = {points.stem: points} if points.is_file() else _files(points, [".bin"])
     calibrations = _partners(calibration, scans, [".txt"])
     pictures = _partners(images, scans, sorted(IMAGES))
-    return [Frame(stem, scans[stem], calibrations[stem], pictures[stem]) for stem in scans]
+    return [Scan(stem, scans[stem], calibrations[stem], pictures[stem]) for stem in scans]
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -85,10 +82,8 @@ def _partners(path: Path, scans: Mapping[str, Path], suffixes: Sequence[str]) ->
     files = _files(path, suffixes)
     missing = [stem for stem in scans if stem not in files]
     if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        names = ", ".join(missing[:SHOWN]) + more
         raise InputError(
-            f"{path}: lacks {names} ({', '.join(suffixes)}), of which there are points; add or remove them"
+            f"{path}: lacks {listed(missing)} ({', '.join(suffixes)}), of which there are points; add or remove them"
         )
     return files
 

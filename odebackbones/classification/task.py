@@ -22,7 +22,7 @@ from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.drawing import captioned
 from odebackbones.engine.measured import described, measure
-from odebackbones.engine.optimisation import autocast
+from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.report import Report
 from odebackbones.engine.task import Prediction, Probe
 from odebackbones.errors import InputError
@@ -139,8 +139,7 @@ class ClassificationTask:
 
     def placed(self, images: Tensor, device: torch.device) -> Tensor:
         """A batch ``(B, C, H, W)`` on the device, in the weights' order of memory."""
-        order = torch.channels_last if self.config.optim.channels_last else torch.contiguous_format
-        return images.to(device, non_blocking=True, memory_format=order)
+        return place_images(images, device, channels_last=self.config.optim.channels_last)
 
     def scores(self, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
         """The logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""

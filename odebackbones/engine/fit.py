@@ -25,6 +25,9 @@ from odebackbones.stages import solver_stats
 
 BEST, LAST = "best.pt", "last.pt"
 
+UNTOLD = ("data.workers", "data.in_memory", "data.verify")
+"""Settings that the weights don't depend on; nor do they on those of predictions."""
+
 
 class Trainer:
     """One run: the state of its training, and the steps that change it.
@@ -222,13 +225,18 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The settings that differ and matter: not the run's place, device and logging, nor the number of workers."""
+    """The settings that differ and matter: not the run's place, device and logging, nor those of :data:`UNTOLD`."""
     found = []
     for key in old.keys() | new.keys():
         name, a, b = prefix + key, old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, name + ".")
-        elif a != b and name != "data.workers" and (not name.startswith("run.") or name == "run.seed"):
+        elif (
+            a != b
+            and name not in UNTOLD
+            and not name.startswith("predict.")
+            and (not name.startswith("run.") or name == "run.seed")
+        ):
             found.append(f"{name} was {a!r}, is {b!r}")
     return sorted(found)
 

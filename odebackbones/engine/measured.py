@@ -1,7 +1,9 @@
 """What every task's report says of a trained model besides its accuracy: cost, speed, and how they were measured."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +54,7 @@ def measure(task: Task, model: nn.Module, device: torch.device, optim: OptimConf
     return Measured(probe, (*cost, *speed), facts, measurement_notes(device))
 
 
-def described(name: str, arguments: dict) -> str:
+def described(name: str, arguments: Mapping[str, Any]) -> str:
     """A model with its arguments, for a report: ``ode_resnet34(steps=4)``."""
     given = ", ".join(f"{key}={value}" for key, value in arguments.items())
     return f"{name}({given})" if given else name

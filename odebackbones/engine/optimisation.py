@@ -8,7 +8,7 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from odebackbones.engine.config import AMP_DTYPES, OptimConfig
 from odebackbones.errors import unknown_name
@@ -63,6 +63,12 @@ def precision(device: torch.device, config: OptimConfig) -> str:
 def cpu_has_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 on this CPU; PyTorch's own emulation is many times slower than float32."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def place_images(images: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
+    """A batch ``(B, C, H, W)`` on ``device``, in the order of memory of the weights."""
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return images.to(device, non_blocking=True, memory_format=order)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
     if out.resolve() == (source if source.is_dir() else source.parent).resolve():
         raise InputError(f"{out}: pictures of {source} would replace it; choose another --out")
     found: list[dict[str, Any]] = []
+    written: set[str] = set()
     frames = read_frames(source)
     first = next(frames)  # before anything is written: the source is there and can be read
     out.mkdir(parents=True, exist_ok=True)
@@ -39,8 +40,12 @@ def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
         for frame in tqdm(chain([first], frames), unit="frame", leave=False):
             prediction = run.task.predict(run.model, frame.image, run.device)
             writer.write(frame, prediction.picture)
-            for ending, content in prediction.files.items():
-                write_atomically(out / f"{Path(frame.name).stem}{ending}", content)
+            files = {f"{Path(frame.name).stem}{ending}": content for ending, content in prediction.files.items()}
+            if taken := files.keys() & written:
+                raise InputError(f"{source}: two images whose results would both be called {min(taken)}; rename one")
+            for name, content in files.items():
+                write_atomically(out / name, content)
+            written |= files.keys()
             found.append({"file_name": frame.name, **prediction.facts})
     write_atomically(out / RESULTS, json.dumps(found, indent=1).encode())
     return len(found)

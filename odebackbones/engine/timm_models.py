@@ -1,11 +1,12 @@
 """timm's models as a configuration names them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from timm.layers import Format
+from torch import Tensor, nn
 
 from odebackbones.errors import InputError, unknown_name
 
@@ -62,3 +63,27 @@ def feature_levels(setting: str, name: str, arguments: Mapping[str, Any]) -> dic
     with torch.device("meta"):
         info: Any = create(setting, name, arguments, features_only=True).feature_info
     return {level["reduction"]: number for number, level in enumerate(info.info)}
+
+
+def create_features(
+    setting: str, name: str, arguments: Mapping[str, Any], *, levels: Sequence[int], pretrained: bool = False
+) -> nn.Module:
+    """timm's feature extractor, with feature maps ``(B, C, H, W)`` whatever their order in the model.
+
+    Args:
+        setting: What errors call it.
+        name: timm's name.
+        arguments: The user's.
+        levels: Which feature maps, by their numbers.
+        pretrained: Whether timm's weights are loaded.
+    """
+    indices = tuple(levels)
+    body: Any = create(setting, name, arguments, features_only=True, out_indices=indices, pretrained=pretrained)
+    if getattr(body, "output_fmt", None) == Format.NHWC:
+        body.register_forward_hook(channels_first)
+    return body
+
+
+def channels_first(module: nn.Module, inputs: Any, features: list[Tensor]) -> list[Tensor]:
+    """Feature maps ``(B, H, W, C)`` as ``(B, C, H, W)``."""
+    return [level.permute(0, 3, 1, 2) for level in features]

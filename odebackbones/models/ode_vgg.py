@@ -75,8 +75,10 @@ class ODEVGG(VGG):
         require_norm(options.norm, DISCRETE_NORMS)
         norm = DISCRETE_NORMS[options.norm]
         replaced = [convolutions_replaced(stages, i) if options.is_continuous[i] else 0 for i in range(len(stages))]
-        kept = [[*stage[: len(stage) - number], "M"] for stage, number in zip(stages, replaced, strict=True)]
-        super().__init__(sum(kept, []), norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
+        kept: list[Any] = []
+        for stage, number in zip(stages, replaced, strict=True):
+            kept += [*stage[: len(stage) - number], "M"]
+        super().__init__(kept, norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
         self.insert_flows(stages, replaced, options, field)
         if options.norm == "frozen":
             freeze_norms(self)

@@ -89,7 +89,7 @@ def test_a_batch_without_a_measured_pixel_trains_nothing():
     p = torch.full((1, 1, 4, 4), 5.0, requires_grad=True)
     losses = weighted_losses(LossConfig(berhu=1.0, smoothness=0.1), p, torch.zeros(1, 1, 4, 4), torch.rand(1, 3, 4, 4))
     torch.stack(list(losses.values())).sum().backward()
-    assert losses.keys() == {"silog", "berhu", "smoothness"}
+    assert losses.keys() == {"loss_silog", "loss_berhu", "loss_smoothness"}
     assert not p.grad.any()
 
 
@@ -97,9 +97,9 @@ def test_losses_are_weighted_and_in_float32_under_autocast():
     p, g, image = drawn()
     with torch.autocast("cpu", torch.bfloat16):
         losses = weighted_losses(LossConfig(silog=0.0, l1=2.0, berhu=0.5), p.bfloat16(), g, image)
-    assert losses.keys() == {"berhu", "l1"}
-    assert losses["l1"].dtype == torch.float32
-    assert losses["l1"] == pytest.approx(2 * float((p.bfloat16().float() - g)[g > 0].abs().mean()))
+    assert losses.keys() == {"loss_berhu", "loss_l1"}
+    assert losses["loss_l1"].dtype == torch.float32
+    assert losses["loss_l1"] == pytest.approx(2 * float((p.bfloat16().float() - g)[g > 0].abs().mean()))
 
 
 def test_weights_that_train_nothing_are_refused():

@@ -42,6 +42,29 @@ def test_a_head_of_bins_is_the_mean_of_their_logarithms():
         assert head(torch.rand(1, 4, 2, 2)) == pytest.approx(2.0)  # the geometric mean of 0.5 and 8
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_depths_are_in_full_precision_under_autocast(head):
+    model = build(head=head).eval().head
+    x = torch.randn(2, model.conv.in_channels, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.inference_mode():
+        expected = model(x.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(x)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_features_in_the_order_of_transformers_are_taken_too():
+    model = build_depth_model("swin_tiny_patch4_window7_224", decoder_width=4, backbone_args={"depths": [1, 1, 1, 1]})
+    with torch.inference_mode():
+        assert model.eval()(images(224, 224, batch=1)).shape == (1, 1, 224, 224)
+
+
+def test_a_configuration_is_changed_by_the_settings_beside_it():
+    model = build_depth_model(ModelConfig("ode_resnet18", **SMALL), max_depth=10.0)
+    assert model.head.high == 10.0
+
+
 def test_padding_repeats_the_edge_and_is_cut_again():
     model = build().eval()
     image = images(50, 70, batch=1)

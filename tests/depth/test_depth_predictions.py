@@ -2,9 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from depth.data.depth_files import depth_npy, depth_png
+from depth.data.depth_files import depth_png
 from depth.data.predictions import prediction_files, read_prediction
 from depth.data.records import DepthPair
 from odebackbones import InputError
@@ -32,18 +31,9 @@ def test_no_folder_is_refused(tmp_path):
         prediction_files(tmp_path / "none", pairs("a"))
 
 
-def test_a_prediction_of_the_whole_image_is_cut_to_the_frame(tmp_path):
-    whole = np.arange(1, 25, dtype=np.float32).reshape(4, 6)
-    frame = lambda height, width: (slice(1, height), slice(2, width))  # noqa: E731
-    for name, depth in (("whole", whole), ("part", whole[1:, 2:])):
-        (tmp_path / f"{name}.npy").write_bytes(depth_npy(depth))
-        found = read_prediction(tmp_path / f"{name}.npy", unit="mm", size=(3, 4), frame=frame)
-        assert torch.equal(found, torch.from_numpy(whole[1:, 2:]))
-
-
 def test_a_prediction_with_holes_is_refused(tmp_path):
     depth = np.ones((4, 6), np.float32)
     depth[0, :2] = 0
     (tmp_path / "a.png").write_bytes(depth_png(depth, unit="mm"))
     with pytest.raises(InputError, match=r"a.png: 2 pixels have no depth above 0; a prediction needs all"):
-        read_prediction(tmp_path / "a.png", unit="mm", size=(4, 6), frame=None)
+        read_prediction(tmp_path / "a.png", unit="mm")

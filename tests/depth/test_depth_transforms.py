@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from depth.data.transforms import AUGMENTATIONS, MAX_ZOOM, crop, flip, resize_depth, resized, zoom
+from depth.data.transforms import AUGMENTATIONS, MAX_ZOOM, RandomCrop, flip, resize_depth, resized, zoom
 from odebackbones import InputError
 
 
@@ -44,7 +44,7 @@ def test_a_dense_map_is_taken_at_the_pixels_middles():
 
 
 def test_image_and_depth_stay_together():
-    for transform in (flip, crop((24, 32)), lambda s: resized(s, (20, 30))):
+    for transform in (flip, RandomCrop((24, 32)), lambda s: resized(s, (20, 30))):
         for seed in range(4):
             torch.manual_seed(seed)
             image, depth = transform(pair(dense()))
@@ -83,7 +83,7 @@ def test_flips_are_half_of_the_cases():
 
 def test_colours_change_the_image_only():
     torch.manual_seed(0)
-    colour = AUGMENTATIONS["colour"]()[1]
+    colour = AUGMENTATIONS["color"]()[1]
     image, depth = pair(dense())
     changed, same = colour((image, depth))
     assert torch.equal(same, depth)
@@ -104,4 +104,4 @@ def test_augmentation_repeats_with_the_seed_of_torch(name):
 
 def test_a_crop_larger_than_the_image_is_refused():
     with pytest.raises(InputError, match=r"data.crop=\[50, 60\] is larger than an image of \[40, 60\] px"):
-        crop((50, 60))(pair(dense()))
+        RandomCrop((50, 60))(pair(dense()))

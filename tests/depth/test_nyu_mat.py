@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from depth.data.depth_files import read_depth
-from depth.data.nyu_mat import new_folder, read_splits, write_nyu
+from depth.data.nyu_mat import read_splits, write_nyu
 from odebackbones.errors import InputError
 
 h5py = pytest.importorskip("h5py", reason="the extra 'nyu' is not installed")
@@ -156,19 +156,3 @@ def test_a_missing_package_is_named_with_its_extra(content, splits, tmp_path, mo
     with pytest.raises(InputError, match=r"pip install 'odebackbones\[nyu\]'"):
         write_nyu(mat, splits, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_is_filled_whole_or_not_at_all(tmp_path):
-    out = tmp_path / "deep" / "out"
-    with pytest.raises(RuntimeError), new_folder(out) as folder:
-        (folder / "a").touch()
-        raise RuntimeError
-    assert list(out.parent.iterdir()) == []
-    out.mkdir()
-    with new_folder(out) as folder:
-        (folder / "a").touch()
-        assert list(out.iterdir()) == []
-    assert [file.name for file in out.iterdir()] == ["a"] and list(out.parent.iterdir()) == [out]
-    for taken in (out, out / "a"):
-        with pytest.raises(InputError, match=f"{taken}: is there already and not an empty folder"), new_folder(taken):
-            pass

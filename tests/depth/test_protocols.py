@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from depth.evaluate import MODEL, Comparison, EvalConfig
-from depth.protocols import PROTOCOLS, eigen_crop, evaluated_pixels, garg_crop, kb_crop, nyu_crop, prepared
+from depth.protocols import eigen_crop, evaluated_truth, evaluation_pair, garg_crop, kb_crop, nyu_crop, prepared
 from odebackbones import InputError
 
 
@@ -31,17 +31,32 @@ def test_images_that_a_crop_does_not_fit_are_refused():
 def test_pixels_count_inside_the_crop_and_between_the_depths():
     truth = torch.full((375, 1242), 20.0)
     truth[200, 100], truth[200, 101], truth[200, 102] = 0.0, 80.0, 79.9
-    counted = evaluated_pixels(truth, PROTOCOLS["kitti-eigen-garg"], max_depth=10.0)
+    counted = comparison(protocol="kitti-eigen-garg").counted(evaluated_truth(truth, "kitti-eigen-garg"))
     assert counted[200, 100:103].tolist() == [False, False, True]
     assert counted.sum() == (371 - 153) * (1197 - 44) - 2
-    assert evaluated_pixels(truth, PROTOCOLS["raw"], max_depth=10.0).sum() == 0, "raw takes the model's depth"
+    assert comparison().counted(evaluated_truth(truth, "raw")).sum() == 0, "raw takes the model's depth"
 
 
-def test_the_frame_of_the_kb_protocol_is_cut_before_the_crop():
-    frame = torch.ones(375, 1242)[PROTOCOLS["kitti-eigen-kb-garg"].frame(375, 1242)]
-    counted = evaluated_pixels(frame, PROTOCOLS["kitti-eigen-kb-garg"], max_depth=80.0)
-    assert counted.shape == (352, 1216)
-    assert counted.sum() == (349 - 143) * (1172 - 43)
+def place():
+    """An image and a depth map whose values tell the row and the column."""
+    truth = 1 + torch.arange(375)[:, None] / 10 + torch.arange(1242) / 1e5
+    return truth.expand(3, -1, -1), truth
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rows", "columns"),
+    [
+        ("kitti-eigen-kb-garg", (23 + 143, 23 + 349), (13 + 43, 13 + 1172)),  # Garg's crop of the frame
+        ("kitti-eigen-bts", (153, 371), (44, 1197)),  # Garg's crop of the whole image
+    ],
+)
+def test_the_model_sees_the_kb_crop_and_what_counts_is_gargs_of_it_or_of_the_whole(protocol, rows, columns):
+    whole = place()[1]
+    image, truth = evaluation_pair(place(), protocol=protocol)
+    assert image.shape[1:] == truth.shape == (352, 1216)
+    assert torch.equal(image[0], whole[23:, 13:1229])
+    assert torch.equal(truth[truth > 0], whole[slice(*rows), slice(*columns)].flatten())
+    assert torch.equal(truth[truth > 0], image[0][truth > 0]), "image and truth are apart"
 
 
 def test_a_prediction_is_resized_bilinearly_and_clamped_and_the_truth_left_alone():
@@ -58,7 +73,7 @@ def test_median_scaling_makes_the_medians_of_the_counted_pixels_equal():
     truth, prediction = (1 + 9 * torch.rand(20, 30, generator=draw) for _ in range(2))
     counted = torch.rand(20, 30, generator=draw) < 0.3
     found = prepared(3 * prediction, truth, counted, bounds=(1e-3, 80.0), median=True)
-    assert found[counted].median() == pytest.approx(float(truth[counted].median()))
+    assert found[counted].quantile(0.5) == pytest.approx(float(truth[counted].quantile(0.5)))
     again = prepared(7 * prediction, truth, counted, bounds=(1e-3, 80.0), median=True)
     torch.testing.assert_close(found, again)
 

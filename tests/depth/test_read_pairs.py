@@ -8,7 +8,7 @@ from PIL import Image
 from depth.data.config import DataConfig
 from depth.data.dataset import DepthDataset, collate
 from depth.data.depth_files import depth_png
-from depth.data.read import read_pairs
+from depth.data.read import read_pairs, require_apart
 from odebackbones import InputError
 
 
@@ -92,6 +92,35 @@ def test_eigens_split_of_kitti_is_read_as_bts_writes_it(kitti):
 def test_eigens_split_of_kitti_is_read_as_monodepth2_writes_it(kitti):
     found = read_split(kitti, f"{DRIVE} 5 l\n{DRIVE} 69 l\n{DRIVE} 1 l\n")
     assert [pair.image.stem for pair in found.pairs] == ["0000000005", "0000000069"]
+    assert names(found)[1] == "2011_09_26_2011_09_26_drive_0002_sync_image_02_data_0000000069"
+
+
+@pytest.mark.parametrize("line", [f"{DRIVE} abc l", f"{DRIVE} 5 x"])
+def test_a_line_of_neither_form_is_named(kitti, line):
+    with pytest.raises(
+        InputError, match=r"split.txt, line 2: expected IMAGE DEPTH ..., or DRIVE FRAME and l or r, got"
+    ):
+        read_split(kitti, f"{DRIVE} 5 l\n{line}\n")
+
+
+def test_images_without_depth_are_counted(kitti, caplog):
+    with caplog.at_level(logging.WARNING):
+        read_split(kitti, f"{DRIVE} 5 l\n{DRIVE} 1 l\n{DRIVE} 2 l\n")
+    assert "2 images have no depth map, and are left out" in caplog.text
+
+
+def test_an_image_that_is_listed_twice_is_refused(folder):
+    (folder / "val.txt").write_text("rgb/000.jpg depth/000.png\n" * 2)
+    with pytest.raises(InputError, match=r"1 images are there twice, rgb_000 and others"):
+        read(folder, val="val.txt")
+
+
+def test_splits_that_overlap_are_refused(folder):
+    with pytest.raises(
+        InputError, match=r"2 images are in both splits, such as .*002.jpg: set data.train and data.val"
+    ):
+        require_apart(read(folder, val=":4"), read(folder, val="2:"))
+    require_apart(read(folder, val=":3"), read(folder, val="3:"))
 
 
 def test_every_malformed_pair_is_named(folder):
@@ -112,8 +141,8 @@ def test_every_malformed_pair_is_named(folder):
         "001.png: can't be read as a depth map",
         "002.png are of 8x12 px and 8x10 px; expected pairs of one size",
         "003.png: no pixel has a measured depth",
-        "004.png: reaches to 0.117 m, where model.max_depth=80 m; is its unit another?",
-        "and 1 more",
+        "004.png: reaches to 0.117 m, where model.max_depth=80 m: is its unit another?",
+        "... and 1 more of them",
     ):
         assert fault in message, message
 
@@ -136,6 +165,7 @@ def test_a_set_in_another_unit_is_refused(tmp_path, metres, written, read_as, ma
     assert len(read(tmp_path, unit=written, max_depth=max_depth).pairs) == 3
     with pytest.raises(InputError, match=r"read as '.+', where model.max_depth=.+ m: set data.unit"):
         read(tmp_path, unit=read_as, max_depth=max_depth)
+    assert len(read(tmp_path, unit=read_as, max_depth=max_depth, check_unit=False).pairs) == 3
 
 
 def test_without_verification_a_few_pairs_are_looked_at_and_the_dataset_names_the_others(tmp_path):
@@ -187,9 +217,9 @@ def test_a_wrong_config_is_refused_by_name(kwargs, message):
 
 
 def test_samples_are_images_between_0_and_1_and_metres_within_the_frame(folder):
-    frame = lambda height, width: (slice(2, height), slice(0, width - 1))  # noqa: E731
+    cut = lambda sample: (sample[0][:, 2:, :-1], sample[1][2:, :-1])  # noqa: E731
     for in_memory in (False, True):
-        image, depth = DepthDataset(read(folder), frame=frame, in_memory=in_memory)[0]
+        image, depth = DepthDataset(read(folder), cut=cut, in_memory=in_memory)[0]
         assert (image.shape, depth.shape) == ((3, 6, 9), (1, 6, 9))
         assert image.mean() == pytest.approx(100 / 255, abs=0.01)
         assert depth[0, 0].tolist() == pytest.approx(np.linspace(1, 30, 10)[:9], abs=1 / 500)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from depth.data.depth_files import depth_png
-from depth.data.velodyne import Calibration, image_size, match_frames, project, read_calibration, read_points
+from depth.data.velodyne import Calibration, image_size, match_scans, project, read_calibration, read_points
 from odebackbones.errors import InputError
 
 LOOKING_AHEAD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -195,12 +195,12 @@ def recording(tmp_path) -> Path:
 
 def test_frames_are_matched_by_stem(recording, raw_day):
     points, calibrations, images = (recording / folder for folder in ("velodyne", "calib", "image_2"))
-    frames = match_frames(points, calibrations, images)
+    frames = match_scans(points, calibrations, images)
     assert [frame.name for frame in frames] == [f"{i:06d}" for i in range(7)]
     assert {file.stem for file in (frames[3].points, frames[3].calibration, frames[3].image)} == {"000003"}
-    [frame] = match_frames(points / "000002.bin", raw_day, images)
+    [frame] = match_scans(points / "000002.bin", raw_day, images)
     assert (frame.calibration, frame.image) == (raw_day, images / "000002.png")
-    frames = match_frames(points, calibrations / "000000.txt", images / "000001.png")
+    frames = match_scans(points, calibrations / "000000.txt", images / "000001.png")
     assert {(frame.calibration.name, frame.image.name) for frame in frames} == {("000000.txt", "000001.png")}
 
 
@@ -208,21 +208,23 @@ def test_missing_partners_are_named(recording):
     points, calibrations, images = (recording / folder for folder in ("velodyne", "calib", "image_2"))
     (images / "000004.png").unlink()
     with pytest.raises(InputError, match=r"image_2: lacks 000004 \(.*\.png.*\), of which there are points; add or rem"):
-        match_frames(points, calibrations, images)
+        match_scans(points, calibrations, images)
     for i in range(6):
         (calibrations / f"{i:06d}.txt").unlink()
-    with pytest.raises(InputError, match=r"calib: lacks 000000, 000001, 000002, 000003, 000004 and 1 more \(\.txt\)"):
-        match_frames(points, calibrations, images)
+    with pytest.raises(
+        InputError, match=r"calib: lacks 000000, 000001, 000002, 000003, 000004, ... and 1 more \(\.txt\)"
+    ):
+        match_scans(points, calibrations, images)
     with pytest.raises(InputError, match=r"none: no such file or folder"):
-        match_frames(recording / "none", calibrations, images)
+        match_scans(recording / "none", calibrations, images)
     with pytest.raises(InputError, match=r"image_2: no files in this folder that end in \.bin"):
-        match_frames(images, calibrations, images)
+        match_scans(images, calibrations, images)
 
 
 @pytest.mark.shared_data
 def test_the_depth_maps_that_came_with_kittis_frames_are_reproduced_exactly(shared_data):
     folder = shared_data / "kitti_object" / "training"
-    frames = match_frames(folder / "velodyne", folder / "calib", folder / "image_2")
+    frames = match_scans(folder / "velodyne", folder / "calib", folder / "image_2")
     assert len(frames) == 2
     for frame in frames:
         points, calibration = read_points(frame.points), read_calibration(frame.calibration)

@@ -1,6 +1,7 @@
 """Solvers: each method is its published formula, written out here once more."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 from odebackbones.ode import SolverConfig, build_integrator, odeint
 from odebackbones.ode.adams import adams_bashforth_weights
 from odebackbones.ode.grids import uneven_grid, uniform_grid
+from odebackbones.ode.integrators import last_uses
+from odebackbones.ode.tableaus import TABLEAUS
 
 SPANS = {"forward": (0.3, 1.5), "backward": (1.5, 0.3)}
 UNEVEN = (0.1, 0.3, 0.35, 0.6, 0.8, 0.93, 1.0)
@@ -229,3 +232,23 @@ def test_so_few_steps_are_runge_kutta_steps_where_the_slopes_are_missing(method,
     if (method, steps) == ("ab2", 2):
         x = x + h * (3 / 2 * f(0.3 + h, x) - 1 / 2 * f(0.3, X0))
     assert_solves(x, method, (0.3, 1.5), {"steps": steps})
+
+
+def test_a_slope_is_kept_until_the_last_stage_that_it_is_part_of():
+    assert last_uses(TABLEAUS["midpoint"]) == [1, 2]  # the first slope is not part of the step's end, stage 2
+    assert last_uses(TABLEAUS["heun"]) == [2, 2]
+    assert last_uses(TABLEAUS["rk4_classic"]) == [4, 4, 4, 4]
+
+
+def test_spent_slopes_are_given_up():
+    seen = []
+
+    def field(t, x):
+        slope = -x
+        seen.append(weakref.ref(slope))
+        if len(seen) == 2:
+            assert seen[0]() is None, "the midpoint method's first slope is still there at its second evaluation"
+        return slope
+
+    odeint(field, torch.ones(3), (0.0, 1.0), SolverConfig("midpoint", 1, gradient="backprop"))
+    assert len(seen) == 2

@@ -1,16 +1,20 @@
 """The tools on depth: a small run, its report, its predictions and their evaluation."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tool_runs import run
+from tool_runs import command, environment, run
 
 from depth.data.depth_files import read_depth
+from depth.task import DepthTask
 from odebackbones.engine.checkpoint import load_checkpoint
+from odebackbones.engine.cli import config_parser, parse
 from odebackbones.engine.report import read_report
+from odebackbones.engine.run import load_run
 
 SMALL = [
     "--data.scenes.size=[32,64]",
@@ -47,7 +51,8 @@ def values(report, group="accuracy"):
 
 def test_the_report_has_all_figures_the_baselines_the_protocol_and_pictures(place):
     report = read_report(place / "runs" / "small" / "report")
-    assert values(report).keys() == values(report, "accuracy over all pixels").keys()
+    pooled = values(report, "accuracy over all pixels")
+    assert [f"{name}, pooled" for name in values(report)] == list(pooled)
     assert {"abs_rel", "rmse", "silog", "iRMSE", "sqErrorRel", "delta1"} <= values(report).keys()
     assert {"delta1 of the best constant", "abs_rel of the per-pixel median"} <= values(report, "baselines").keys()
     assert [row[0] for row in report.tables[0].rows] == ["model", "best constant", "per-pixel median"]
@@ -103,6 +108,48 @@ def test_a_model_of_one_size_predicts_and_evaluates_at_the_images_own(place):
     assert facts["protocol"].endswith("averaged with the mirror image's prediction")
 
 
+def test_averaging_with_the_mirror_image_commutes_with_mirroring(place):
+    image = torch.rand(3, 32, 64, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for flip in ("false", "true"):
+        config, _ = parse(config_parser(DepthTask, ""), DepthTask, [*SMALL, f"--eval.flip={flip}"])
+        loaded = load_run(DepthTask, config, place / "runs" / "small" / "best.pt")
+        found[flip] = [loaded.task.infer(loaded.model, x, loaded.device) for x in (image, image.flip(-1))]
+    once, mirrored = found["false"]
+    assert not torch.allclose(once, mirrored.flip(-1), rtol=1e-4), "this model does not tell left from right"
+    for averaged, expected in zip(found["true"], (once + mirrored.flip(-1), mirrored + once.flip(-1)), strict=True):
+        torch.testing.assert_close(averaged, expected / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_whole_numbers_are_scored_in_the_unit_that_they_were_written_in(place):
+    scene = [*SMALL, "--data.scenes.preset=room", "--model.max_depth=10"]
+    done = run("train", "depth", *scene, "--run.name=room", "--optim.epochs=1", cwd=place)
+    assert done.returncode == 0, done.stderr
+    images = place / "runs" / "data" / "room_val_4x32x64px_seed1" / "rgb"
+    done = run("predict", "depth", "--checkpoint=runs/room/best.pt", f"--input={images}", "--out=rooms", cwd=place)
+    assert done.returncode == 0, done.stderr
+    for exact in (place / "rooms").glob("*.npy"):
+        exact.unlink()
+    done = run("eval", "depth", "--predictions=rooms", *scene, "--eval.flip=true", "--out=rooms_scored", cwd=place)
+    assert done.returncode == 0, done.stderr
+    report = read_report(place / "rooms_scored")
+    assert report.facts["predictions"] == "rooms; whole numbers in m/256"
+    assert "mirror" not in report.facts["protocol"]
+    assert run("eval", "depth", "--checkpoint=runs/room/best.pt", cwd=place).returncode == 0
+    exact = values(read_report(place / "runs" / "room" / "report"))
+    assert values(report)["abs_rel"] == pytest.approx(exact["abs_rel"], rel=0.01)
+
+
+def test_images_whose_results_would_replace_each_other_are_refused(place):
+    folder = place / "twins"
+    folder.mkdir()
+    for suffix in ("png", "jpg"):
+        Image.new("RGB", (64, 32)).save(folder / f"a.{suffix}")
+    done = run("predict", "depth", "--checkpoint=runs/small/best.pt", "--input=twins", "--out=t", cwd=place)
+    assert done.returncode == 2
+    assert "two images whose results would both be called a_depth.npy; rename one" in done.stderr
+
+
 def test_runs_are_compared(place):
     train(place, "discrete", "--model.backbone=resnet18", "--loss.gradient=0.5")
     done = run("compare", "runs/discrete", "runs/small", "--out=comparison", "--repeats=1", cwd=place)
@@ -129,7 +176,7 @@ def test_a_run_with_the_same_seed_has_the_same_weights_wherever_its_pairs_are_ke
         (["train", "depth", "--data.format=folder", "--data.root=."], "rgb: no such folder; set data.root, data.rgb"),
         (["train", "depth", "--eval.protocol=kitti"], "unknown eval.protocol 'kitti'; did you mean 'kitti-eigen'"),
         (["train", "depth", "--predict.unit=cm"], "unknown predict.unit 'cm'"),
-        (["train", "depth", *SMALL, "--data.scenes.preset=street"], "unknown"),
+        (["train", "depth", *SMALL, "--data.scenes.preset=street"], "unknown preset"),
         (
             ["train", "depth", *SMALL, "--run.name=x", "--data.crop=[64,64]"],
             "data.crop=[64, 64] is larger than an image",
@@ -140,3 +187,22 @@ def test_bad_input_is_one_line_that_says_what_to_do(place, arguments, message):
     done = run(*arguments, cwd=place)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_processes_evaluate_each_image_once(place):
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29547"]
+    settings = [*SMALL, "--optim.batch_size=1", "--optim.epochs=1", "--data.scenes.val_images=5", "--run.name=pair"]
+    subprocess.run(
+        command("train", "depth", *settings, launcher=launcher),
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
+    logged = load_checkpoint(place / "runs" / "pair" / "best.pt", task="depth")["score"]
+    done = run("eval", "depth", "--checkpoint=runs/pair/best.pt", cwd=place)
+    assert done.returncode == 0, done.stderr
+    report = read_report(place / "runs" / "pair" / "report")
+    assert report.facts["images"] == "5"
+    assert values(report)["delta1"] == pytest.approx(logged)

@@ -79,9 +79,9 @@ BOUNDS = {"parameters": 0.25, "MACs": 0.55, "latency": 0.75, "activations": 0.6}
 
 def inference(body: nn.Module, image: Tensor) -> Callable[[], None]:
     """One image to the features."""
+    body = body.eval()
 
     def call() -> None:
-        body.eval()
         with torch.inference_mode():
             body(image)
 

@@ -1,10 +1,11 @@
-"""Generated data sets: a folder is written once, all or nothing, and never over anything else."""
+"""Folders of data that are written whole or not at all, and never over anything else."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def generate_once(folder: Path, write: Callable[[Path], None], *, holds: Callabl
 
     Args:
         folder: Where to; its parents are made.
-        write: Writes the set into a new folder, which it makes.
+        write: Writes the set into an empty folder.
         holds: Tells whether ``folder`` holds the set already; raises if it holds anything else. It is asked again
             after a failed move, as another process may have been first.
 
@@ -25,16 +26,37 @@ def generate_once(folder: Path, write: Callable[[Path], None], *, holds: Callabl
     """
     if holds():
         return folder
+    try:
+        with staged(folder) as built:
+            write(built)
+    except OSError:
+        if not holds():
+            raise
+    return folder
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill that becomes ``out`` when all went well; otherwise nothing is left of it.
+
+    Raises:
+        InputError: ``out`` is there already, and no empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already and not an empty folder; delete it or choose another")
+    with staged(out) as built:
+        yield built
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder``, moved into its place at the end, or gone if something went wrong."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        built = Path(scratch) / folder.name
-        write(built)
-        try:
-            built.replace(folder)
-        except OSError:
-            if not holds():
-                raise
-    return folder
+        built = Path(scratch) / folder.name  # not the temporary folder itself: only its owner may read that
+        built.mkdir()
+        yield built
+        built.replace(folder)
 
 
 def holds_set(folder: Path, info: dict[str, Any], *, index: str, kind: str) -> bool:

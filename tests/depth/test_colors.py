@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from depth.colours import NEAREST, colour_depth, colour_error, depth_shares, marks, scale_bar, stacked
+from depth.colors import NEAREST, colour_depth, colour_error, depth_shares, marks, scale_bar, stacked
 
 
 def test_a_depth_has_the_same_colour_in_every_picture():

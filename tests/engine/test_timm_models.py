@@ -1,0 +1,42 @@
+"""timm's feature extractors as configurations name them."""
+
+import pytest
+import torch
+
+import odebackbones  # noqa: F401 (registers the models)
+from odebackbones import InputError
+from odebackbones.engine.measured import described
+from odebackbones.engine.timm_models import create_features, feature_levels
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("resnet18", {2: 0, 4: 1, 8: 2, 16: 3, 32: 4}), ("vgg11", {1: 0, 2: 1, 4: 2, 8: 3, 16: 4, 32: 5})],
+)
+def test_levels_are_found_by_their_strides(name, expected):
+    assert feature_levels("backbone", name, {}) == expected
+
+
+def test_of_several_levels_of_a_stride_the_last_is_taken():
+    levels = feature_levels("backbone", "resnet18", {"output_stride": 8})
+    assert levels == {2: 0, 4: 1, 8: 4}
+
+
+def test_features_have_their_channels_first_whatever_the_model():
+    body = create_features("backbone", "swin_tiny_patch4_window7_224", {"depths": [1, 1, 1, 1]}, levels=[1, 3])
+    with torch.inference_mode():
+        features = body.eval()(torch.rand(1, 3, 224, 224))
+    assert [tuple(level.shape) for level in features] == [(1, 192, 28, 28), (1, 768, 7, 7)]
+    assert body.feature_info.channels() == [192, 768]
+
+
+def test_an_unknown_model_and_unknown_arguments_are_refused_by_the_settings_name():
+    with pytest.raises(InputError, match=r"unknown model.backbone 'resnet19'; did you mean 'resnet18'"):
+        feature_levels("model.backbone", "resnet19", {})
+    with pytest.raises(InputError, match=r"model.backbone resnet18 can't be made with \{'nonsense': 1\}"):
+        feature_levels("model.backbone", "resnet18", {"nonsense": 1})
+
+
+def test_a_model_is_described_with_its_arguments():
+    assert described("ode_resnet34", {}) == "ode_resnet34"
+    assert described("ode_resnet34", {"solver": "heun", "steps": 4}) == "ode_resnet34(solver=heun, steps=4)"
