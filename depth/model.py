@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from odebackbones.engine.checkpoint import load_checkpoint, load_weights
 from odebackbones.engine.timm_models import PlainValue, create_features, feature_levels, require_free
 from odebackbones.errors import InputError, unknown_name
 
@@ -24,7 +26,8 @@ class ModelConfig:
     Args:
         backbone: Any timm model with feature maps: ``ode_vgg16_bn``, ``vgg16_bn``, ``ode_resnet101``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights (downloads them).
+        pretrained: Start from timm's pretrained weights of the backbone (downloads them).
+        checkpoint: Start from the weights of another depth run: its ``best.pt``, of the same model.
         decoder: ``skip``, light, to stride 2; or ``fusion``, as DPT's, to stride 4.
         decoder_width: Channels of the skip decoder at stride 2 (at 4 to 32 it has 2, 4, 6 and 8 times as many); a
             quarter of those of the fusion decoder.
@@ -37,6 +40,7 @@ class ModelConfig:
     backbone: str = "ode_vgg16_bn"
     backbone_args: dict[str, PlainValue] = field(default_factory=dict)
     pretrained: bool = False
+    checkpoint: str = ""
     decoder: str = "skip"
     decoder_width: int = 32
     head: str = "sigmoid"
@@ -46,6 +50,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_free("model.backbone_args", self.backbone_args)
+        if self.pretrained and self.checkpoint:
+            raise InputError("model.pretrained and model.checkpoint: take one of them")
         for name, known in (("decoder", DECODERS), ("head", HEADS)):
             if getattr(self, name) not in known:
                 raise unknown_name(f"model.{name}", getattr(self, name), known)
@@ -124,4 +130,8 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
     decoder = decoder_class(body.feature_info.channels(), config.decoder_width)
     bounds = config.min_depth, config.max_depth
     head = HEADS[config.head](decoder.out_channels, bounds, config.bins)
-    return DepthModel(body, decoder, head)
+    model = DepthModel(body, decoder, head)
+    if config.checkpoint and not loaded:
+        content = load_checkpoint(Path(config.checkpoint), task="depth")
+        load_weights(model, content["model"], origin=config.checkpoint)
+    return model

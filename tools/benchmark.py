@@ -31,7 +31,7 @@ def conversion_parts(given: argparse.Namespace) -> Parts:
 
 BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Parts]]] = {
     "engine": ("Benchmark of the ODE engine", lambda _: engine_benchmark.PARTS),
-    "zoo": ("What the models cost", lambda _: {"models": models.run}),
+    "zoo": ("What the models cost", lambda _: models.PARTS),
     "depth": ("The encoders of depth", lambda _: {"encoders": encoders.run}),
     "conversion": ("A trained ResNet as an ODE model", conversion_parts),
 }

@@ -47,14 +47,14 @@ def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, ver
             far[pair] = far_end(decode_pair(pair, found.unit)[1], pair, max_depth=max_depth)
         except InputError as error:
             problems[pair] = str(error)
+    for problem in problems.values():
+        logging.getLogger(__name__).warning(f"faulty pair: {problem}")
     if problems and (strict or not far):
         faults = "; ".join(first_of(list(problems.values()), "of them"))
         raise InputError(
             f"{found.name}: {len(problems)} of {len(found.pairs)} pairs are faulty: {faults}. Repair them, or pass "
             f"data.strict=false to leave them out"
         )
-    for problem in problems.values():
-        logging.getLogger(__name__).warning(f"left out: {problem}")
     if max_depth is not None:
         require_unit(found, float(np.median(list(far.values()))), max_depth=max_depth)
     kept = tuple(pair for pair in found.pairs if pair not in problems)

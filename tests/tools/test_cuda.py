@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tool_runs import run, train_small
+from tool_runs import SMALL_DEPTH, run, train_small
 
 pytestmark = [
     pytest.mark.cuda,
@@ -29,3 +29,27 @@ def test_a_detector_trains_and_is_measured_on_the_gpu(tmp_path, amp):
 def test_a_run_on_the_gpu_resumes_on_the_cpu(tmp_path):
     train_small(tmp_path, "moved", "--run.device=cuda", "--optim.epochs=2")
     train_small(tmp_path, "moved", "--run.device=cpu", "--optim.epochs=2", "--run.resume=true")
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "log_bins"])
+@pytest.mark.parametrize("amp", ["none", "bfloat16", "float16"])
+def test_a_depth_model_trains_is_measured_and_predicts_on_the_gpu(tmp_path, amp, head):
+    settings = [*SMALL_DEPTH, "--run.device=cuda", f"--optim.amp={amp}", f"--model.head={head}", "--run.name=gpu"]
+    for arguments in (
+        ["train", "depth", *settings],
+        ["eval", "depth", "--checkpoint=runs/gpu/best.pt", "--out=report"],
+        [
+            "predict",
+            "depth",
+            "--checkpoint=runs/gpu/best.pt",
+            "--input=runs/data/road_val_4x32x64px_seed1/rgb",
+            "--out=o",
+        ],
+    ):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    found = {quantity["name"]: quantity["value"] for quantity in report["quantities"]}
+    assert report["facts"]["device"] == torch.cuda.get_device_name()
+    assert 0 < found["latency of backbone"] < found["latency median"]
+    assert 0 <= found["delta1"] <= 1

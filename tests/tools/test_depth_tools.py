@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tool_runs import SMALL_DEPTH as SMALL
 from tool_runs import command, environment, run
 
 from depth.data.depth_files import read_depth
@@ -15,18 +16,6 @@ from odebackbones.engine.checkpoint import load_checkpoint
 from odebackbones.engine.cli import config_parser, parse
 from odebackbones.engine.report import read_report
 from odebackbones.engine.run import load_run
-
-SMALL = [
-    "--data.scenes.size=[32,64]",
-    "--data.scenes.train_images=10",
-    "--data.scenes.val_images=4",
-    "--data.workers=0",
-    "--model.backbone=ode_resnet18",
-    "--model.backbone_args={channels: [8, 8, 16, 16]}",
-    "--model.decoder_width=4",
-    "--optim.batch_size=2",
-    "--optim.epochs=2",
-]
 
 
 def train(cwd, name, *arguments):
@@ -97,6 +86,17 @@ def test_predictions_in_files_are_scored_as_the_model_that_made_them(place):
     assert done.returncode == 0, done.stderr
     scored = values(read_report(place / "scored"))
     assert scored == pytest.approx(values(read_report(place / "runs" / "small" / "report")), rel=1e-6)
+
+
+def test_a_run_starts_from_another_ones_weights(place):
+    start = ["--model.checkpoint=runs/small/best.pt", "--optim.lr=0", "--optim.epochs=1", "--data.augment=none"]
+    ours = load_checkpoint(train(place, "started", *start) / "best.pt", task="depth")["model"]
+    theirs = load_checkpoint(place / "runs" / "small" / "best.pt", task="depth")["model"]
+    parameters = [name for name in theirs if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(ours[name], theirs[name]) for name in parameters)
+    other = run("train", "depth", *SMALL, *start, "--run.name=x", "--model.decoder_width=8", cwd=place)
+    assert other.returncode == 2
+    assert "runs/small/best.pt: the weights of another model" in other.stderr
 
 
 def test_a_model_of_one_size_predicts_and_evaluates_at_the_images_own(place):

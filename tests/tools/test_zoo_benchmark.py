@@ -14,8 +14,9 @@ from odebackbones import InputError
 from odebackbones.engine.profile import count_parameters
 from tools import benchmark
 from tools.zoo_benchmark import conversion
-from tools.zoo_benchmark.models import GROUPS, measure
+from tools.zoo_benchmark.models import FAMILIES, measure
 
+GROUPS = [group for groups in FAMILIES.values() for group in groups]
 OURS = {name for name in timm.list_models() if timm.models.model_entrypoint(name).__module__.startswith("odebackbones")}
 
 

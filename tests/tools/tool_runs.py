@@ -35,6 +35,19 @@ SMALL = [
 ]
 
 
+SMALL_DEPTH = [
+    "--data.scenes.size=[32,64]",
+    "--data.scenes.train_images=10",
+    "--data.scenes.val_images=4",
+    "--data.workers=0",
+    "--model.backbone=ode_resnet18",
+    "--model.backbone_args={channels: [8, 8, 16, 16]}",
+    "--model.decoder_width=4",
+    "--optim.batch_size=2",
+    "--optim.epochs=2",
+]
+
+
 @dataclass
 class Done:
     """How a tool ended, as of subprocess.run."""

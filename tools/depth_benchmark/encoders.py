@@ -73,6 +73,9 @@ GROUPS: dict[str, dict[str, Encoder]] = {
 }
 """What is replaced -> the rows of its table; the first is the one that ratios are of."""
 
+ALIKE = {"ode_vgg16": "vgg16", "ode_vgg16_bn": "vgg16_bn", "ode_vgg16_bn, fused": "vgg16_bn, norms folded"}
+"""ODE-VGG -> the VGG that has as many norms."""
+
 BOUNDS = {"parameters": 0.25, "MACs": 0.55, "latency": 0.75, "activations": 0.6}
 """What ``ode_vgg16`` may take of ``vgg16_bn``."""
 
@@ -142,6 +145,15 @@ def table(title: str, found: dict[str, dict[str, Any]]) -> Table:
     return Table(title, tuple(columns), tuple(rows))
 
 
+def table_alike(title: str, found: dict[str, dict[str, Any]]) -> Table:
+    """The ratios of what differs in the flow alone."""
+    rows = tuple(
+        (f"{ours} of {theirs}", *(found[ours][name] / found[theirs][name] for name in BOUNDS))
+        for ours, theirs in ALIKE.items()
+    )
+    return Table(title, ("encoder", *BOUNDS), rows)
+
+
 def run(rounds: int) -> Part:
     """Measure on the threads that torch has."""
     tables, claims = [], []
@@ -150,6 +162,7 @@ def run(rounds: int) -> Part:
             found: dict[str, dict[str, Any]] = measure(group, size, rounds=rounds)
             tables.append(table(f"Encoders in place of {reference}, {data}, one image", found))
             if reference == VGG:
+                tables.append(table_alike(f"Like with like, {data}", found))
                 ours, theirs = found["ode_vgg16"], found[VGG]
                 claims += [
                     Claim(f"{data}: {name} of ode_vgg16 over {VGG}'s", ours[name] / theirs[name], bound)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -76,16 +77,20 @@ def chen(name: str) -> Group:
 
 
 NUMERICAL = tuple(f"{scheme}_resnet50" for scheme in ("ode", "lm", "poly", "fractal", "rev", "augmented_ode"))
-GROUPS = (
-    *(resnet(f"resnet{depth}") for depth in (18, 34)),
-    resnet("resnet50", *NUMERICAL),
-    *(resnet(name) for name in ("resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d", "seresnet50")),
-    *(vgg(f"vgg{depth}{norm}") for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
-    named("vgg16_quarter_bn", "ode_vgg16_quarter_bn")
-    | {"control: one evaluation a stage": Body("ode_vgg16_quarter_bn", ONE_EVALUATION)},
-    *(cifar_resnet(f"resnet{depth}_cifar") for depth in (20, 32, 44, 56, 110)),
-    *(chen(name) for name in ("odenet_mnist", "odenet_cifar")),
-)
+FAMILIES: dict[str, list[Group]] = {
+    "resnet": [
+        *(resnet(f"resnet{depth}") for depth in (18, 34)),
+        resnet("resnet50", *NUMERICAL),
+        *(resnet(name) for name in ("resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d", "seresnet50")),
+    ],
+    "vgg": [
+        *(vgg(f"vgg{depth}{norm}") for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+        vgg("vgg16_quarter_bn"),
+    ],
+    "cifar": [cifar_resnet(f"resnet{depth}_cifar") for depth in (20, 32, 44, 56, 110)],
+    "odenet": [chen(name) for name in ("odenet_mnist", "odenet_cifar")],
+}
+"""Part of the benchmark -> its groups."""
 
 
 def images(body: nn.Module, batch: int) -> Tensor:
@@ -131,6 +136,10 @@ def measure(group: Group, *, rounds: int) -> Table:
     return Table(title, columns, tuple(rows))
 
 
-def run(rounds: int) -> Part:
+def run(groups: list[Group], rounds: int) -> Part:
     """Measure every group."""
-    return Part(tuple(measure(group, rounds=rounds) for group in GROUPS))
+    return Part(tuple(measure(group, rounds=rounds) for group in groups))
+
+
+PARTS: dict[str, Callable[[int], Part]] = {family: partial(run, groups) for family, groups in FAMILIES.items()}
+"""Name on the command line -> measurement, given the rounds of its timings."""
