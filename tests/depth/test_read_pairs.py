@@ -133,7 +133,7 @@ def test_every_malformed_pair_is_named(folder, caplog):
     )  # metres, not 256ths
     cv2.imwrite(str(folder / "depth" / "005.png"), np.zeros((8, 10, 3), np.uint8))
     with (
-        pytest.raises(InputError, match="6 of 6 pairs are faulty: .* and 1 more of them. Repair them"),
+        pytest.raises(InputError, match=r"6 of 6 pairs are faulty: .* and 1 more of them. Repair them"),
         caplog.at_level("WARNING"),
     ):
         read(folder)
