@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from odebackbones import InputError, ODEBlock, fuse, solver_stats
+from odebackbones.engine.profile import count_macs
 from odebackbones.models import ODEVGG
 
 NAMES = timm.list_models("ode_vgg??*", exclude_filters="*quarter*")
@@ -217,3 +218,12 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_model():
 def test_a_wrong_argument_is_refused_by_name(kwargs, message):
     with pytest.raises(InputError, match=message):
         create_skeleton("ode_vgg16", **kwargs)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_the_multiplications_of_a_flow_can_be_counted(norm):
+    with torch.inference_mode():
+        body = ODEVGG([256, 256, "M"], continuous=True, norm=norm, mlp_ratio=0.01).eval().features
+        macs, _ = count_macs(body, lambda: body(images(16, batch=1)))
+    evaluation = 2 * 256 * 64 + 9 * 64**2  # 1x1 to a quarter, 3x3, 1x1 back
+    assert macs == pytest.approx((9 * 3 * 256 + 4 * evaluation) * 16**2 / 1e9)

@@ -112,17 +112,17 @@ def measure(group: dict[str, Encoder], size: tuple[int, int], *, rounds: int) ->
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     image = image.contiguous(memory_format=torch.channels_last)
     bodies = {row: encoder.build() for row, encoder in group.items()}
+    macs = {row: count_macs(body, inference(body, image))[0] for row, body in bodies.items()}
     ratios, seconds = times_over(
         reference, {row: inference(body, image) for row, body in bodies.items()}, rounds=rounds, clock=perf_counter
     )
     found = {}
     for row, body in bodies.items():
-        macs, _ = count_macs(body, inference(body, image))
         nfe = " ".join(str(stats.nfe) for stats in solver_stats(body).values())
         whole, beyond = (float("nan"),) * 2 if group[row].folded else activations(body, image)
         found[row] = {
             "parameters": count_parameters(body) / 1e6,
-            "MACs": macs,
+            "MACs": macs[row],
             "NFE": nfe or "-",
             "latency": 1000 * seconds * ratios[row],
             "training memory": whole,
