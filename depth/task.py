@@ -28,7 +28,7 @@ from .data.config import DataConfig
 from .data.dataset import DepthDataset, collate
 from .data.depth_files import UNITS, depth_npy, depth_png
 from .data.predictions import prediction_files, read_prediction
-from .data.read import Split, read_pairs, require_apart
+from .data.read import Split, read_pairs, require_apart, unit_of
 from .data.records import DepthPairs
 from .data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
 from .evaluate import MODEL, Comparison, DepthMetrics, EvalConfig, ImageResult
@@ -51,16 +51,17 @@ class PredictConfig:
     """What a prediction on files writes besides pictures.
 
     Args:
-        unit: Of the 16-bit PNG: ``m/256`` or ``mm``.
+        unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored: ``m/256`` or ``mm``; null:
+            that of the data.
         intrinsics: fx, fy, cx, cy [px] of the images; with them a coloured point cloud is written, too.
     """
 
-    unit: str = "m/256"
+    unit: str | None = None
     intrinsics: list[float] | None = None
 
     def __post_init__(self) -> None:
         require_intrinsics(self.intrinsics, setting="predict.intrinsics")
-        if self.unit not in UNITS:
+        if self.unit is not None and self.unit not in UNITS:
             raise unknown_name("predict.unit", self.unit, UNITS)
 
 
@@ -233,7 +234,7 @@ class DepthTask:
     def score(self, predictions: Path) -> Report:
         """The evaluation of depth maps in files, of the validation images' names, without a model."""
         pairs = self.val_pairs.pairs
-        files, unit = prediction_files(predictions, pairs), self.config.predict.unit
+        files, unit = prediction_files(predictions, pairs), self.prediction_unit
 
         def predict(index: int, image: Tensor) -> Tensor:
             depth = read_prediction(files[index], unit=unit)
@@ -248,15 +249,15 @@ class DepthTask:
         """The depth in colours with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points."""
         depth = self.infer(model, functional.to_dtype(image, torch.float32, scale=True), device)
         depth = functional.resize(depth[None], list(image.shape[1:]), antialias=False)[0]
-        settings, limit = self.config.predict, self.config.model.max_depth
+        intrinsics, limit = self.config.predict.intrinsics, self.config.model.max_depth
         picture = stacked([image, colour_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
         values = depth.numpy()
-        files = {"_depth.png": depth_png(values, unit=settings.unit), "_depth.npy": depth_npy(values)}
-        if settings.intrinsics:
-            files["_points.ply"] = ply(depth, image, settings.intrinsics)
+        files = {"_depth.png": depth_png(values, unit=self.prediction_unit), "_depth.npy": depth_npy(values)}
+        if intrinsics:
+            files["_points.ply"] = ply(depth, image, intrinsics)
         quantiles = depth.flatten().quantile(torch.tensor([0.0, 0.5, 1.0])).tolist()
         facts = dict(zip(("least_m", "median_m", "greatest_m"), quantiles, strict=True))
-        return Prediction(picture, {**facts, "unit": settings.unit}, files)
+        return Prediction(picture, {**facts, "unit": self.prediction_unit}, files)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The model on the first validation image, and two copies of it as a batch."""
@@ -290,6 +291,11 @@ class DepthTask:
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The config's precision."""
         return autocast(device, self.config.optim)
+
+    @property
+    def prediction_unit(self) -> str:
+        """Of predictions in whole numbers."""
+        return self.config.predict.unit or unit_of(self.config.data)
 
     @property
     def model_name(self) -> str:

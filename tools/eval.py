@@ -11,21 +11,28 @@ from odebackbones.engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
 
-PREDICTIONS = "--predictions"
+PREDICTIONS, CHECKPOINT = "--predictions", "--checkpoint"
+
+
+MODEL_HELP = """Evaluate; writes report.json, report.md, report.html and pictures. For depth, --predictions FOLDER in
+place of --checkpoint evaluates depth maps in files."""
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate a model, or predictions in files."""
     task, rest = pick_task(arguments, TASKS)
     command = shlex.join(["python", "tools/eval.py", *arguments])
-    by_files = any(argument.split("=")[0] == PREDICTIONS for argument in rest)
+    given = {argument.split("=")[0] for argument in rest}
+    if {PREDICTIONS, CHECKPOINT} <= given:
+        raise InputError(f"{PREDICTIONS} and {CHECKPOINT}: give one of them")
+    by_files = PREDICTIONS in given
     out = evaluate_files(task, rest, command) if by_files else evaluate_model(task, rest, command)
     print(f"report: {out / 'report.html'}")
 
 
 def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path:
     """Evaluate with the checkpoint's own settings, and those that the arguments override."""
-    parser = config_parser(task, "Evaluate; writes report.json, report.md, report.html and pictures.")
+    parser = config_parser(task, MODEL_HELP)
     parser.add_argument("--out", type=str, default="", help="folder of the report (default: RUN/report)")
     config, values = parse_for_checkpoint(parser, task, arguments)
     checkpoint = Path(values.checkpoint)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from odebackbones.errors import InputError, first_of
 
 from .dataset import decode_pair
+from .depth_files import UNITS
 from .records import DepthPair, DepthPairs
 
 LOOKED_AT = 20
@@ -82,8 +83,10 @@ def far_end(depth: Tensor, pair: DepthPair, *, max_depth: float | None) -> float
 def require_unit(found: DepthPairs, far: float, *, max_depth: float) -> None:
     """Refuse a set whose scenes end much before or after the greatest depth."""
     if not SET_RANGE[0] <= far / max_depth <= SET_RANGE[1]:
+        otherwise = [f"{far * UNITS[found.unit] / UNITS[unit]:.3g} m in {unit}" for unit in UNITS if unit != found.unit]
+        low, high = (bound * max_depth for bound in SET_RANGE)
         raise InputError(
-            f"{found.name}: depths of {far:.3g} m at the scenes' far end, read as {found.unit!r}, where "
-            f"model.max_depth={max_depth:g} m: set data.unit (m/256 or mm) or model.max_depth, or pass "
-            f"data.check_unit=false if all is right"
+            f"{found.name}: scenes end at {far:.3g} m, read in {found.unit} ({', '.join(otherwise)}), where "
+            f"model.max_depth={max_depth:g} m lets expect {low:.3g} to {high:.3g} m: set data.unit or model.max_depth, "
+            f"or pass data.check_unit=false if all is right"
         )

@@ -38,12 +38,16 @@ def read_pairs(config: DataConfig, split: Split, *, max_depth: float) -> DepthPa
     name, pairs = READERS[config.format](config, split)
     if not pairs:
         raise InputError(f"{name}: no pairs of an image and a depth map; look at data.root, data.{split} and the lists")
-    unit = PRESETS[config.scenes.preset].unit if config.format == "scenes" else config.unit
-    found = DepthPairs(name, pairs, unit)
+    found = DepthPairs(name, pairs, unit_of(config))
     if repeated := [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]:
         raise InputError(f"{name}: {len(repeated)} images are there twice, {repeated[0]} and others; leave one out")
     scale = max_depth if config.check_unit else None
     return sound_pairs(found, max_depth=scale, strict=config.strict, verify=config.verify)
+
+
+def unit_of(config: DataConfig) -> str:
+    """The unit of the depth maps: the config's, or of generated scenes the preset's."""
+    return PRESETS[config.scenes.preset].unit if config.format == "scenes" else config.unit
 
 
 def require_apart(train: DepthPairs, val: DepthPairs) -> None:
@@ -72,7 +76,10 @@ def _folder(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...
     root, value = _root(config.root, "data.root"), getattr(config, split)
     if found := SLICE.fullmatch(value):
         start, stop = (int(bound) if bound else None for bound in found.groups())
-        return f"{root} [{value}]", paired(root / config.rgb, root / config.depth)[start:stop]
+        pairs = paired(root / config.rgb, root / config.depth)
+        if not pairs[start:stop]:
+            raise InputError(f"data.{split}={value!r}: {root} has {len(pairs)} pairs, and none in this slice")
+        return f"{root} [{value}]", pairs[start:stop]
     if (root / value).is_dir():
         return str(root / value), paired(root / value / config.rgb, root / value / config.depth)
     depth_root = _root(config.depth_root or config.root, "data.depth_root")

@@ -133,7 +133,7 @@ def test_whole_numbers_are_scored_in_the_unit_that_they_were_written_in(place):
     done = run("eval", "depth", "--predictions=rooms", *scene, "--eval.flip=true", "--out=rooms_scored", cwd=place)
     assert done.returncode == 0, done.stderr
     report = read_report(place / "rooms_scored")
-    assert report.facts["predictions"] == "rooms; whole numbers in m/256"
+    assert report.facts["predictions"] == "rooms; whole numbers in mm"
     assert "mirror" not in report.facts["protocol"]
     assert run("eval", "depth", "--checkpoint=runs/room/best.pt", cwd=place).returncode == 0
     exact = values(read_report(place / "runs" / "room" / "report"))
@@ -171,6 +171,10 @@ def test_a_run_with_the_same_seed_has_the_same_weights_wherever_its_pairs_are_ke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["eval", "depth", "--predictions=found", "--checkpoint=runs/small/best.pt", "--out=o"],
+            "--predictions and --checkpoint: give one of them",
+        ),
         (["eval", "detection", "--predictions=found", "--out=o"], "--predictions: not for detection, but for: depth"),
         (["eval", "depth", "--predictions=none", *SMALL, "--out=o"], "none: no such folder; give one with a .npy"),
         (["train", "depth", "--data.format=folder", "--data.root=."], "rgb: no such folder; set data.root, data.rgb"),
