@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -165,5 +166,5 @@ def prepared(
     if prediction.shape != truth.shape:
         prediction = F.interpolate(prediction[None, None], size=truth.shape, mode="bilinear")[0, 0]
     if median and counted.any():
-        prediction = prediction * (truth[counted].quantile(0.5) / prediction[counted].quantile(0.5))
+        prediction = prediction * float(np.median(truth[counted]) / np.median(prediction[counted]))
     return prediction.clamp(*bounds)

@@ -110,8 +110,9 @@ class DepthTask:
             self.train_problems = self.train_pairs.problems
             require_apart(self.train_pairs, self.val_pairs)  # faults in the data show before training starts
         elif metadata:
-            self.baselines = Baselines(**metadata["baselines"])
             self.train_problems = tuple(metadata["train_problems"])
+            if metadata["protocol"] == config.eval.protocol:  # another one's are of other pixels
+                self.baselines = Baselines(**metadata["baselines"])
 
     @cached_property
     def train_pairs(self) -> DepthPairs:
@@ -213,8 +214,9 @@ class DepthTask:
         return {name: found[name] for name in FOLLOWED}
 
     def metadata(self) -> dict[str, Any]:
-        """The baselines, so that an evaluation needs no training set."""
-        return {"baselines": self.baselines.plain(), "train_problems": list(self.train_problems)}
+        """The baselines, so that an evaluation by the same protocol needs no training set."""
+        baselines = {"baselines": self.baselines.plain(), "protocol": self.config.eval.protocol}
+        return {**baselines, "train_problems": list(self.train_problems)}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Figures, baselines, cost, speed and example pictures."""
@@ -255,8 +257,7 @@ class DepthTask:
         files = {"_depth.png": depth_png(values, unit=self.prediction_unit), "_depth.npy": depth_npy(values)}
         if intrinsics:
             files["_points.ply"] = ply(depth, image, intrinsics)
-        quantiles = depth.flatten().quantile(torch.tensor([0.0, 0.5, 1.0])).tolist()
-        facts = dict(zip(("least_m", "median_m", "greatest_m"), quantiles, strict=True))
+        facts = {"least_m": float(depth.min()), "median_m": float(depth.median()), "greatest_m": float(depth.max())}
         return Prediction(picture, {**facts, "unit": self.prediction_unit}, files)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:

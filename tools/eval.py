@@ -13,7 +13,6 @@ from tools.tasks import TASKS
 
 PREDICTIONS, CHECKPOINT = "--predictions", "--checkpoint"
 
-
 MODEL_HELP = """Evaluate; writes report.json, report.md, report.html and pictures. For depth, --predictions FOLDER in
 place of --checkpoint evaluates depth maps in files."""
 

@@ -51,9 +51,13 @@ def load_image(path: Path) -> np.ndarray:
     """What OpenCV reads, as stored."""
     if not path.is_file():
         raise InputError(f"{path}: no such depth map")
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # of a format that it knows and was not built with, or is told not to read
+        values = None
     if values is None:
-        hint = "; set OPENCV_IO_ENABLE_OPENEXR=1 for OpenCV to read it" if path.suffix.lower() == ".exr" else ""
+        needs = "; it takes an OpenCV built with OpenEXR, and OPENCV_IO_ENABLE_OPENEXR=1"
+        hint = needs if path.suffix.lower() == ".exr" else ""
         raise InputError(f"{path}: can't be read as a depth map; re-download it or leave it out{hint}")
     return values
 

@@ -115,7 +115,7 @@ def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
     if missing := [file.name for file in found if file.stem not in maps]:
         raise InputError(
             f"{images}: {len(missing)} images have no depth map of their name in {depths}: {listed(missing)}; leave "
-            f" them out, or give a list of pairs as data.train and data.val"
+            f"them out, or give a list of pairs as data.train and data.val"
         )
     return tuple(DepthPair(file.stem, file, maps[file.stem]) for file in found)
 

@@ -81,7 +81,9 @@ def draw_room(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     stage = Surface((0, -height / 2, 0), (width / 2, height / 2, length / 2), 0, draw_surfaces(rng), "inside")
     camera = draw_camera(rng, size, stage)
     taken: list[Circle] = [(camera.position[0], camera.position[2], CAMERA_ROOM)]
-    things = [*_along_walls(rng, stage, taken), *_on_floor(rng, stage, taken), *_on_walls(rng, stage)]
+    along = _at_walls(rng, stage, ALONG_WALLS, number=int(rng.integers(3, 13)), taken=taken)
+    on_floor = _on_floor(rng, stage, taken)
+    things = [*along, *on_floor, *_at_walls(rng, stage, ON_WALLS, number=int(rng.integers(2, 9)))]
     direction = np.array([rng.normal(), -rng.uniform(0.2, 1.2), rng.normal()])
     light = Light(direction / np.linalg.norm(direction), rng.uniform(0.2, 0.5), np.zeros((3, 1), np.float32), np.inf)
     return Scene(camera, (stage, *things), light, np.zeros_like)
@@ -125,25 +127,25 @@ def draw_surfaces(rng: np.random.Generator) -> Texture:
     return texture
 
 
-def _along_walls(rng: np.random.Generator, stage: Surface, taken: list[Circle]) -> list[Surface]:
+def _at_walls(
+    rng: np.random.Generator,
+    stage: Surface,
+    pieces: tuple[Piece, ...],
+    *,
+    number: int,
+    taken: list[Circle] | None = None,
+) -> list[Surface]:
+    """Put up pieces with their backs to walls; those that stand, where nothing of what is taken does."""
     built: list[Surface] = []
-    for _ in range(rng.integers(3, 13)):
-        piece = ALONG_WALLS[rng.integers(len(ALONG_WALLS))]
+    for _ in range(number):
+        piece = pieces[rng.integers(len(pieces))]
         extent = draw_extent(piece, rng)
         at, yaw = _at_wall(rng, stage, extent)
-        if is_free(circle_around(at, extent), taken):
+        circle = circle_around(at, extent)
+        if taken is None or is_free(circle, taken):
             built += build(piece, rng, extent=extent, at=at, yaw=yaw)
-            taken.append(circle_around(at, extent))
-    return built
-
-
-def _on_walls(rng: np.random.Generator, stage: Surface) -> list[Surface]:
-    built: list[Surface] = []
-    for _ in range(rng.integers(2, 9)):
-        piece = ON_WALLS[rng.integers(len(ON_WALLS))]
-        extent = draw_extent(piece, rng)
-        at, yaw = _at_wall(rng, stage, extent)
-        built += build(piece, rng, extent=extent, at=at, yaw=yaw)
+            if taken is not None:
+                taken.append(circle)
     return built
 
 

@@ -25,12 +25,9 @@ FIELDS = {
 }
 """Name of a field -> from a stage's channels and the state's extra ones to its constructor."""
 
-EVALUATIONS = {"bottleneck": 2, "conv": 1, "depthwise": 2}
-"""Name of a field -> its evaluations for a convolution beyond a stage's first; the cheap ones take about an eighth of
-its MACs."""
-
-LEAST_STEPS = 2
-"""Of the cheap fields' solves by the default method: one step alone is a residual block."""
+EVALUATIONS = {"bottleneck": (2, 4), "conv": (1, 1), "depthwise": (2, 4)}
+"""Name of a field -> its evaluations for each convolution beyond a stage's first, and in a stage at least: the cheap
+ones take about an eighth of a convolution's MACs, and one step of the midpoint method alone is a residual block."""
 
 LAYER_OPTIONS = ("act_layer", "conv_layer", "norm_layer", "device", "dtype")
 """timm's options that would hold in the discrete layers only; ``norm`` chooses the norm."""
@@ -92,7 +89,8 @@ class ODEVGG(VGG):
             if isinstance(layer, nn.MaxPool2d):
                 i = len(ends)
                 if replaced[i]:
-                    evaluations = default_evaluations(field, len(stages[i]) - 1)
+                    each, least = EVALUATIONS[field]
+                    evaluations = max(least, each * (len(stages[i]) - 1))
                     make_field = partial(make_named, field, stages[i][0])
                     layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
                 ends.append(len(layers) - 1)
@@ -134,12 +132,6 @@ def convolutions_replaced(stages: list[list[int]], i: int) -> int:
     return len(stages[i]) - (0 if brought else 1)
 
 
-def default_evaluations(field: str, convolutions: int) -> int:
-    """The evaluations of a stage with so many convolutions beyond its first."""
-    least = 1 if EVALUATIONS[field] == 1 else 2 * LEAST_STEPS
-    return max(least, EVALUATIONS[field] * convolutions)
-
-
 def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Module:
     """The field of that name for a stage's channels."""
     return FIELDS[field](channels, extra)(**kwargs)
@@ -149,18 +141,19 @@ CFG = default_cfg(first_conv="features.0", classifier="head.fc")
 QUARTER: list[Any] = [entry // 4 if isinstance(entry, int) else entry for entry in cfgs["vgg16"]]
 """VGG-16 with a quarter of the channels, for small images and small machines."""
 
+CFGS: dict[str, list[Any]] = {**cfgs, "vgg16_quarter": QUARTER}
 NAMES = [*(f"ode_{name}{norm}" for name in cfgs for norm in ("", "_bn")), "ode_vgg16_quarter_bn", "vgg16_quarter_bn"]
 
 default_cfgs = generate_default_cfgs(dict.fromkeys(NAMES, CFG))
 
 
-def _create(variant: str, pretrained: bool, *, cfg: list[Any] | None = None, **kwargs: Any) -> ODEVGG:
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEVGG:
     norm = "batch" if variant.endswith("_bn") else "none"
-    kwargs = {"norm": norm, **kwargs}
-    return _build(ODEVGG, variant, pretrained, cfg=cfg or cfgs[variant.split("_")[1]], **kwargs)
+    return _build(ODEVGG, variant, pretrained, **{"norm": norm, **kwargs})
 
 
-def _build(kind: type[VGG], variant: str, pretrained: bool, *, cfg: list[Any], **kwargs: Any) -> Any:
+def _build(kind: type[VGG], variant: str, pretrained: bool, **kwargs: Any) -> Any:
+    cfg = CFGS[variant.removeprefix("ode_").removesuffix("_bn")]
     levels = kwargs.pop("out_indices", (0, 1, 2, 3, 4, 5))
     feature_cfg = {"flatten_sequential": True, "out_indices": levels}
     return build_model_with_cfg(kind, variant, pretrained, model_cfg=cfg, feature_cfg=feature_cfg, **kwargs)
@@ -217,11 +210,11 @@ def ode_vgg19_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
 @register_model
 def ode_vgg16_quarter_bn(pretrained: bool = False, **kwargs: Any) -> ODEVGG:
     """ODE-VGG-16 with batch norms and a quarter of the channels."""
-    return _create("ode_vgg16_quarter_bn", pretrained, cfg=QUARTER, **{"mlp_ratio": 0.25, **kwargs})
+    return _create("ode_vgg16_quarter_bn", pretrained, **{"mlp_ratio": 0.25, **kwargs})
 
 
 @register_model
 def vgg16_quarter_bn(pretrained: bool = False, **kwargs: Any) -> VGG:
     """timm's VGG-16 with batch norms and a quarter of the channels."""
     kwargs = {"mlp_ratio": 0.25, "norm_layer": nn.BatchNorm2d, **kwargs}
-    return _build(VGG, "vgg16_quarter_bn", pretrained, cfg=QUARTER, **kwargs)
+    return _build(VGG, "vgg16_quarter_bn", pretrained, **kwargs)

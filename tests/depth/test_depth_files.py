@@ -68,11 +68,13 @@ def test_files_that_are_no_depth_maps_are_refused_by_name(tmp_path):
     written(tmp_path / "bytes.png", np.zeros((4, 4), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG no")
     (tmp_path / "broken.npy").write_bytes(b"no")
+    (tmp_path / "broken.exr").write_bytes(b"\x76\x2f\x31\x01\x02\x00\x00\x00no")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name, message in {
         "picture.png": r"picture\.png: a depth map has one channel, and this file is \(4, 4, 3\)",
         "bytes.png": r"bytes\.png: expected 16-bit whole numbers or floats, got uint8",
         "broken.png": r"broken\.png: can't be read as a depth map",
+        "broken.exr": r"broken\.exr: can't be read as a depth map; .* OpenEXR, and OPENCV_IO_ENABLE_OPENEXR=1",
         "broken.npy": r"broken\.npy: no array that NumPy can read",
         "objects.npy": r"objects\.npy: no array that NumPy can read",
         "none.png": r"none\.png: no such depth map",

@@ -1,5 +1,6 @@
 """The tools on depth: a small run, its report, its predictions and their evaluation."""
 
+import contextlib
 import json
 import subprocess
 
@@ -11,6 +12,7 @@ from tool_runs import SMALL_DEPTH as SMALL
 from tool_runs import command, environment, run
 
 from depth.data.depth_files import read_depth
+from depth.evaluate import Comparison
 from depth.task import DepthTask
 from odebackbones.engine.checkpoint import load_checkpoint
 from odebackbones.engine.cli import config_parser, parse
@@ -64,6 +66,21 @@ def test_an_evaluation_needs_no_training_set(place):
     )
     assert done.returncode == 0, done.stderr
     assert not list((place / "runs" / "data").glob("*999*"))
+
+
+def test_by_another_protocol_the_baselines_are_those_of_its_pixels(place):
+    found = {}
+    for name, protocol in (("raw", "raw"), ("garg", "kitti-eigen-garg")):
+        arguments = ["--checkpoint=runs/small/best.pt", f"--eval.protocol={protocol}", f"--out={name}"]
+        done = run("eval", "depth", *arguments, cwd=place)
+        assert done.returncode == 0, done.stderr
+        found[name] = values(read_report(place / name), "baselines")
+    config, _ = parse(config_parser(DepthTask, ""), DepthTask, [*SMALL, "--eval.protocol=kitti-eigen-garg"])
+    with contextlib.chdir(place):
+        fresh = DepthTask(config).results(lambda i, x: torch.full((1, 1), 9.0), baselines=True)
+    expected = Comparison(config.eval, max_depth=80.0).metrics(fresh).averaged["per-pixel median"]["delta1"]
+    assert found["garg"]["delta1 of the per-pixel median"] == pytest.approx(expected)
+    assert found["garg"] != found["raw"]
 
 
 def test_predictions_in_files_are_scored_as_the_model_that_made_them(place):
