@@ -1,4 +1,4 @@
-"""Residual blocks that keep their input only, and are evaluated again in the backward pass."""
+"""Layers that keep their input only, and are evaluated again in the backward pass."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from odebackbones.ode.schedule import Budget
 
 
 class Recomputed(nn.Module):
-    """What makes a block so; torch.utils.checkpoint would count the batch twice in running statistics."""
+    """What makes a module so; torch.utils.checkpoint would count the batch twice in running statistics."""
 
     recompute: bool
 
@@ -46,11 +46,17 @@ class RecomputedBottleneck(Recomputed, Bottleneck):
     """timm's Bottleneck, evaluated again."""
 
 
+class RecomputedLayers(Recomputed, nn.Sequential):
+    """Layers one after another, evaluated again once they are asked to (:func:`recompute_blocks`)."""
+
+    recompute = False
+
+
 BLOCKS: dict[type[nn.Module], type[Recomputed]] = {BasicBlock: RecomputedBasicBlock, Bottleneck: RecomputedBottleneck}
 
 
 def recompute_blocks(model: nn.Module, *, enable: bool = True) -> None:
-    """Let timm's residual blocks in ``model`` (discrete ones, beside ODE blocks or not) keep their input only.
+    """Let the blocks in ``model`` that are not continuous keep their input only: timm's residual ones, an ODE-VGG's.
 
     Exact: the second evaluation has the first one's random draws and autocast, and counts no batch. It costs one more
     forward pass of the blocks.
@@ -69,4 +75,4 @@ def recompute_blocks(model: nn.Module, *, enable: bool = True) -> None:
         if isinstance(module, Recomputed):
             module.recompute, found = enable, True
     if enable and not found:
-        raise InputError(f"{type(model).__name__} has none of timm's BasicBlock and Bottleneck to recompute")
+        raise InputError(f"{type(model).__name__} has nothing to recompute: no BasicBlock or Bottleneck of timm's")

@@ -14,6 +14,7 @@ from torch import nn
 from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
 from odebackbones.bases import BASES
 from odebackbones.classification.data import LabelledImages, build_transform
+from odebackbones.classification.sources import FolderImages
 from odebackbones.engine.cli import run_tool
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.stages import ODEBlock
@@ -78,7 +79,7 @@ def fitted(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Modul
         raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")
     if given.fit_images < 1:
         raise InputError(f"--fit-images {given.fit_images}: expected at least 1")
-    images = LabelledImages(given.fit, build_transform(resolve_model_data_config(model)))
+    images = LabelledImages(FolderImages(given.fit), build_transform(resolve_model_data_config(model)))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: given.fit_images]
     pixels = torch.stack([images[i][0] for i in order.tolist()])
     return fit_bases(converted, one_or_all(bases), pixels, steps=given.steps and one_or_all(given.steps))

@@ -1,4 +1,4 @@
-"""Images in a folder for every class."""
+"""Images with their classes, and how they become the network's input."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from odebackbones.engine.media import decode
+from odebackbones.classification.sources import TORCHVISION, FolderImages, ImageSource, TorchvisionImages
 from odebackbones.errors import InputError, unknown_name
 
 Transform = Callable[[Image.Image], Tensor]
 
 PADDING = 4
-"""Of ``augment: crop`` [px]."""
+"""Of ``augment: shift`` and ``crop`` [px]."""
 
 JITTER = (0.4, 0.4, 0.4)
 """Of brightness, contrast and saturation, as timm's for ImageNet."""
+
+DATASETS = ("folder", *TORCHVISION)
 
 MODES = {1: "L", 3: "RGB"}
 """Channels of the network's input -> Pillow's mode of the images."""
@@ -32,26 +33,33 @@ class DataConfig:
     """Which images, and how to augment them.
 
     Args:
+        dataset: ``folder``, or torchvision's ``mnist``, ``fashion_mnist``, ``cifar10`` or ``cifar100``.
         root: Folder with a folder for each split, in which each class has a folder of images (torchvision's
-            ImageFolder).
-        train: Folder of the training split in it.
+            ImageFolder); or that of torchvision's data set.
+        train: Folder of the training split in it; torchvision's have their own splits.
         val: Folder of the validation split in it.
-        augment: Of training images: ``none``; ``flip``; ``crop``, for small images (a crop after padding by 4 px, and
-            flip: He et al. 2016, section 4.2); or ``imagenet``: a crop of any size, flip and colour jitter.
+        download: Fetch torchvision's data set if it is not in ``root``.
+        augment: Of training images: ``none``; ``flip``; ``shift``, for digits (a crop after padding by 4 px); ``crop``,
+            for small images (that, and flip: He et al. 2016, section 4.2); or ``imagenet``: a crop of any size, flip
+            and colour jitter.
         image_size: Side of the network's input [px]; null takes the network's own.
         in_memory: Decode the images once and keep them.
         workers: Processes that load images; 0: the main one.
     """
 
+    dataset: str = "folder"
     root: str = ""
     train: str = "train"
     val: str = "val"
+    download: bool = False
     augment: str = "imagenet"
     image_size: int | None = None
     in_memory: bool = False
     workers: int = 2
 
     def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise unknown_name("data.dataset", self.dataset, DATASETS)
         if self.augment not in AUGMENTATIONS:
             raise unknown_name("data.augment", self.augment, AUGMENTATIONS)
         if self.workers < 0:
@@ -64,61 +72,45 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     """Images with the numbers of their classes: ``(C, H, W)``, int.
 
     Args:
-        folder: Holds a folder of images for every class.
+        source: Where they come from.
         transform: From a decoded image to the network's input.
-        classes: Names of the classes that there must be; None takes those that there are, by alphabet.
         mode: Pillow's, of the images: ``RGB``, or ``L`` for one channel.
         in_memory: Decode the images once and keep them.
 
     Raises:
-        InputError: There is no such folder, it has no images or other classes, or an image can't be read.
+        InputError: An image can't be read.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        transform: Transform,
-        *,
-        classes: list[str] | None = None,
-        mode: str = "RGB",
-        in_memory: bool = False,
+        self, source: ImageSource, transform: Transform, *, mode: str = "RGB", in_memory: bool = False
     ) -> None:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; expected {folder}/CLASS/*.png (or .jpg, ...)")
-        try:
-            found = ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise InputError(f"{folder}: expected {folder}/CLASS/*.png (or .jpg, ...): {error}") from error
-        if classes is not None:
-            require_classes(folder, found.classes, classes)
-        self.classes, self.samples, self.transform, self.mode = found.classes, found.samples, transform, mode
+        self.source, self.transform, self.mode = source, transform, mode
+        self.classes, self.labels = source.classes, source.labels
         self.decoded = [self.read(i) for i in range(len(self))] if in_memory else None
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self.decoded[index] if self.decoded else self.read(index)
-        return self.transform(image), self.samples[index][1]
+        return self.transform(image), self.labels[index]
 
     def read(self, index: int) -> Image.Image:
-        """The decoded image, as stored but for its orientation."""
-        return decode(Path(self.samples[index][0]), mode=self.mode)
+        """The decoded image."""
+        return self.source.read(index, mode=self.mode)
 
 
-def require_classes(folder: Path, found: list[str], wanted: list[str]) -> None:
-    """Refuse a folder of other classes."""
-    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing or unknown:
-        raise InputError(
-            f"{folder} has {len(found)} classes, and {len(wanted)} were expected: missing {shown(missing)}; unknown "
-            f"{shown(unknown)}. Give each class a folder with at least one image"
-        )
+def build_source(config: DataConfig, *, train: bool, classes: list[str] | None = None) -> ImageSource:
+    """The training or the validation images that ``config`` names.
 
-
-def shown(names: list[str]) -> str:
-    """The first of them."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none"
+    Args:
+        config: Data set, folder, splits.
+        train: Which.
+        classes: Names of the classes that a folder must have; None takes those that there are.
+    """
+    if config.dataset in TORCHVISION:
+        return TorchvisionImages(config.dataset, Path(config.root), train=train, download=config.download)
+    return FolderImages(Path(config.root) / (config.train if train else config.val), classes=classes)
 
 
 def sized(size: int) -> list[Any]:
@@ -129,6 +121,7 @@ def sized(size: int) -> list[Any]:
 AUGMENTATIONS: dict[str, Callable[[int], list[Any]]] = {
     "none": lambda size: [],
     "flip": lambda size: [*sized(size), v2.RandomHorizontalFlip()],
+    "shift": lambda size: [*sized(size), v2.RandomCrop(size, padding=PADDING)],
     "crop": lambda size: [*sized(size), v2.RandomCrop(size, padding=PADDING), v2.RandomHorizontalFlip()],
     "imagenet": lambda size: [
         v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode.BICUBIC),

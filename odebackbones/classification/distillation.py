@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones import fuse
+from odebackbones.classification.losses import LossConfig, label_loss
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.errors import InputError
 from odebackbones.solver_change import evaluating
@@ -54,16 +55,23 @@ class Distillation:
         student: A network with the same input.
         student_input: timm's description of it (:func:`~odebackbones.classification.model.input_config`).
         num_classes: Classes.
+        loss: That of the labels.
 
     Raises:
         InputError: The teacher has no trained weights, takes other images, or has other features where they count.
     """
 
     def __init__(
-        self, config: DistillationConfig, student: nn.Module, *, student_input: Mapping[str, Any], num_classes: int
+        self,
+        config: DistillationConfig,
+        student: nn.Module,
+        *,
+        student_input: Mapping[str, Any],
+        num_classes: int,
+        loss: LossConfig | None = None,
     ) -> None:
         assert config.teacher is not None
-        self.config = config
+        self.config, self.loss = config, loss or LossConfig()
         teacher = build_teacher(config.teacher, num_classes=num_classes)
         own, wanted = (normalisation(found) for found in (student_input, input_config(config.teacher)))
         if own != wanted:
@@ -82,7 +90,7 @@ class Distillation:
             model: What is called: the student, or its replica in distributed training.
             student: The student itself.
             images: ``(B, C, H, W)``.
-            labels: ``(B,)``.
+            labels: ``(B,)``, or shares of all classes ``(B, C)``.
         """
         config, temperature = self.config, self.config.temperature
         self.teacher = self.teacher.to(images.device)
@@ -93,7 +101,7 @@ class Distillation:
         found_scores, wanted_scores = (F.log_softmax(z / temperature, dim=1) for z in (scores, target))
         softened = F.kl_div(found_scores, wanted_scores, log_target=True, reduction="batchmean")
         losses = {
-            "loss_labels": (1 - config.weight) * F.cross_entropy(scores, labels),
+            "loss_labels": (1 - config.weight) * label_loss(scores, labels, self.loss),
             "loss_scores": config.weight * temperature**2 * softened,
         }
         errors = [relative_error(found[name], wanted[name]) for name in self.levels]

@@ -19,11 +19,11 @@ def mistakes(images: LabelledImages, scores: Tensor) -> tuple[Picture, ...]:
         scores: Its logits ``(N, C)``.
     """
     confidences, taken = scores.softmax(1).max(1)
-    wrong = [i for i, (_, label) in enumerate(images.samples) if int(taken[i]) != label]
+    wrong = [i for i, label in enumerate(images.labels) if int(taken[i]) != label]
     worst = sorted(wrong, key=lambda i: -float(confidences[i]))[:COUNT]
     pictures = []
     for place, i in enumerate(worst):
-        label = images.samples[i][1]
+        label = images.labels[i]
         truth, found = images.classes[label], images.classes[int(taken[i])]
         lines = [f"{truth}, taken for", f"{found} ({float(confidences[i]):.2f})"]
         picture = captioned(pil_to_tensor(images.read(i).convert("RGB")), lines)

@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from torchvision.transforms.v2.functional import to_pil_image
 
-from odebackbones.classification.data import MODES, DataConfig, LabelledImages, Transform, build_transform
+from odebackbones.classification.data import (
+    MODES,
+    DataConfig,
+    LabelledImages,
+    Transform,
+    build_source,
+    build_transform,
+)
 from odebackbones.classification.distillation import Distillation, DistillationConfig
+from odebackbones.classification.losses import LossConfig, build_mix, label_loss
 from odebackbones.classification.metrics import ClassificationMetrics, evaluate_scores
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.classification.pictures import mistakes
 from odebackbones.classification.report import classification_report
+from odebackbones.classification.sources import TORCHVISION
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.drawing import captioned
@@ -42,6 +51,7 @@ class ClassificationConfig:
         run: Where it goes, and what makes it repeatable.
         data: Images and their classes.
         model: The network.
+        loss: What is learnt from the labels.
         distillation: What is learnt from a teacher.
         optim: Training.
     """
@@ -49,6 +59,7 @@ class ClassificationConfig:
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -70,30 +81,30 @@ class ClassificationTask:
         self.config = config
         self.workers = config.data.workers
         if not config.data.root:
-            raise InputError("data.root: give the folder that holds a folder for each split")
+            raise InputError("data.root: give the folder of the data: of a folder for each split, or torchvision's")
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
+        self.mix = build_mix(config.loss, num_classes=len(self.classes))
         if metadata is None:
             _ = self.val_images  # faults in the data show before training starts
 
     @cached_property
     def train_images(self) -> LabelledImages:
         """The training set, augmented."""
-        return self.images(self.config.data.train, augment=self.config.data.augment)
+        return self.images(train=True, augment=self.config.data.augment)
 
     @cached_property
     def val_images(self) -> LabelledImages:
         """The validation set."""
-        return self.images(self.config.data.val, classes=self.classes)
+        return self.images(train=False, classes=self.classes)
 
-    def images(self, split: str, *, classes: list[str] | None = None, augment: str = "none") -> LabelledImages:
+    def images(self, *, train: bool, classes: list[str] | None = None, augment: str = "none") -> LabelledImages:
         """A split of the data."""
         data, channels = self.config.data, self.input_config["input_size"][0]
         if channels not in MODES:
             raise InputError(f"model {self.config.model.name} takes {channels} channels, and images have 3 or 1")
         return LabelledImages(
-            Path(data.root) / split,
+            build_source(data, train=train, classes=classes),
             build_transform(self.input_config, augment=augment),
-            classes=classes,
             mode=MODES[channels],
             in_memory=data.in_memory,
         )
@@ -115,7 +126,7 @@ class ClassificationTask:
         if config.teacher is None:
             return None
         student = self.build_model(loaded=True)
-        return Distillation(config, student, student_input=self.input_config, num_classes=number)
+        return Distillation(config, student, student_input=self.input_config, num_classes=number, loss=self.config.loss)
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """The network; with random weights if others will be loaded."""
@@ -133,9 +144,11 @@ class ClassificationTask:
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Cross-entropy, or the losses of distillation."""
         images, labels = self.placed(batch[0], device), batch[1].to(device, non_blocking=True)
+        if self.mix is not None:
+            images, labels = self.mix(images, labels)
         if self.distillation is not None:
             return self.distillation.losses(model, getattr(model, "module", model), images, labels)
-        return {"loss": F.cross_entropy(model(images), labels)}
+        return {"loss": label_loss(model(images), labels, self.config.loss)}
 
     def placed(self, images: Tensor, device: torch.device) -> Tensor:
         """A batch ``(B, C, H, W)`` on the device, in the weights' order of memory."""
@@ -223,7 +236,7 @@ class ClassificationTask:
         height, width = probe.image_size
         return {
             "model": described(model.name, model.args),
-            "data set": str(Path(data.root) / data.val),
+            "data set": f"{data.dataset} (test)" if data.dataset in TORCHVISION else str(Path(data.root) / data.val),
             "images": str(len(self.val_images)),
             "image size": f"{height}x{width} px",
         }

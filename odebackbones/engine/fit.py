@@ -25,7 +25,7 @@ from odebackbones.stages import solver_stats
 
 BEST, LAST = "best.pt", "last.pt"
 
-UNTOLD = ("data.workers", "data.in_memory", "data.verify")
+UNTOLD = ("data.workers", "data.in_memory", "data.verify", "data.download")
 """Settings that the weights don't depend on; nor do they on those of predictions."""
 
 

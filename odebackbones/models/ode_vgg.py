@@ -14,6 +14,7 @@ from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields import BottleneckField
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
+from odebackbones.recompute import RecomputedLayers, recompute_blocks
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_layers import freeze_norms
 from odebackbones.vgg_fields import ConvField, DepthwiseField
@@ -48,6 +49,9 @@ class ODEVGG(VGG):
     Args:
         cfg: timm's: channels of the convolutions of the VGG that is replaced, with "M" for the pooling between stages.
         field: ``"bottleneck"``, ``"conv"`` (the convolution that VGG has) or ``"depthwise"``.
+        recompute: In training, the convolutions that stay, too, keep a stage's input only and are evaluated again; by
+            default with every gradient mode but ``"backprop"``, as the ODE blocks are. At the image's own resolution
+            they would hold more than the ODE blocks do.
         **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
             ``gradient``, ``norm``, ``bases``, ...), for five stages, and timm's of :class:`timm.models.vgg.VGG`. By
             default there are as many evaluations as convolutions beyond a stage's first, or, of the cheaper fields,
@@ -60,7 +64,9 @@ class ODEVGG(VGG):
     arXiv:1409.1556
     """
 
-    def __init__(self, cfg: list[Any], *, field: str = "bottleneck", **kwargs: Any) -> None:
+    def __init__(
+        self, cfg: list[Any], *, field: str = "bottleneck", recompute: bool | None = None, **kwargs: Any
+    ) -> None:
         require_known(kwargs, ODEVGG, VGG)
         if found := sorted(name for name in LAYER_OPTIONS if kwargs.get(name) is not None):
             raise InputError(f"{', '.join(found)}: not an option of an ODE-VGG, whose vector fields don't have it")
@@ -77,24 +83,26 @@ class ODEVGG(VGG):
             kept += [*stage[: len(stage) - number], "M"]
         super().__init__(kept, norm_layer=get_norm_layer(norm) if norm else None, **kwargs)  # pyright: ignore[reportArgumentType]
         self.insert_flows(stages, replaced, options, field)
+        recompute_blocks(self, enable=options.gradient != "backprop" if recompute is None else recompute)
         if options.norm == "frozen":
             freeze_norms(self)
 
     @torch.jit.unused
     def insert_flows(self, stages: list[list[int]], replaced: list[int], options: StageOptions, field: str) -> None:
-        """Put an ODE block before the pooling of every stage of which convolutions are replaced."""
+        """Join the convolutions of a stage, and put an ODE block after them if others are replaced."""
         layers: list[nn.Module] = []
-        ends = []
-        for layer in self.features:
-            if isinstance(layer, nn.MaxPool2d):
-                i = len(ends)
-                if replaced[i]:
-                    each, least = EVALUATIONS[field]
-                    evaluations = max(least, each * (len(stages[i]) - 1))
-                    make_field = partial(make_named, field, stages[i][0])
-                    layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
-                ends.append(len(layers) - 1)
-            layers.append(layer)
+        ends, start = [], 0
+        for i, pooling in enumerate(at for at, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)):
+            if pooling > start:
+                layers.append(RecomputedLayers(*self.features[start:pooling]))
+            if replaced[i]:
+                each, least = EVALUATIONS[field]
+                evaluations = max(least, each * (len(stages[i]) - 1))
+                make_field = partial(make_named, field, stages[i][0])
+                layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
+            ends.append(len(layers) - 1)
+            layers.append(self.features[pooling])
+            start = pooling + 1
         self.features = nn.Sequential(*layers)
         self.feature_ends = [*ends, len(layers) - 1]
         for info, end in zip(self.feature_info, self.feature_ends, strict=True):
@@ -109,8 +117,12 @@ class ODEVGG(VGG):
 
     @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
+        """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
+
+        Blocks in the other gradient modes, which keep no activations either, stay as they are.
+        """
         set_checkpointing(self, enable)
+        recompute_blocks(self, enable=enable)
 
 
 def stages_of(cfg: list[Any]) -> list[list[int]]:
@@ -137,7 +149,7 @@ def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Mo
     return FIELDS[field](channels, extra)(**kwargs)
 
 
-CFG = default_cfg(first_conv="features.0", classifier="head.fc")
+CFG = default_cfg(first_conv="features.0.0", classifier="head.fc")
 QUARTER: list[Any] = [entry // 4 if isinstance(entry, int) else entry for entry in cfgs["vgg16"]]
 """VGG-16 with a quarter of the channels, for small images and small machines."""
 

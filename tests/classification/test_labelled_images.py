@@ -8,6 +8,7 @@ from PIL import Image
 
 from odebackbones.classification.data import AUGMENTATIONS, DataConfig, LabelledImages, build_transform
 from odebackbones.classification.model import ModelConfig, input_config
+from odebackbones.classification.sources import FolderImages
 from odebackbones.engine.sampling import SeededDataset
 from odebackbones.errors import InputError
 
@@ -15,7 +16,7 @@ CIFAR = {"input_size": (3, 32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0
 
 
 def test_labels_are_the_places_of_the_folders_in_the_alphabet(colours):
-    images = LabelledImages(colours / "val", build_transform(CIFAR))
+    images = LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR))
     assert images.classes == ["blue", "green", "red"]
     assert len(images) == 12
     pixels, label = images[11]
@@ -24,13 +25,16 @@ def test_labels_are_the_places_of_the_folders_in_the_alphabet(colours):
 
 
 def test_images_in_memory_are_the_same(colours):
-    read, kept = (LabelledImages(colours / "val", build_transform(CIFAR), in_memory=value) for value in (False, True))
+    read, kept = (
+        LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR), in_memory=value)
+        for value in (False, True)
+    )
     assert all(torch.equal(read[i][0], kept[i][0]) for i in range(12))
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_augmented_images_have_the_size_of_the_others(colours, augment):
-    images = LabelledImages(colours / "train", build_transform(CIFAR, augment=augment))
+    images = LabelledImages(FolderImages(colours / "train"), build_transform(CIFAR, augment=augment))
     assert images[0][0].shape == (3, 32, 32)
     larger = build_transform({**CIFAR, "input_size": (3, 48, 48), "crop_pct": 0.875}, augment=augment)
     assert larger(Image.new("RGB", (100, 60))).shape == (3, 48, 48)
@@ -38,7 +42,10 @@ def test_augmented_images_have_the_size_of_the_others(colours, augment):
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_augmentation_follows_torchs_seed_and_no_other(colours, augment):
-    images, found = SeededDataset(LabelledImages(colours / "train", build_transform(CIFAR, augment=augment))), []
+    images, found = (
+        SeededDataset(LabelledImages(FolderImages(colours / "train"), build_transform(CIFAR, augment=augment))),
+        [],
+    )
     for other in range(2):
         random.seed(other)
         np.random.seed(other)
@@ -57,30 +64,30 @@ def test_a_crop_moves_the_image_by_4_pixels_at_most():
 
 
 def test_an_evaluation_is_not_random(colours):
-    images = LabelledImages(colours / "val", build_transform(CIFAR))
+    images = LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR))
     assert torch.equal(images[3][0], images[3][0])
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="val: no such folder"):
-        LabelledImages(tmp_path / "val", build_transform(CIFAR))
+        LabelledImages(FolderImages(tmp_path / "val"), build_transform(CIFAR))
 
 
 def test_a_folder_without_classes_is_named(tmp_path):
     with pytest.raises(InputError, match="find any class folder"):
-        LabelledImages(tmp_path, build_transform(CIFAR))
+        LabelledImages(FolderImages(tmp_path), build_transform(CIFAR))
 
 
 def test_other_classes_are_refused(colours):
     with pytest.raises(InputError, match="has 3 classes, and 2 were expected: missing pink; unknown blue, green"):
-        LabelledImages(colours / "val", build_transform(CIFAR), classes=["pink", "red"])
+        FolderImages(colours / "val", classes=["pink", "red"])
 
 
 def test_a_damaged_image_is_named(colours, tmp_path):
     shutil.copytree(colours / "val", tmp_path / "val")
     (tmp_path / "val" / "red" / "2.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"red/2\.png: no image, or a damaged one"):
-        LabelledImages(tmp_path / "val", build_transform(CIFAR), in_memory=True)
+        LabelledImages(FolderImages(tmp_path / "val"), build_transform(CIFAR), in_memory=True)
 
 
 def test_an_unknown_augmentation_is_refused_with_the_near_ones():
@@ -94,13 +101,13 @@ def test_images_are_turned_upright(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # the camera lay on its side
     image.save(tmp_path / "a" / "photo.jpg", exif=exif)
-    assert LabelledImages(tmp_path, build_transform(CIFAR)).read(0).size == (4, 8)
+    assert LabelledImages(FolderImages(tmp_path), build_transform(CIFAR)).read(0).size == (4, 8)
 
 
 def test_the_input_is_the_networks_or_of_the_size_that_is_asked_for(colours):
     digits = input_config(ModelConfig("odenet_mnist"))
     assert digits["input_size"] == (1, 28, 28)
-    grey = LabelledImages(colours / "val", build_transform(digits), mode="L")
+    grey = LabelledImages(FolderImages(colours / "val"), build_transform(digits), mode="L")
     assert grey[0][0].shape == (1, 28, 28)
     assert input_config(ModelConfig("resnet18"), image_size=64)["input_size"] == (3, 64, 64)
     one_channel = input_config(ModelConfig("resnet18", {"in_chans": 1}))

@@ -9,8 +9,9 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from odebackbones import InputError, ODEBlock, fuse, solver_stats
-from odebackbones.engine.profile import count_macs
+from odebackbones.engine.profile import count_macs, peak_memory_mib
 from odebackbones.models import ODEVGG
+from odebackbones.recompute import RecomputedLayers
 
 NAMES = timm.list_models("ode_vgg??*", exclude_filters="*quarter*")
 EVALUATIONS = {  # twice the convolutions beyond a stage's first, and at least 4, in the stages that flow
@@ -63,12 +64,17 @@ def test_the_default_evaluations_are_those_of_the_convolutions_beyond_a_stages_f
         assert [s.nfe for s in stats.values()] == expected[name.removesuffix("_bn")]
 
 
+def kept_channels(model):
+    """Those of the convolutions that are not replaced."""
+    layers = [layer for stage in model.features if isinstance(stage, nn.Sequential) for layer in stage]
+    return [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
+
+
 def test_the_first_stage_is_vggs_and_the_fifth_needs_no_convolution_to_bring_its_channels():
     ours = create_skeleton("ode_vgg16_bn")
-    kept = [layer.out_channels for layer in ours.features if isinstance(layer, nn.Conv2d)]
-    assert kept == [64, 64, 128, 256, 512]
+    assert kept_channels(ours) == [64, 64, 128, 256, 512]
     whole = create_skeleton("ode_vgg16_bn", continuous=True)
-    assert [layer.out_channels for layer in whole.features if isinstance(layer, nn.Conv2d)] == [64, 128, 256, 512]
+    assert kept_channels(whole) == [64, 128, 256, 512]
 
 
 def test_the_quarter_has_a_quarter_of_the_channels_in_both():
@@ -113,7 +119,7 @@ def test_ode_vgg16_has_a_sixth_of_vgg16s_body():
 def test_without_continuous_stages_it_is_timms_vgg():
     ours = create(continuous=False).eval()
     theirs = VGG(SMALL, norm_layer=nn.BatchNorm2d, mlp_ratio=0.01, num_classes=5).eval()
-    ours.load_state_dict(theirs.state_dict())
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     with torch.inference_mode():
         assert torch.equal(ours(images()), theirs(images()))
 
@@ -150,7 +156,7 @@ def test_a_fused_model_is_the_same_function(field):
 
 
 def test_a_field_is_a_convolution_after_a_relu_and_may_fall():
-    block = warmed_up(field="conv", steps=1, solver="euler").features[3]
+    block = warmed_up(field="conv", steps=1, solver="euler").features[1]
     x = images()[:, :1].repeat(1, 8, 1, 1)
     field = block.vector_field
     conv, norm = field.conv1.at(0.0), field.norm1.at(0.0).eval()
@@ -188,7 +194,7 @@ def test_intermediates_are_those_of_the_feature_extractors(field):
         for mine, expected in zip(intermediates, traced.values(), strict=True):
             assert torch.equal(mine, expected)
         assert torch.equal(end, model.forward_features(images()))
-        assert [len(m) for m in (model.features, intermediates)] == [11, 4]
+        assert [len(m) for m in (model.features, intermediates)] == [7, 4]
         model.prune_intermediate_layers([0, 1])
         assert torch.equal(model.forward_intermediates(images(), [0, 1], intermediates_only=True)[1], intermediates[1])
 
@@ -202,6 +208,29 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_model():
         results.append(x.grad)
         assert all((s.nfe_backward > 0) == enable for s in solver_stats(model).values())
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_convolutions_that_are_evaluated_again_change_the_memory_and_nothing_else(norm):
+    steps, peaks = [], []
+    large = images(128)
+    for recompute in (False, True):
+        model, x = create(norm=norm, recompute=recompute).train(), images().requires_grad_()
+        model(x).square().sum().backward()
+        steps.append([x.grad, *(p.grad for p in model.parameters()), *model.buffers()])
+        body = ODEVGG([8, 8, "M", 64, 64, "M"], norm=norm, recompute=recompute, mlp_ratio=0.01).features
+        body(large).sum().backward()  # its gradients are there from now on
+        peaks.append(peak_memory_mib(lambda body=body: body(large).sum().backward(), torch.device("cpu")))
+    assert all(torch.equal(*pair) for pair in zip(*steps, strict=True))
+    one = large[:, :1].repeat(1, 8, 1, 1).nbytes / 2**20
+    assert peaks[0] - peaks[1] >= 0.9 * one
+
+
+def test_convolutions_are_evaluated_again_where_the_odes_are():
+    for kwargs, expected in (({}, True), ({"gradient": "backprop"}, False), ({"recompute": False}, False)):
+        layers = create(**kwargs).features[0]
+        assert isinstance(layers, RecomputedLayers)
+        assert layers.recompute == expected
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from odebackbones import change_bases, fit_bases, from_resnet, solver_stats
 from odebackbones.bases import BASES
 from odebackbones.classification.data import LabelledImages, build_transform
+from odebackbones.classification.sources import FolderImages
 from odebackbones.engine.profile import count_parameters
 from odebackbones.engine.report import Table
 from odebackbones.engine.solver_transfer import solver_transfer, transfer_curves, transfer_table
@@ -47,7 +48,7 @@ def batches(model: Any, folder: Path) -> DataLoader[Any]:
     Raises:
         InputError: There is no such folder, or it has other classes than the model.
     """
-    images = LabelledImages(folder, build_transform(resolve_model_data_config(model)))
+    images = LabelledImages(FolderImages(folder), build_transform(resolve_model_data_config(model)))
     if len(images.classes) != model.num_classes:
         raise InputError(f"{folder} has {len(images.classes)} classes, the model {model.num_classes}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
