@@ -26,7 +26,9 @@ class ModelConfig:
     Args:
         backbone: Any timm model with feature maps: ``ode_vgg16_bn``, ``vgg16_bn``, ``ode_resnet101``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights of the backbone (downloads them).
+        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from those of its
+            name and shape in a file: a run's ``best.pt``, of any task, or weights by timm's names. The report says
+            which were taken.
         checkpoint: Start from the weights of another depth run: its ``best.pt``, of the same model.
         decoder: ``skip``, light, to stride 2; or ``fusion``, as DPT's, to stride 4.
         decoder_width: Channels of the skip decoder at stride 2 (at 4 to 32 it has 2, 4, 6 and 8 times as many); a
@@ -39,7 +41,7 @@ class ModelConfig:
 
     backbone: str = "ode_vgg16_bn"
     backbone_args: dict[str, PlainValue] = field(default_factory=dict)
-    pretrained: bool = False
+    pretrained: bool | str = False
     checkpoint: str = ""
     decoder: str = "skip"
     decoder_width: int = 32
@@ -125,7 +127,7 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
         config.backbone,
         config.backbone_args,
         levels=[levels[stride] for stride in used],
-        pretrained=config.pretrained and not loaded,
+        pretrained=False if loaded else config.pretrained,
     )
     decoder = decoder_class(body.feature_info.channels(), config.decoder_width)
     bounds = config.min_depth, config.max_depth

@@ -32,7 +32,9 @@ class ModelConfig:
     Args:
         backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights (downloads them).
+        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from those of its
+            name and shape in a file: a run's ``best.pt``, of any task, or weights by timm's names. The report says
+            which were taken.
         frozen_norm: Let the backbone's batch norms use their running statistics and not be trained: for fine-tuning
             with few images a batch.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
@@ -52,7 +54,7 @@ class ModelConfig:
 
     backbone: str = "ode_resnet34"
     backbone_args: dict[str, PlainValue] = field(default_factory=dict)
-    pretrained: bool = False
+    pretrained: bool | str = False
     frozen_norm: bool = False
     frozen_stages: int = 0
     fpn_channels: int = 256
@@ -152,7 +154,7 @@ class FullPrecisionBoxPredictor(nn.Module):
         return full_precision(logits), full_precision(deltas)
 
 
-def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool | None = None) -> FasterRCNN:
+def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool | str | None = None) -> FasterRCNN:
     """torchvision's Faster R-CNN on the backbone that ``config`` names.
 
     S. Ren, K. He, R. Girshick, J. Sun: Faster R-CNN, NeurIPS 2015, arXiv:1506.01497
@@ -202,7 +204,7 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
     )
 
 
-def build_body(config: ModelConfig, *, pretrained: bool) -> nn.Module:
+def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
     """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
     levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
     missing = [r for r in REDUCTIONS if r not in levels]

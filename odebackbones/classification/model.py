@@ -8,6 +8,7 @@ import torch
 from timm.data import resolve_data_config
 from torch import nn
 
+from odebackbones.engine.pretraining import hand_over
 from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model
 from odebackbones.errors import InputError
 
@@ -19,7 +20,9 @@ class ModelConfig:
     Args:
         name: Any timm model: ``ode_resnet50``, ``resnet50``, ...
         args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights (downloads them).
+        pretrained: Start from timm's pretrained weights (true: downloads them), or from those of the network's names
+            and shapes in a file: a run's ``best.pt``, of any task, or weights by timm's names. The report says which
+            were taken; a classifier of another number of classes is not.
         checkpoint: Start from this file of weights (``.safetensors``, or torch's of tensors only) for this very
             network and these classes in the folders' alphabetical order, such as the ``model.safetensors`` that
             ``tools/convert.py`` writes.
@@ -27,7 +30,7 @@ class ModelConfig:
 
     name: str = "ode_resnet50"
     args: dict[str, PlainValue] = field(default_factory=dict)
-    pretrained: bool = False
+    pretrained: bool | str = False
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
@@ -49,14 +52,17 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
         InputError: timm doesn't know it, or the weights are another's.
     """
     require_model(config.name, what=setting)
-    kwargs: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.pretrained and not loaded}
+    kwargs: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.pretrained is True and not loaded}
     if config.checkpoint and not loaded:
         if not Path(config.checkpoint).is_file():
             raise InputError(f"{setting}.checkpoint={config.checkpoint!r}: no such file")
         overlay = {"file": config.checkpoint, "num_classes": num_classes}  # else timm leaves the classifier out
         kwargs |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
         setting = f"{setting} (with the weights of {config.checkpoint}: another network's, or of other classes?)"
-    return create(setting, config.name, config.args, **kwargs)
+    model = create(setting, config.name, config.args, **kwargs)
+    if isinstance(config.pretrained, str) and not loaded:
+        hand_over(model, config.pretrained, setting=f"{setting}.pretrained")
+    return model
 
 
 def input_config(config: ModelConfig, *, image_size: int | None = None) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """The classification report: metrics, confusions, cost and speed as one record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from odebackbones.classification.metrics import ClassificationMetrics
 from odebackbones.engine.report import Picture, Quantity, Report, Table
+from odebackbones.engine.solver_transfer import Transfer, transfer_curves, transfer_table
+
+TOP1 = "top-1 accuracy"
 
 SHOWN_CLASSES = 20
 """Of the table of confusions: more don't fit a page."""
@@ -12,7 +15,7 @@ SHOWN_CLASSES = 20
 def accuracy_quantities(metrics: ClassificationMetrics) -> tuple[Quantity, ...]:
     """Top-1 and top-5 accuracy, and the means of precision, recall and F1 over the classes."""
     named = {
-        "top-1 accuracy": metrics.top1,
+        TOP1: metrics.top1,
         "top-5 accuracy": metrics.top5,
         "precision (macro)": metrics.precision,
         "recall (macro)": metrics.recall,
@@ -41,6 +44,7 @@ def classification_report(
     metrics: ClassificationMetrics,
     measured: tuple[Quantity, ...],
     *,
+    transfer: Sequence[Transfer],
     facts: Mapping[str, str],
     pictures: tuple[Picture, ...],
     notes: tuple[str, ...],
@@ -51,7 +55,12 @@ def classification_report(
         title=f"Classification: {name}",
         facts=dict(facts),
         quantities=(*accuracy_quantities(metrics), *measured),
-        tables=(class_table(metrics), *confusion_tables(metrics)),
+        curves=transfer_curves(transfer, name=TOP1),
+        tables=(
+            *((transfer_table(transfer, name=TOP1),) if transfer else ()),
+            class_table(metrics),
+            *confusion_tables(metrics),
+        ),
         pictures=pictures,
         notes=notes,
     )

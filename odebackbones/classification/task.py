@@ -21,6 +21,7 @@ from odebackbones.classification.data import (
     build_transform,
 )
 from odebackbones.classification.distillation import Distillation, DistillationConfig
+from odebackbones.classification.evaluation import EvalConfig
 from odebackbones.classification.losses import LossConfig, build_mix, label_loss
 from odebackbones.classification.metrics import ClassificationMetrics, evaluate_scores
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
@@ -32,12 +33,18 @@ from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.drawing import captioned
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
-from odebackbones.engine.report import Report
+from odebackbones.engine.profile import measure_throughput, training_memory_mib
+from odebackbones.engine.report import Quantity, Report
+from odebackbones.engine.solver_transfer import Transfer, solver_transfer
 from odebackbones.engine.task import Prediction, Probe
 from odebackbones.errors import InputError
+from odebackbones.stages import solver_stats
 
 EVALUATED_AT_ONCE = 100
 """Images."""
+
+MOST_PROBED = 16
+"""Images of the batch whose training memory is measured."""
 
 SHOWN_SCORES = 3
 """Classes that a prediction names."""
@@ -53,6 +60,7 @@ class ClassificationConfig:
         model: The network.
         loss: What is learnt from the labels.
         distillation: What is learnt from a teacher.
+        eval: What a report tries beside the model as it is.
         optim: Training.
     """
 
@@ -61,6 +69,7 @@ class ClassificationConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
@@ -188,15 +197,54 @@ class ClassificationTask:
         """Metrics, confusions, cost, speed and mistakes."""
         scores, labels = self.scores(model, device)
         measured = measure(self, model, device, self.config.optim)
+        tried = self.solver_transfer(model, device)
         report = classification_report(
             self.config.run.name,
             self.metrics(scores, labels),
-            measured.quantities,
+            (*measured.quantities, self.throughput(model, device)),
+            transfer=tried,
             facts={**self.facts(measured.probe), **measured.facts},
             pictures=mistakes(self.val_images, scores),
             notes=measured.notes,
         )
         return report, {}
+
+    def throughput(self, model: nn.Module, device: torch.device) -> Quantity:
+        """Images a second in batches, the median of some calls."""
+        number = min(EVALUATED_AT_ONCE, len(self.val_images))
+        batch = torch.stack([self.val_images[i][0] for i in range(number)])
+        return measure_throughput(lambda: self.infer(model, batch, device), device, images=number)
+
+    def solver_transfer(self, model: nn.Module, device: torch.device) -> list[Transfer]:
+        """Accuracy, time and training memory under the solvers that the config names; nothing if it names none."""
+        config = self.config.eval
+        if not config.solvers or not solver_stats(model):
+            return []
+
+        def top1(model: nn.Module, data: Any) -> float:
+            scores, labels = self.scores(model, device)
+            return float((scores.argmax(1) == labels).float().mean())
+
+        return solver_transfer(
+            model,
+            (),
+            metric=top1,
+            methods=config.solvers,
+            steps=config.steps,
+            tolerances=config.tolerances,
+            calibrate_on=self.calibration(device),
+            memory=lambda changed: training_memory_mib(changed, self.probe(changed, device).loss, device),
+        )
+
+    def calibration(self, device: torch.device) -> list[Tensor] | None:
+        """Batches of training images, without augmentation; None if statistics are to be interpolated."""
+        if not self.config.eval.calibration:
+            return None
+        images = self.images(train=True)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.config.run.seed))
+        subset = Subset(images, order[: self.config.eval.calibration].tolist())
+        loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
+        return [self.placed(batch, device) for batch, _ in loader]
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
         """The image with its likeliest classes, and these with their probabilities as plain data."""
@@ -208,9 +256,10 @@ class ClassificationTask:
         return Prediction(captioned(image, lines), found)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """The network on the first validation image, and two copies of it as a batch."""
+        """The network on the first validation image, and copies of it as a batch."""
         image, label = self.val_images[0]
-        batch = (torch.stack([image] * 2), torch.tensor([label] * 2))
+        copies = min(self.config.optim.batch_size, MOST_PROBED)
+        batch = (torch.stack([image] * copies), torch.tensor([label] * copies))
 
         def loss() -> Tensor:
             model.train()
@@ -223,7 +272,7 @@ class ClassificationTask:
             loss=loss,
             parts={"network": [model]},
             image_size=(height, width),
-            batch_size=2,
+            batch_size=copies,
         )
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:

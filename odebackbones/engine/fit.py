@@ -18,12 +18,15 @@ from odebackbones.engine.checkpoint import load_checkpoint, load_weights, save_c
 from odebackbones.engine.distributed import mean_over_processes, rank, share_buffers, world_size
 from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
 from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
+from odebackbones.engine.pretraining import find_hand_over
 from odebackbones.engine.sampling import EpochBatches, SeededDataset
 from odebackbones.engine.task import Task, TaskConfig
 from odebackbones.errors import InputError
 from odebackbones.stages import solver_stats
 
-BEST, LAST = "best.pt", "last.pt"
+BEST, LAST, LOG = "best.pt", "last.pt", "log.csv"
+PRETRAINED = "pretrained"
+"""In the metadata: the record of the hand-over, if there was one."""
 
 UNTOLD = ("data.workers", "data.in_memory", "data.verify", "data.download")
 """Settings that the weights don't depend on; nor do they on those of predictions."""
@@ -53,11 +56,17 @@ class Trainer:
         self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
         self.scaler = build_scaler(device, self.optim)
         self.ema = build_ema(self.model, self.optim)
+        self.metadata = self.run_metadata()
         self.history: History = []
         self.best: float | None = None
         if resume:
             self.load(folder / LAST)
         self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+
+    def run_metadata(self) -> dict[str, Any]:
+        """The task's, and what the model was given to start from."""
+        found = find_hand_over(self.model)
+        return {**self.task.metadata(), PRETRAINED: found and asdict(found)}
 
     @property
     def evaluated(self) -> nn.Module:
@@ -160,9 +169,9 @@ class Trainer:
 
     def save(self, *, evaluated: bool) -> None:
         """Write ``log.csv``, ``last.pt`` and, if this epoch is the best of the evaluated ones, ``best.pt``."""
-        write_csv(self.history, self.folder / "log.csv")
+        write_csv(self.history, self.folder / LOG)
         score = self.history[-1].get(self.task.monitor, float("-inf"))
-        shared = {"task": self.task.name, "config": plain(self.config), "metadata": self.task.metadata()}
+        shared = {"task": self.task.name, "config": plain(self.config), "metadata": self.metadata}
         if evaluated and (self.best is None or score > self.best):
             self.best = score
             weights = self.evaluated.state_dict()
@@ -193,7 +202,7 @@ class Trainer:
             load_weights(self.ema.module, state["ema"], origin=f"{path} (EMA)")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.history, self.best = state["history"], state["best"]
+        self.history, self.best, self.metadata = state["history"], state["best"], state["metadata"]
         self.scheduler.step(len(self.history) * self.updates)
 
 

@@ -110,6 +110,20 @@ def measure_latency(
     return latencies
 
 
+def measure_throughput(call: Callable[[], Any], device: torch.device, *, images: int, repeats: int = 5) -> Quantity:
+    """Images a second of a call on that many at once: the median over the repeats, after one that doesn't count."""
+    times = []
+    for _ in range(1 + repeats):
+        start = mark(device)
+        call()
+        end = mark(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(elapsed_ms(start, end))
+    rate = 1000 * images / float(np.median(times[1:]))
+    return Quantity(f"throughput, batch {images}", rate, "images/s", "higher", "speed")
+
+
 def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:
     """Peak of what a call allocates [MiB], above what was allocated before.
 

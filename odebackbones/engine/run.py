@@ -9,15 +9,18 @@ from typing import Any
 import torch
 import yaml
 from torch import nn
+from tqdm import tqdm
 
 from odebackbones.engine.checkpoint import load_checkpoint, load_weights, write_atomically
 from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
-from odebackbones.engine.fit import BEST, LAST, Trainer, place, plain
+from odebackbones.engine.fit import BEST, LAST, LOG, PRETRAINED, Trainer, place, plain
 from odebackbones.engine.optimisation import precision
+from odebackbones.engine.pretraining import HandOver
 from odebackbones.engine.profile import device_facts, measure_latency
 from odebackbones.engine.report import Report, read_report, write_report
 from odebackbones.engine.task import Task
+from odebackbones.engine.training_curves import read_history, training_curves, training_quantities
 from odebackbones.errors import InputError
 
 REPORT = "report"
@@ -45,6 +48,9 @@ def train_run(task_class: type[Task], config: Any) -> Path:
                 f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster"
             )
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
+        if rank() == 0:
+            for line in pretraining_facts(trainer.metadata).items():
+                tqdm.write(": ".join(line))
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
@@ -52,14 +58,29 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     return folder
 
 
+def pretraining_facts(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's model was given to start from, if something was."""
+    record = metadata.get(PRETRAINED)
+    return {"pretrained": str(HandOver(**record))} if record else {}
+
+
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained model with its task, ready to evaluate."""
+    """A trained model with its task, ready to evaluate.
+
+    Attributes:
+        task: Data and metrics.
+        model: The best one.
+        device: Where it is.
+        folder: The run's.
+        facts: Of its training.
+    """
 
     task: Task
     model: nn.Module
     device: torch.device
     folder: Path
+    facts: dict[str, str]
 
 
 def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
@@ -70,13 +91,19 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     model = place(model, device, channels_last=config.optim.channels_last).eval()
-    return LoadedRun(task, model, device, checkpoint.parent)
+    return LoadedRun(task, model, device, checkpoint.parent, pretraining_facts(content["metadata"]))
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
-    """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own."""
+    """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own, and how it was trained."""
     report, files = run.task.report(run.model, run.device)
-    report = replace(report, facts={**report.facts, **facts})
+    history = read_history(run.folder / LOG)
+    report = replace(
+        report,
+        facts={**report.facts, **run.facts, **facts},
+        quantities=(*report.quantities, *training_quantities(history)),
+        curves=(*training_curves(history, monitor=run.task.monitor), *report.curves),
+    )
     write_report(report, out)
     for name, content in files.items():
         write_atomically(out / name, content)

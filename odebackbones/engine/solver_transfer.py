@@ -6,8 +6,10 @@ K. Ott, P. Katiyar, P. Hennig, M. Tiemann: ResNet After All? Neural ODEs and The
 arXiv:2007.15386
 """
 
+import copy
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from odebackbones.engine.report import Curve, Table
 from odebackbones.errors import InputError
+from odebackbones.ode import METHODS
 from odebackbones.solver_change import calibrate, change_solver, evaluating
 from odebackbones.stages import ODEBlock, solver_stats
 
@@ -32,15 +35,21 @@ class Transfer:
 
     Attributes:
         method: The method; ``"trained"`` is the model as it came.
-        steps: Steps of every block; of the model as it came, None.
+        steps: Steps of every block; of the model as it came, or where the solver finds them, None.
         nfe: Evaluations of all blocks.
         metric: What was measured.
+        tolerance: Of a solver that finds its steps.
+        seconds: How long the measurement took.
+        memory_mib: Training memory [MiB], if it was asked for.
     """
 
     method: str
     steps: int | None
     nfe: int
     metric: float
+    tolerance: float | None = None
+    seconds: float | None = None
+    memory_mib: float | None = None
 
 
 def solver_transfer(
@@ -50,31 +59,56 @@ def solver_transfer(
     metric: Callable[[nn.Module, Iterable[Any]], float] | None = None,
     methods: Sequence[str] = TRIED_METHODS,
     steps: Sequence[int] = TRIED_STEPS,
+    tolerances: Sequence[float] = (),
     calibrate_on: Iterable[Any] | None = None,
+    memory: Callable[[nn.Module], float] | None = None,
 ) -> list[Transfer]:
-    """The metric of ``model`` as it is, and under every method and number of steps.
+    """The metric of ``model`` as it is, and under every method and number of steps, or tolerance.
 
     Args:
         model: A trained model with ODE blocks; it is not changed.
         data: Batches that can be read again and again (a list, a DataLoader): for the default metric,
             ``(images, labels)``.
         metric: ``(model, data) -> number``; by default top-1 accuracy.
-        methods: Methods to try, with fixed steps.
-        steps: Steps of every block to try.
+        methods: Methods to try.
+        steps: Steps of every block to try, of methods with fixed steps.
+        tolerances: Relative and absolute tolerances to try, of methods that find their steps.
         calibrate_on: Batches from which statistics per time are estimated anew under every solver; None interpolates
             the trained ones.
+        memory: ``model -> training memory [MiB]``; it may change its model.
     """
-    measure = metric or accuracy
-    found = measure(model, data)  # before the evaluations are asked for, which an adaptive solver then knows
-    rows = [Transfer("trained", None, total_nfe(model), found)]
-    for method in methods:
-        for number in steps:
-            changed = change_solver(model, method, steps=number, **PLAIN)
-            if calibrate_on is not None:
-                calibrate(changed, calibrate_on)
-            found = measure(changed, data)
-            rows.append(Transfer(method, number, total_nfe(changed), found))
+    changes = {"rtol": tolerances, "steps": steps}
+    variants = [
+        {"method": method, setting: value}
+        for method in methods
+        for setting in ("rtol" if METHODS[method].build is None else "steps",)
+        for value in changes[setting]
+    ]
+    rows = [transfer(model, data, metric=metric or accuracy, memory=memory)]
+    for variant in variants:
+        tolerance = variant.get("rtol")
+        changed = change_solver(model, **PLAIN, **variant, **({"atol": tolerance} if tolerance else {}))
+        if calibrate_on is not None:
+            calibrate(changed, calibrate_on)
+        found = transfer(changed, data, metric=metric or accuracy, memory=memory)
+        rows.append(replace(found, method=variant["method"], steps=variant.get("steps"), tolerance=tolerance))
     return rows
+
+
+def transfer(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    metric: Callable[[nn.Module, Iterable[Any]], float],
+    memory: Callable[[nn.Module], float] | None,
+) -> Transfer:
+    """What is measured of a model as it is."""
+    start = time.perf_counter()
+    found = metric(model, data)  # before the evaluations are asked for, which an adaptive solver then knows
+    seconds, nfe = time.perf_counter() - start, total_nfe(model)
+    return Transfer(
+        "trained", None, nfe, found, seconds=seconds, memory_mib=memory(copy.deepcopy(model)) if memory else None
+    )
 
 
 @torch.no_grad()
@@ -102,17 +136,34 @@ def total_nfe(model: nn.Module) -> int:
 def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table:
     """The rows as a table for a report, with the change against the model as it came."""
     trained = rows[0].metric
-    cells = tuple((r.method, r.steps, r.nfe, r.metric, r.metric - trained) for r in rows)
-    return Table(f"Solver transfer: {name}", ("solver", "steps", "NFE", name, "against trained"), cells)
+    columns = {
+        "solver": [r.method for r in rows],
+        "steps": [r.steps for r in rows],
+        "tolerance": [r.tolerance for r in rows],
+        "NFE": [r.nfe for r in rows],
+        name: [r.metric for r in rows],
+        "against trained": [r.metric - trained for r in rows],
+        "time [s]": [r.seconds for r in rows],
+        "training memory [MiB]": [r.memory_mib for r in rows],
+    }
+    filled = {title: cells for title, cells in columns.items() if any(cell is not None for cell in cells)}
+    return Table(f"Solver transfer: {name}", tuple(filled), tuple(zip(*filled.values(), strict=True)))
 
 
 def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tuple[Curve, ...]:
-    """The metric over the evaluations, one curve a method, for a report's plot."""
+    """The metric, the time and the memory over the evaluations, one curve a method, for a report's plots."""
+    measured: dict[str, Callable[[Transfer], float | None]] = {
+        name: lambda r: r.metric,
+        "time [s]": lambda r: r.seconds,
+        "training memory [MiB]": lambda r: r.memory_mib,
+    }
     curves = []
-    for method in dict.fromkeys(r.method for r in rows[1:]):
-        points = [(float(r.nfe), r.metric) for r in rows[1:] if r.method == method]
-        x, y = zip(*points, strict=True)
-        curves.append(Curve(f"Solver transfer: {name} over NFE", "NFE", name, x, y, method))
+    for title, value in measured.items():
+        for method in dict.fromkeys(r.method for r in rows[1:]):
+            points = [(float(r.nfe), y) for r in rows[1:] if r.method == method and (y := value(r)) is not None]
+            if points:
+                x, y = zip(*sorted(points), strict=True)
+                curves.append(Curve(f"Solver transfer: {title} over NFE", "NFE", title, x, y, method))
     return tuple(curves)
 
 

@@ -8,6 +8,7 @@ import torch
 from timm.layers import Format
 from torch import Tensor, nn
 
+from odebackbones.engine.pretraining import hand_over
 from odebackbones.errors import InputError, unknown_name
 
 Scalar = bool | int | float | str | None
@@ -66,7 +67,7 @@ def feature_levels(setting: str, name: str, arguments: Mapping[str, Any]) -> dic
 
 
 def create_features(
-    setting: str, name: str, arguments: Mapping[str, Any], *, levels: Sequence[int], pretrained: bool = False
+    setting: str, name: str, arguments: Mapping[str, Any], *, levels: Sequence[int], pretrained: bool | str = False
 ) -> nn.Module:
     """timm's feature extractor, with feature maps ``(B, C, H, W)`` whatever their order in the model.
 
@@ -75,10 +76,13 @@ def create_features(
         name: timm's name.
         arguments: The user's.
         levels: Which feature maps, by their numbers.
-        pretrained: Whether timm's weights are loaded.
+        pretrained: Whether timm's weights are loaded; or a file of weights, of which it takes those that fit
+            (:func:`~odebackbones.engine.pretraining.hand_over`).
     """
-    indices = tuple(levels)
-    body: Any = create(setting, name, arguments, features_only=True, out_indices=indices, pretrained=pretrained)
+    kwargs = {"features_only": True, "out_indices": tuple(levels), "pretrained": pretrained is True}
+    body: Any = create(setting, name, arguments, **kwargs)
+    if isinstance(pretrained, str):
+        hand_over(body, pretrained, setting="model.pretrained")
     if getattr(body, "output_fmt", None) == Format.NHWC:
         body.register_forward_hook(channels_first)
     return body

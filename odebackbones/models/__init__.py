@@ -1,6 +1,6 @@
 """The models; importing this registers them in timm."""
 
-from odebackbones.models import numerical_resnet  # noqa: F401 (registers its models)
+from odebackbones.models import mlp, numerical_resnet  # noqa: F401 (register their models)
 from odebackbones.models.ode_resnet import ODEResNet
 from odebackbones.models.ode_vgg import ODEVGG
 from odebackbones.models.odenet import ODENet

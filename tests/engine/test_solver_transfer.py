@@ -97,6 +97,34 @@ def test_any_solver_is_compared_with_even_steps_of_others(solver):
     assert rows[2].metric == 1.0
 
 
+def test_a_solver_that_finds_its_steps_is_tried_at_tolerances():
+    model, data = classifier(SolverConfig("rk4", 4), factor=math.e)
+    rows = solver_transfer(model, data, methods=("euler", "dopri5"), steps=(2,), tolerances=(1e-1, 1e-9))
+    assert [(row.method, row.steps, row.tolerance) for row in rows[1:]] == [
+        *[("euler", 2, None), ("dopri5", None, 1e-1), ("dopri5", None, 1e-9)],
+    ]
+    assert rows[2].nfe < rows[3].nfe
+    assert rows[3].metric == 1.0
+
+
+def test_time_and_memory_are_measured_and_the_model_stays():
+    model, data = classifier(SolverConfig("euler", 1), factor=2.0)
+    seen = []
+
+    def memory(changed):
+        seen.append(changed)
+        changed[0].vector_field.rate = 0.0
+        return 3.5
+
+    rows = solver_transfer(model, data, methods=("euler",), steps=(1, 2), memory=memory)
+    assert [row.memory_mib for row in rows] == [3.5] * 3 and all(row.seconds > 0 for row in rows)
+    assert model[0].vector_field.rate == 1.0 and model not in seen
+    table = transfer_table(rows)
+    assert table.columns[-2:] == ("time [s]", "training memory [MiB]") and "tolerance" not in table.columns
+    titles = {curve.title for curve in transfer_curves(rows)}
+    assert titles == {f"Solver transfer: {y} over NFE" for y in ("accuracy", "time [s]", "training memory [MiB]")}
+
+
 def batch_norm_block(method="midpoint", steps=2):
     torch.manual_seed(0)
     solver = SolverConfig(method, steps)

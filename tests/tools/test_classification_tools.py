@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from tool_runs import SMALL as SMALL_DETECTION
 from tool_runs import run
 
 from odebackbones.engine.checkpoint import load_checkpoint
@@ -43,7 +44,8 @@ def trained(tmp_path_factory, colours):
 def test_a_network_learns_the_colours(trained):
     assert float(history(trained)[-1]["top1"]) > 0.9
     assert load_checkpoint(trained / "best.pt", task="classification")["metadata"] == {
-        "classes": ["blue", "green", "red"]
+        "classes": ["blue", "green", "red"],
+        "pretrained": None,
     }
 
 
@@ -57,6 +59,62 @@ def test_the_report_tells_the_metrics_and_the_cost(trained):
     assert found["parameters"] == sum(p.numel() for p in network(trained).values() if p.is_floating_point())
     confusions = report.tables[1]
     assert sum(sum(row[1:]) for row in confusions.rows) == 12
+
+
+def test_the_report_tells_how_the_training_went(trained):
+    report = read_report(trained / "report")
+    curves = {curve.title: curve for curve in report.curves}
+    assert curves.keys() == {"Training: loss", "Training: top1", "Training: NFE"}
+    assert curves["Training: top1"].y == tuple(float(row["top1"]) for row in history(trained))
+    assert curves["Training: NFE"].y == (6.0,) * 6
+    found = {quantity.name: quantity.value for quantity in report.quantities}
+    assert found["training time"] == pytest.approx(sum(float(row["seconds"]) for row in history(trained)) / 60)
+    assert found["throughput, batch 12"] > 0 and found["training memory, batch 8"] > 0
+
+
+def test_other_solvers_are_tried_if_the_config_names_them(trained):
+    options = ["--eval.solvers=[euler,bosh3]", "--eval.steps=[2,4]", "--eval.tolerances=[0.1]", "--eval.calibration=8"]
+    done = run(
+        "eval",
+        "classification",
+        "--checkpoint",
+        trained / "best.pt",
+        "--out",
+        "tried",
+        *options,
+        cwd=trained.parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    report = read_report(trained.parents[1] / "tried")
+    (table,) = (table for table in report.tables if table.title == "Solver transfer: top-1 accuracy")
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [(row["solver"], row["steps"], row["tolerance"]) for row in rows] == [
+        *[("trained", None, None), ("euler", 2, None), ("euler", 4, None), ("bosh3", None, 0.1)],
+    ]
+    found = {quantity.name: quantity.value for quantity in report.quantities}
+    assert rows[0]["top-1 accuracy"] == found["top-1 accuracy"]
+    assert [row["NFE"] for row in rows[:3]] == [6, 6, 12]
+    assert all(row["training memory [MiB]"] > 0 and row["time [s]"] > 0 for row in rows)
+
+
+BACKBONE = "{channels: [8, 8, 16, 16]}"
+
+
+def test_a_detector_starts_from_the_weights_of_a_classifier_and_says_so(tmp_path, colours):
+    first = train(tmp_path, colours, "first", "--model.name=ode_resnet18", f"--model.args={BACKBONE}")
+    best = first / "best.pt"
+    arguments = [*SMALL_DETECTION, "--run.name=second", f"--model.pretrained={best}"]
+    done = run("train", "detection", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("pretrained: "))
+    assert re.fullmatch(rf"pretrained: {best}: (\d+) of \1 tensors taken; 2 not used \(fc\.weight, fc\.bias\)", line)
+    best.unlink()
+    done = run("train", "detection", *arguments, "--run.resume=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert line in done.stdout
+    done = run("eval", "detection", "--checkpoint", "runs/second/best.pt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"pretrained: {read_report(tmp_path / 'runs/second/report').facts['pretrained']}" == line
 
 
 def network(folder):
@@ -104,6 +162,9 @@ def test_a_teacher_takes_part_in_the_losses(tmp_path, colours, trained):
         ("--distillation.teacher={name: resnet18}", "resnet18 has no trained weights"),
         ("--model.args={num_classes: 4}", "num_classes: not for a model to be given"),
         ("--optim.batch_size=100", "training set has 24"),
+        ("--data.dataset=mnist", "no whole mnist there"),
+        ("--model.pretrained=gone.pt", "model.pretrained='gone.pt': no such file"),
+        ("--eval.solvers=[eulr]", "unknown solver in eval.solvers 'eulr'; did you mean 'euler'"),
     ],
 )
 def test_bad_input_is_told_in_one_line_before_work_starts(tmp_path, colours, argument, message):

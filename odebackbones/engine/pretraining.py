@@ -1,0 +1,105 @@
+"""Weights of a trained network as the start of another: of a classifier's for a detector's backbone, ..."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from odebackbones.engine.checkpoint import first_line
+from odebackbones.errors import InputError, listed
+
+PREFIXES = ("", "backbone.body.", "body.")
+"""What stands before the names of the network's own weights in a file: of a classifier, a detector, a depth model."""
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Which weights (and buffers) a network was given, and which not.
+
+    Attributes:
+        file: Where they came from.
+        taken: Names of those that the file has.
+        new: Those that it doesn't have; they are as they were.
+        reshaped: Those that it has in another shape; they are as they were, too.
+        unused: The file's that the network doesn't have.
+    """
+
+    file: str
+    taken: list[str]
+    new: list[str]
+    reshaped: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        names = {"not in it": self.new, "of another shape in it": self.reshaped, "not used": self.unused}
+        rest = "; ".join(f"{len(found)} {what} ({listed(found)})" for what, found in names.items() if found)
+        total = len(self.taken) + len(self.new) + len(self.reshaped)
+        return f"{self.file}: {len(self.taken)} of {total} tensors taken" + (f"; {rest}" if rest else "")
+
+
+def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
+    """Give a network the weights of a file, where names and shapes agree.
+
+    Args:
+        network: A timm model, or its feature extractor; changed in place. It keeps the record as ``handed_over``.
+        file: A run's ``best.pt``, of any task, or weights by timm's names (``.safetensors``, or torch's of tensors
+            only).
+        setting: What errors call the file.
+
+    Raises:
+        InputError: It can't be read, or has none of the network's weights.
+    """
+    weights, own = read_weights(file, setting=setting), network.state_dict()
+    source = source_names(weights, own)
+    taken = {name: weights[found] for name, found in source.items() if weights[found].shape == own[name].shape}
+    if not taken:
+        raise InputError(f"{setting}={file!r}: has none of the network's weights, such as {listed(list(own))}")
+    network.load_state_dict({**own, **taken})
+    used = {source[name] for name in taken}
+    record = HandOver(
+        file,
+        taken=list(taken),
+        new=[name for name in own if name not in source],
+        reshaped=[name for name in source if name not in taken],
+        unused=[name for name in weights if name not in used],
+    )
+    network.handed_over = record  # pyright: ignore[reportArgumentType]
+    return record
+
+
+def read_weights(file: str, *, setting: str) -> dict[str, Tensor]:
+    """The tensors of a file by name.
+
+    Raises:
+        InputError: It is missing, damaged, or holds code.
+    """
+    if not Path(file).is_file():
+        raise InputError(f"{setting}={file!r}: no such file; expected true, false, a run's best.pt or timm's weights")
+    try:
+        weights = load_state_dict(file, weights_only=True)
+    except Exception as error:  # what torch and safetensors raise on arbitrary bytes is of any kind
+        raise InputError(f"{setting}={file!r}: no weights, or damaged ones ({first_line(error)})") from error
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:
+    """A network's names -> those of the same weights in a file, without the prefix under which most are found."""
+    candidates = []
+    for prefix in PREFIXES:
+        keys = {key(name.removeprefix(prefix)): name for name in weights if name.startswith(prefix)}
+        candidates.append({name: keys[key(name)] for name in own if key(name) in keys})
+    return max(candidates, key=len)
+
+
+def key(name: str) -> str:
+    """A weight's name, whether it is in a model or in its feature extractor, where timm joins some names by "_"."""
+    return name.replace(".", "_")
+
+
+def find_hand_over(model: nn.Module) -> HandOver | None:
+    """The record of what was handed over to a part of ``model``, if something was."""
+    found: list[Any] = [module.handed_over for module in model.modules() if hasattr(module, "handed_over")]
+    return found[0] if found else None
