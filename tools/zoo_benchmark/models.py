@@ -67,12 +67,13 @@ def vgg(name: str) -> Group:
     return named(name, f"ode_{name}") | fields | once | {f"control: {r}": Body(r) for r in ("resnet101", "resnet50")}
 
 
-def chen(name: str) -> Group:
-    """Chen et al.'s ResNet."""
+def chen(name: str, *controls: str) -> Group:
+    """Chen et al.'s ResNet, and what replaces it."""
     return {
         "their ResNet": Body(name, CHEN_RESNET),
         name: Body(name),
         "control: one evaluation": Body(name, ONE_EVALUATION),
+        **{f"control: {control}": Body(control) for control in controls},
     }
 
 
@@ -88,7 +89,7 @@ FAMILIES: dict[str, list[Group]] = {
         vgg("vgg16_quarter_bn"),
     ],
     "cifar": [cifar_resnet(f"resnet{depth}_cifar") for depth in (20, 32, 44, 56, 110)],
-    "odenet": [chen(name) for name in ("odenet_mnist", "odenet_cifar")],
+    "odenet": [chen("odenet_mnist", "mlp_mnist"), chen("odenet_cifar")],
 }
 """Part of the benchmark -> its groups."""
 
