@@ -75,4 +75,5 @@ def recompute_blocks(model: nn.Module, *, enable: bool = True) -> None:
         if isinstance(module, Recomputed):
             module.recompute, found = enable, True
     if enable and not found:
-        raise InputError(f"{type(model).__name__} has nothing to recompute: no BasicBlock or Bottleneck of timm's")
+        name = type(model).__name__
+        raise InputError(f"{name} has nothing to recompute: take a model with BasicBlock or Bottleneck, or an ODE-VGG")

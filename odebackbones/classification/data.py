@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from odebackbones.classification.sources import TORCHVISION, FolderImages, ImageSource, TorchvisionImages
+from odebackbones.classification.sources import (
+    TORCHVISION,
+    FolderImages,
+    ImageSource,
+    TorchvisionImages,
+    require_classes,
+)
 from odebackbones.errors import InputError, unknown_name
 
 Transform = Callable[[Image.Image], Tensor]
@@ -106,11 +112,20 @@ def build_source(config: DataConfig, *, train: bool, classes: list[str] | None =
     Args:
         config: Data set, folder, splits.
         train: Which.
-        classes: Names of the classes that a folder must have; None takes those that there are.
+        classes: Names of the classes that there must be; None takes those that there are.
+
+    Raises:
+        InputError: There are no such images, or of other classes.
     """
+    root = Path(config.root)
     if config.dataset in TORCHVISION:
-        return TorchvisionImages(config.dataset, Path(config.root), train=train, download=config.download)
-    return FolderImages(Path(config.root) / (config.train if train else config.val), classes=classes)
+        name, source = config.dataset, TorchvisionImages(config.dataset, root, train=train, download=config.download)
+    else:
+        folder = root / (config.train if train else config.val)
+        name, source = str(folder), FolderImages(folder)
+    if classes is not None:
+        require_classes(name, source.classes, classes)
+    return source
 
 
 def sized(size: int) -> list[Any]:

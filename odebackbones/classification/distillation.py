@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from odebackbones import fuse
 from odebackbones.classification.losses import LossConfig, label_loss
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
+from odebackbones.engine.pretraining import find_hand_over
 from odebackbones.errors import InputError
 from odebackbones.solver_change import evaluating
 
@@ -118,7 +119,11 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
         raise InputError(f"distillation.teacher {config.name} has no trained weights: set its pretrained or checkpoint")
     teacher = build_classifier(config, setting="distillation.teacher", num_classes=num_classes)
     trained: Any = teacher.pretrained_cfg
-    if trained["num_classes"] != num_classes:  # then timm has left the classifier out
+    record = find_hand_over(teacher)
+    if record is not None:
+        if record.new or record.reshaped:
+            raise InputError(f"distillation.teacher {config.name} lacks trained weights, and all are needed: {record}")
+    elif trained["num_classes"] != num_classes:  # then timm has left the classifier out
         raise InputError(
             f"distillation.teacher {config.name} was trained on {trained['num_classes']} classes, and the data have "
             f"{num_classes}: take one that was trained on them"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from odebackbones.engine.solver_transfer import TRIED_STEPS
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode import METHODS
 
@@ -19,7 +20,7 @@ class EvalConfig:
     """
 
     solvers: list[str] = field(default_factory=list)
-    steps: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    steps: list[int] = field(default_factory=lambda: list(TRIED_STEPS))
     tolerances: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
     calibration: int = 0
 

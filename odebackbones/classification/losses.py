@@ -31,7 +31,7 @@ class LossConfig:
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"loss.label_smoothing={self.label_smoothing}: expected a number from 0 to below 1")
         for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # nor NaN
                 raise InputError(f"loss.{name}={getattr(self, name)}: expected a number of at least 0")
 
 

@@ -55,7 +55,7 @@ def classification_report(
         title=f"Classification: {name}",
         facts=dict(facts),
         quantities=(*accuracy_quantities(metrics), *measured),
-        curves=transfer_curves(transfer, name=TOP1),
+        curves=transfer_curves(transfer, name=TOP1) if transfer else (),
         tables=(
             *((transfer_table(transfer, name=TOP1),) if transfer else ()),
             class_table(metrics),

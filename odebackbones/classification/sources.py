@@ -7,9 +7,11 @@ from typing import Any, Protocol
 from PIL import Image
 from torchvision import datasets
 
-from odebackbones.engine.distributed import main_process_first
 from odebackbones.engine.media import decode
 from odebackbones.errors import InputError, listed
+
+SHOWN = 200
+"""Letters of an error of torchvision's."""
 
 
 class ImageSource(Protocol):
@@ -30,13 +32,12 @@ class FolderImages:
 
     Args:
         folder: Holds the folders.
-        classes: Names of the classes that there must be; None takes those that there are.
 
     Raises:
-        InputError: There is no such folder, or it has no images or other classes.
+        InputError: There is no such folder, or it has no images.
     """
 
-    def __init__(self, folder: Path, *, classes: list[str] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         expected = f"expected {folder}/CLASS/*.png (or .jpg, ...)"
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; {expected}")
@@ -44,8 +45,6 @@ class FolderImages:
             found = datasets.ImageFolder(str(folder))
         except FileNotFoundError as error:
             raise InputError(f"{folder}: {expected}: {error}") from error
-        if classes is not None:
-            require_classes(folder, found.classes, classes)
         self.classes = found.classes
         self.files, self.labels = map(list, zip(*found.samples, strict=True))
 
@@ -58,13 +57,13 @@ class FolderImages:
         return decode(Path(self.files[index]), mode=mode)
 
 
-def require_classes(folder: Path, found: list[str], wanted: list[str]) -> None:
-    """Refuse a folder of other classes."""
+def require_classes(name: str, found: list[str], wanted: list[str]) -> None:
+    """Refuse a data set of other classes."""
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing or unknown:
         raise InputError(
-            f"{folder} has {len(found)} classes, and {len(wanted)} were expected: missing {listed(missing) or 'none'}; "
-            f"unknown {listed(unknown) or 'none'}. Give each class a folder with at least one image"
+            f"{name} has {len(found)} classes, and {len(wanted)} were expected: missing {listed(missing) or 'none'}; "
+            f"unknown {listed(unknown) or 'none'}. Take the data of these classes (in a folder, one for each)"
         )
 
 
@@ -78,7 +77,7 @@ TORCHVISION: dict[str, Callable[..., Any]] = {
 
 
 class TorchvisionImages:
-    """One of torchvision's data sets, which checks its files against known sums.
+    """One of torchvision's data sets.
 
     Args:
         name: A name of :data:`TORCHVISION`.
@@ -87,16 +86,17 @@ class TorchvisionImages:
         download: Fetch what is not there.
 
     Raises:
-        InputError: It is not there, or can't be had.
+        InputError: It is not there, damaged, or can't be had.
     """
 
     def __init__(self, name: str, root: Path, *, train: bool, download: bool = False) -> None:
         try:
-            with main_process_first():
-                self.images = TORCHVISION[name](str(root), train=train, download=download)
-        except (RuntimeError, OSError) as error:
+            self.images = TORCHVISION[name](str(root), train=train, download=download)
+        except Exception as error:  # what torchvision raises on damaged files is of any kind
+            advice = "can the network be reached?" if download else "--data.download true fetches it,"
+            reason = " ".join(str(error).split())[:SHOWN]
             raise InputError(
-                f"data.root={root}: no whole {name} there ({error}); --data.download true fetches it"
+                f"data.root={root}: no whole {name} there ({reason}); {advice} after a damaged copy has been deleted"
             ) from error
         self.classes: list[str] = list(self.images.classes)
         self.labels = [int(label) for label in self.images.targets]

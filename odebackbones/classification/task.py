@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from torchvision.transforms.v2.functional import to_pil_image
@@ -38,12 +37,11 @@ from odebackbones.engine.report import Quantity, Report
 from odebackbones.engine.solver_transfer import Transfer, solver_transfer
 from odebackbones.engine.task import Prediction, Probe
 from odebackbones.errors import InputError
-from odebackbones.stages import solver_stats
 
 EVALUATED_AT_ONCE = 100
 """Images."""
 
-MOST_PROBED = 16
+PROBED = 16
 """Images of the batch whose training memory is measured."""
 
 SHOWN_SCORES = 3
@@ -90,7 +88,7 @@ class ClassificationTask:
         self.config = config
         self.workers = config.data.workers
         if not config.data.root:
-            raise InputError("data.root: give the folder of the data: of a folder for each split, or torchvision's")
+            raise InputError("data.root: give the folder that holds one for each split, or torchvision's data set")
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
         self.mix = build_mix(config.loss, num_classes=len(self.classes))
         if metadata is None:
@@ -99,14 +97,17 @@ class ClassificationTask:
     @cached_property
     def train_images(self) -> LabelledImages:
         """The training set, augmented."""
-        return self.images(train=True, augment=self.config.data.augment)
+        data = self.config.data
+        return self.images(train=True, augment=data.augment, in_memory=data.in_memory)
 
     @cached_property
     def val_images(self) -> LabelledImages:
         """The validation set."""
-        return self.images(train=False, classes=self.classes)
+        return self.images(train=False, classes=self.classes, in_memory=self.config.data.in_memory)
 
-    def images(self, *, train: bool, classes: list[str] | None = None, augment: str = "none") -> LabelledImages:
+    def images(
+        self, *, train: bool, in_memory: bool, classes: list[str] | None = None, augment: str = "none"
+    ) -> LabelledImages:
         """A split of the data."""
         data, channels = self.config.data, self.input_config["input_size"][0]
         if channels not in MODES:
@@ -115,7 +116,7 @@ class ClassificationTask:
             build_source(data, train=train, classes=classes),
             build_transform(self.input_config, augment=augment),
             mode=MODES[channels],
-            in_memory=data.in_memory,
+            in_memory=in_memory,
         )
 
     @cached_property
@@ -195,13 +196,14 @@ class ClassificationTask:
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Metrics, confusions, cost, speed and mistakes."""
+        tried = self.other_solvers(model, device)
         scores, labels = self.scores(model, device)
         measured = measure(self, model, device, self.config.optim)
-        tried = self.solver_transfer(model, device)
+        throughput = Quantity("throughput in batches", self.throughput(model, device), "images/s", "higher", "speed")
         report = classification_report(
             self.config.run.name,
             self.metrics(scores, labels),
-            (*measured.quantities, self.throughput(model, device)),
+            (*measured.quantities, throughput),
             transfer=tried,
             facts={**self.facts(measured.probe), **measured.facts},
             pictures=mistakes(self.val_images, scores),
@@ -209,41 +211,46 @@ class ClassificationTask:
         )
         return report, {}
 
-    def throughput(self, model: nn.Module, device: torch.device) -> Quantity:
-        """Images a second in batches, the median of some calls."""
-        number = min(EVALUATED_AT_ONCE, len(self.val_images))
-        batch = torch.stack([self.val_images[i][0] for i in range(number)])
-        return measure_throughput(lambda: self.infer(model, batch, device), device, images=number)
+    def throughput(self, model: nn.Module, device: torch.device) -> float:
+        """Images a second in batches."""
+        images = torch.stack([self.val_images[i][0] for i in range(min(EVALUATED_AT_ONCE, len(self.val_images)))])
+        return measure_throughput(lambda: self.infer(model, images, device), device, images=len(images))
 
-    def solver_transfer(self, model: nn.Module, device: torch.device) -> list[Transfer]:
-        """Accuracy, time and training memory under the solvers that the config names; nothing if it names none."""
+    def other_solvers(self, model: nn.Module, device: torch.device) -> list[Transfer]:
+        """Accuracy, speed and training memory under the solvers that the config names; nothing if it names none."""
         config = self.config.eval
-        if not config.solvers or not solver_stats(model):
+        if not config.solvers:
             return []
-
-        def top1(model: nn.Module, data: Any) -> float:
-            scores, labels = self.scores(model, device)
-            return float((scores.argmax(1) == labels).float().mean())
-
         return solver_transfer(
             model,
             (),
-            metric=top1,
+            metric=lambda changed, _: self.metrics(*self.scores(changed, device)).top1,
             methods=config.solvers,
             steps=config.steps,
             tolerances=config.tolerances,
             calibrate_on=self.calibration(device),
-            memory=lambda changed: training_memory_mib(changed, self.probe(changed, device).loss, device),
+            further={
+                "images/s": lambda changed: self.throughput(changed, device),
+                "training memory [MiB]": lambda changed: training_memory_mib(
+                    changed, self.probe(changed, device).loss, device
+                ),
+            },
         )
 
     def calibration(self, device: torch.device) -> list[Tensor] | None:
         """Batches of training images, without augmentation; None if statistics are to be interpolated."""
-        if not self.config.eval.calibration:
+        number = self.config.eval.calibration
+        if not number:
             return None
-        images = self.images(train=True)
+        images = self.images(train=True, in_memory=False)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.config.run.seed))
-        subset = Subset(images, order[: self.config.eval.calibration].tolist())
-        loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
+        loader = DataLoader(
+            Subset(images, order[:number].tolist()),
+            batch_size=EVALUATED_AT_ONCE,
+            num_workers=self.workers,
+            collate_fn=self.collate,
+            drop_last=number > EVALUATED_AT_ONCE,  # all batches count alike
+        )
         return [self.placed(batch, device) for batch, _ in loader]
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
@@ -258,13 +265,12 @@ class ClassificationTask:
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The network on the first validation image, and copies of it as a batch."""
         image, label = self.val_images[0]
-        copies = min(self.config.optim.batch_size, MOST_PROBED)
-        batch = (torch.stack([image] * copies), torch.tensor([label] * copies))
+        batch = (torch.stack([image] * PROBED), torch.tensor([label] * PROBED))
 
         def loss() -> Tensor:
             model.train()
             with self.autocast(device):
-                return F.cross_entropy(model(self.placed(batch[0], device)), batch[1].to(device))
+                return label_loss(model(self.placed(batch[0], device)), batch[1].to(device), self.config.loss)
 
         height, width = image.shape[-2:]
         return Probe(
@@ -272,7 +278,7 @@ class ClassificationTask:
             loss=loss,
             parts={"network": [model]},
             image_size=(height, width),
-            batch_size=copies,
+            batch_size=PROBED,
         )
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:

@@ -28,7 +28,10 @@ BEST, LAST, LOG = "best.pt", "last.pt", "log.csv"
 PRETRAINED = "pretrained"
 """In the metadata: the record of the hand-over, if there was one."""
 
-UNTOLD = ("data.workers", "data.in_memory", "data.verify", "data.download")
+UNTOLD = (
+    *(f"data.{name}" for name in ("workers", "in_memory", "verify", "download")),
+    *(f"eval.{name}" for name in ("solvers", "steps", "tolerances", "calibration")),
+)
 """Settings that the weights don't depend on; nor do they on those of predictions."""
 
 
@@ -56,17 +59,13 @@ class Trainer:
         self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
         self.scaler = build_scaler(device, self.optim)
         self.ema = build_ema(self.model, self.optim)
-        self.metadata = self.run_metadata()
+        found = find_hand_over(self.model)
+        self.pretrained = asdict(found) if found else None
         self.history: History = []
         self.best: float | None = None
         if resume:
             self.load(folder / LAST)
         self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
-
-    def run_metadata(self) -> dict[str, Any]:
-        """The task's, and what the model was given to start from."""
-        found = find_hand_over(self.model)
-        return {**self.task.metadata(), PRETRAINED: found and asdict(found)}
 
     @property
     def evaluated(self) -> nn.Module:
@@ -171,7 +170,8 @@ class Trainer:
         """Write ``log.csv``, ``last.pt`` and, if this epoch is the best of the evaluated ones, ``best.pt``."""
         write_csv(self.history, self.folder / LOG)
         score = self.history[-1].get(self.task.monitor, float("-inf"))
-        shared = {"task": self.task.name, "config": plain(self.config), "metadata": self.metadata}
+        metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
+        shared = {"task": self.task.name, "config": plain(self.config), "metadata": metadata}
         if evaluated and (self.best is None or score > self.best):
             self.best = score
             weights = self.evaluated.state_dict()
@@ -191,7 +191,7 @@ class Trainer:
             InputError: The checkpoint is of a run with other settings.
         """
         state = load_checkpoint(path, task=self.task.name)
-        changed = differences(state["config"], plain(self.config))
+        changed = differences(filled(state["config"], plain(type(self.config)())), plain(self.config))
         if changed:
             raise InputError(
                 f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
@@ -202,7 +202,8 @@ class Trainer:
             load_weights(self.ema.module, state["ema"], origin=f"{path} (EMA)")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.history, self.best, self.metadata = state["history"], state["best"], state["metadata"]
+        self.history, self.best = state["history"], state["best"]
+        self.pretrained = state["metadata"].get(PRETRAINED)
         self.scheduler.step(len(self.history) * self.updates)
 
 
@@ -231,6 +232,12 @@ def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float
 def plain(config: Any) -> dict[str, Any]:
     """The config as plain data."""
     return asdict(config)
+
+
+def filled(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an older version, with the defaults of those groups and settings that it did not have."""
+    groups = {name: {**group, **settings.get(name, {})} for name, group in defaults.items()}
+    return {**settings, **groups}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -44,7 +44,8 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
     """Give a network the weights of a file, where names and shapes agree.
 
     Args:
-        network: A timm model, or its feature extractor; changed in place. It keeps the record as ``handed_over``.
+        network: A timm model, or its feature extractor; changed in place. It keeps the record as ``handed_over``, as
+            those who build models on it return the model alone (:func:`find_hand_over`).
         file: A run's ``best.pt``, of any task, or weights by timm's names (``.safetensors``, or torch's of tensors
             only).
         setting: What errors call the file.
@@ -58,13 +59,13 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
     if not taken:
         raise InputError(f"{setting}={file!r}: has none of the network's weights, such as {listed(list(own))}")
     network.load_state_dict({**own, **taken})
-    used = {source[name] for name in taken}
+    found = set(source.values())
     record = HandOver(
         file,
         taken=list(taken),
         new=[name for name in own if name not in source],
         reshaped=[name for name in source if name not in taken],
-        unused=[name for name in weights if name not in used],
+        unused=[name for name in weights if name not in found],
     )
     network.handed_over = record  # pyright: ignore[reportArgumentType]
     return record

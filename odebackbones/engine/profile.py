@@ -79,15 +79,20 @@ def timed_parts(
             handle.remove()
 
 
+def timed_ms(call: Callable[[], Any], device: torch.device) -> float:
+    """How long a call takes [ms], until the device is ready."""
+    start = mark(device)
+    call()
+    end = mark(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return elapsed_ms(start, end)
+
+
 def time_call(probe: Probe, device: torch.device, latency: Latency) -> None:
     """Add the times of one inference to ``latency``."""
     with timed_parts(probe.parts, device) as spans:
-        start = mark(device)
-        probe.infer()
-        end = mark(device)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    latency.total_ms.append(elapsed_ms(start, end))
+        latency.total_ms.append(timed_ms(probe.infer, device))
     for name in probe.parts:
         latency.parts_ms[name].append(sum(elapsed_ms(a, b) for a, b in spans[name]))
 
@@ -110,18 +115,10 @@ def measure_latency(
     return latencies
 
 
-def measure_throughput(call: Callable[[], Any], device: torch.device, *, images: int, repeats: int = 5) -> Quantity:
+def measure_throughput(call: Callable[[], Any], device: torch.device, *, images: int, repeats: int = 5) -> float:
     """Images a second of a call on that many at once: the median over the repeats, after one that doesn't count."""
-    times = []
-    for _ in range(1 + repeats):
-        start = mark(device)
-        call()
-        end = mark(device)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(elapsed_ms(start, end))
-    rate = 1000 * images / float(np.median(times[1:]))
-    return Quantity(f"throughput, batch {images}", rate, "images/s", "higher", "speed")
+    times = [timed_ms(call, device) for _ in range(1 + repeats)]
+    return 1000 * images / float(np.median(times[1:]))
 
 
 def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:

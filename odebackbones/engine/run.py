@@ -49,8 +49,8 @@ def train_run(task_class: type[Task], config: Any) -> Path:
             )
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         if rank() == 0:
-            for line in pretraining_facts(trainer.metadata).items():
-                tqdm.write(": ".join(line))
+            for name, record in pretraining_facts(trainer.pretrained).items():
+                tqdm.write(f"{name}: {record}")
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
@@ -58,10 +58,9 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     return folder
 
 
-def pretraining_facts(metadata: Mapping[str, Any]) -> dict[str, str]:
+def pretraining_facts(record: Mapping[str, Any] | None) -> dict[str, str]:
     """What a run's model was given to start from, if something was."""
-    record = metadata.get(PRETRAINED)
-    return {"pretrained": str(HandOver(**record))} if record else {}
+    return {PRETRAINED: str(HandOver(**record))} if record else {}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     model = place(model, device, channels_last=config.optim.channels_last).eval()
-    return LoadedRun(task, model, device, checkpoint.parent, pretraining_facts(content["metadata"]))
+    return LoadedRun(task, model, device, checkpoint.parent, pretraining_facts(content["metadata"].get(PRETRAINED)))
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:

@@ -6,10 +6,9 @@ K. Ott, P. Katiyar, P. Hennig, M. Tiemann: ResNet After All? Neural ODEs and The
 arXiv:2007.15386
 """
 
-import copy
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.engine.report import Curve, Table
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import METHODS
 from odebackbones.solver_change import calibrate, change_solver, evaluating
 from odebackbones.stages import ODEBlock, solver_stats
@@ -36,11 +35,10 @@ class Transfer:
     Attributes:
         method: The method; ``"trained"`` is the model as it came.
         steps: Steps of every block; of the model as it came, or where the solver finds them, None.
-        nfe: Evaluations of all blocks.
-        metric: What was measured.
+        nfe: Evaluations of all blocks; of a solver that finds its steps, on the last batch.
+        metric: What was measured; NaN if a solve could not be finished.
         tolerance: Of a solver that finds its steps.
-        seconds: How long the measurement took.
-        memory_mib: Training memory [MiB], if it was asked for.
+        further: Name of a further figure -> its value.
     """
 
     method: str
@@ -48,8 +46,7 @@ class Transfer:
     nfe: int
     metric: float
     tolerance: float | None = None
-    seconds: float | None = None
-    memory_mib: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 def solver_transfer(
@@ -61,7 +58,7 @@ def solver_transfer(
     steps: Sequence[int] = TRIED_STEPS,
     tolerances: Sequence[float] = (),
     calibrate_on: Iterable[Any] | None = None,
-    memory: Callable[[nn.Module], float] | None = None,
+    further: Mapping[str, Callable[[nn.Module], float]] | None = None,
 ) -> list[Transfer]:
     """The metric of ``model`` as it is, and under every method and number of steps, or tolerance.
 
@@ -75,40 +72,41 @@ def solver_transfer(
         tolerances: Relative and absolute tolerances to try, of methods that find their steps.
         calibrate_on: Batches from which statistics per time are estimated anew under every solver; None interpolates
             the trained ones.
-        memory: ``model -> training memory [MiB]``; it may change its model.
+        further: Name of a further figure, such as ``"time [ms]"`` -> how it is found; that may change its model.
+
+    Raises:
+        InputError: The model has no ODE blocks, or they can't have one of the solvers.
     """
-    changes = {"rtol": tolerances, "steps": steps}
-    variants = [
-        {"method": method, setting: value}
-        for method in methods
-        for setting in ("rtol" if METHODS[method].build is None else "steps",)
-        for value in changes[setting]
-    ]
-    rows = [transfer(model, data, metric=metric or accuracy, memory=memory)]
+    variants = [{}, *solver_variants(methods, steps=steps, tolerances=tolerances)]
+    for variant in variants:  # what can't be had shows before the work
+        change_solver(model, **variant)
+    rows = []
     for variant in variants:
-        tolerance = variant.get("rtol")
-        changed = change_solver(model, **PLAIN, **variant, **({"atol": tolerance} if tolerance else {}))
-        if calibrate_on is not None:
+        changed = change_solver(model, **variant)
+        if variant and calibrate_on is not None:
             calibrate(changed, calibrate_on)
-        found = transfer(changed, data, metric=metric or accuracy, memory=memory)
-        rows.append(replace(found, method=variant["method"], steps=variant.get("steps"), tolerance=tolerance))
+        try:
+            found = (metric or accuracy)(changed, data)  # before the evaluations, which an adaptive solver then knows
+        except SolverError:
+            found = math.nan
+        row = Transfer(
+            variant.get("method", "trained"), variant.get("steps"), total_nfe(changed), found, variant.get("rtol")
+        )
+        measured = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
+        rows.append(replace(row, further=measured))
     return rows
 
 
-def transfer(
-    model: nn.Module,
-    data: Iterable[Any],
-    *,
-    metric: Callable[[nn.Module, Iterable[Any]], float],
-    memory: Callable[[nn.Module], float] | None,
-) -> Transfer:
-    """What is measured of a model as it is."""
-    start = time.perf_counter()
-    found = metric(model, data)  # before the evaluations are asked for, which an adaptive solver then knows
-    seconds, nfe = time.perf_counter() - start, total_nfe(model)
-    return Transfer(
-        "trained", None, nfe, found, seconds=seconds, memory_mib=memory(copy.deepcopy(model)) if memory else None
-    )
+def solver_variants(
+    methods: Sequence[str], *, steps: Sequence[int], tolerances: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """The changes of :func:`~odebackbones.change_solver` for every method and its steps, or tolerances."""
+    for method in methods:
+        if METHODS[method].build is None:
+            adaptive = {"grid": None, "projected": False}
+            yield from ({"method": method, "rtol": each, "atol": each, **adaptive, **PLAIN} for each in tolerances)
+        else:
+            yield from ({"method": method, "steps": number, **PLAIN} for number in steps)
 
 
 @torch.no_grad()
@@ -135,35 +133,27 @@ def total_nfe(model: nn.Module) -> int:
 
 def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table:
     """The rows as a table for a report, with the change against the model as it came."""
-    trained = rows[0].metric
-    columns = {
+    columns: dict[str, list[Any]] = {
         "solver": [r.method for r in rows],
         "steps": [r.steps for r in rows],
         "tolerance": [r.tolerance for r in rows],
         "NFE": [r.nfe for r in rows],
         name: [r.metric for r in rows],
-        "against trained": [r.metric - trained for r in rows],
-        "time [s]": [r.seconds for r in rows],
-        "training memory [MiB]": [r.memory_mib for r in rows],
+        "against trained": [r.metric - rows[0].metric for r in rows],
+        **{title: [r.further.get(title) for r in rows] for title in rows[0].further},
     }
     filled = {title: cells for title, cells in columns.items() if any(cell is not None for cell in cells)}
     return Table(f"Solver transfer: {name}", tuple(filled), tuple(zip(*filled.values(), strict=True)))
 
 
 def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tuple[Curve, ...]:
-    """The metric, the time and the memory over the evaluations, one curve a method, for a report's plots."""
-    measured: dict[str, Callable[[Transfer], float | None]] = {
-        name: lambda r: r.metric,
-        "time [s]": lambda r: r.seconds,
-        "training memory [MiB]": lambda r: r.memory_mib,
-    }
+    """The metric and the further figures over the evaluations, one curve a method, for a report's plots."""
     curves = []
-    for title, value in measured.items():
+    for title in (name, *rows[0].further):
         for method in dict.fromkeys(r.method for r in rows[1:]):
-            points = [(float(r.nfe), y) for r in rows[1:] if r.method == method and (y := value(r)) is not None]
-            if points:
-                x, y = zip(*sorted(points), strict=True)
-                curves.append(Curve(f"Solver transfer: {title} over NFE", "NFE", title, x, y, method))
+            found = [(r.nfe, r.metric if title == name else r.further.get(title)) for r in rows if r.method == method]
+            x, y = zip(*sorted((float(nfe), y) for nfe, y in found if y is not None), strict=True)
+            curves.append(Curve(f"Solver transfer: {title} over NFE", "NFE", title, x, y, method))
     return tuple(curves)
 
 

@@ -45,8 +45,8 @@ def training_curves(history: History, *, monitor: str) -> tuple[Curve, ...]:
 
 
 def training_quantities(history: History) -> tuple[Quantity, ...]:
-    """How long the epochs took."""
+    """How long the epochs took, without evaluations."""
     if not history:
         return ()
     minutes = sum(row["seconds"] for row in history) / SECONDS_A_MINUTE
-    return (Quantity("training time", minutes, "min", "lower", "cost"),)
+    return (Quantity("training time", minutes, "min", group="cost"),)

@@ -3,23 +3,23 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from timm.layers import create_classifier
+from timm.layers import _assert
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.odenet import MNIST, SMALL
+from odebackbones.models.pooled_head import PooledHead
 
 SIDE = 28
 """Of the image [px]."""
 
 
-class MLP(nn.Module):
+class MLP(PooledHead):
     """A layer that sees the whole image, a ReLU, and a classifier.
 
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-Based Learning Applied to Document Recognition, Proceedings of
-    the IEEE 86, 1998, section III.C.4
+    the IEEE 86, 1998, section III.C.5 (whose units are tanh)
 
     Args:
         num_classes: Classes.
@@ -41,9 +41,7 @@ class MLP(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
-        self.num_features = self.head_hidden_size = hidden
+        super().__init__(hidden, in_chans=in_chans, drop_rate=drop_rate)
         self.conv1 = nn.Conv2d(in_chans, hidden, SIDE, stride=SIDE)  # over the whole image: a linear layer
         self.act = nn.ReLU(inplace=True)
         self.feature_info = [{"num_chs": hidden, "reduction": SIDE, "module": "act"}]
@@ -58,30 +56,10 @@ class MLP(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """There is nothing between the two layers to be evaluated again."""
 
-    @torch.jit.unused
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """Another last layer, for ``num_classes``; 0 for none."""
-        self.num_classes = num_classes
-        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)  # pyright: ignore[reportAssignmentType]
-
     def forward_features(self, x: Tensor) -> Tensor:
         """``(B, in_chans, 28, 28) -> (B, hidden, 1, 1)``"""
+        _assert(x.shape[-2:] == (SIDE, SIDE), f"expected images of {SIDE}x{SIDE} px")
         return self.act(self.conv1(x))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """From the features to the logits, or to the pooled features."""
-        x = self.global_pool(x)
-        if self.drop_rate > 0.0:
-            x = F.dropout(x, p=self.drop_rate, training=self.training)
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
-        return self.forward_head(self.forward_features(x))
 
 
 default_cfgs = generate_default_cfgs({"mlp_mnist": default_cfg(**{**SMALL, **MNIST, "pool_size": (1, 1)})})

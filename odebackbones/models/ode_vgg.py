@@ -149,14 +149,18 @@ def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Mo
     return FIELDS[field](channels, extra)(**kwargs)
 
 
-CFG = default_cfg(first_conv="features.0.0", classifier="head.fc")
 QUARTER: list[Any] = [entry // 4 if isinstance(entry, int) else entry for entry in cfgs["vgg16"]]
 """VGG-16 with a quarter of the channels, for small images and small machines."""
 
 CFGS: dict[str, list[Any]] = {**cfgs, "vgg16_quarter": QUARTER}
 NAMES = [*(f"ode_{name}{norm}" for name in cfgs for norm in ("", "_bn")), "ode_vgg16_quarter_bn", "vgg16_quarter_bn"]
 
-default_cfgs = generate_default_cfgs(dict.fromkeys(NAMES, CFG))
+default_cfgs = generate_default_cfgs(
+    {
+        name: default_cfg(first_conv="features.0.0" if name.startswith("ode_") else "features.0", classifier="head.fc")
+        for name in NAMES
+    }
+)
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEVGG:

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import create_classifier
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.pooled_head import PooledHead
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_layers import NormLayer, TimeConv2d
@@ -95,7 +95,7 @@ class Downsampling(nn.Module):
         return self.shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(x)), inplace=True))
 
 
-class ODENet(nn.Module):
+class ODENet(PooledHead):
     """Two downsampling blocks, an ODE block at stride 4, and a classifier.
 
     Their networks (table 1 of the paper; code: torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method res``)
@@ -137,14 +137,12 @@ class ODENet(nn.Module):
         last_norm: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
         require_known(kwargs, ODENet)
         defaults = {"solver": "rk4", "norm": "group", "time_channel": True, "zero_init_last": False}
         options = StageOptions.take({**defaults, **kwargs}, stages=1)
         require_norm(options.norm, DISCRETE_NORMS)
         norm = DISCRETE_NORMS[options.norm]
-        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
-        self.num_features = self.head_hidden_size = channels
+        super().__init__(channels, in_chans=in_chans, drop_rate=drop_rate)
         self.conv1 = nn.Conv2d(in_chans, channels, 3, padding=1)
         self.down1 = Downsampling(channels, norm)
         self.down2 = Downsampling(channels, norm)
@@ -174,16 +172,6 @@ class ODENet(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE block between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
         set_checkpointing(self, enable)
-
-    @torch.jit.unused
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """Another last layer, for ``num_classes``; 0 for none."""
-        self.num_classes = num_classes
-        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)  # pyright: ignore[reportAssignmentType]
 
     def forward_intermediates(
         self,
@@ -221,17 +209,6 @@ class ODENet(nn.Module):
         """``(B, in_chans, H, W) -> (B, channels, H / 4, W / 4)``"""
         x = self.flow(self.down2(self.down1(self.conv1(x))))
         return self.act(self.norm(x))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """From the features to the logits, or to the pooled features."""
-        x = self.global_pool(x)
-        if self.drop_rate > 0.0:
-            x = F.dropout(x, p=self.drop_rate, training=self.training)
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
-        return self.forward_head(self.forward_features(x))
 
 
 def field_of(channels: int, *, extra: int, **kwargs: Any) -> PreactivatedField:

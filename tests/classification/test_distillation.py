@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from odebackbones.classification.distillation import Distillation, DistillationConfig
+from odebackbones.classification.losses import LossConfig
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.errors import InputError
 
@@ -50,6 +51,34 @@ def test_the_losses_are_those_of_the_formulae(teacher_file):
     assert found["loss_labels"] == pytest.approx(0.25 * float(F.cross_entropy(z, labels)), rel=1e-5)
     assert found["loss_scores"] == pytest.approx(0.75 * 4 * float(kl), rel=1e-4)
     assert found["loss_features"] == pytest.approx(0.5 * float(errors), rel=1e-4)
+
+
+def test_a_teacher_may_come_from_a_file_that_has_all_its_weights(teacher_file):
+    student, teacher = network(STUDENT, 0), replace(TEACHER, pretrained=teacher_file)
+    config = replace(CONFIG, teacher=teacher)
+    found = Distillation(config, student, student_input=INPUT, num_classes=10).teacher
+    image = images_of_noise()
+    expected = build_classifier(teacher, setting="model", num_classes=10).eval()
+    torch.testing.assert_close(found(image), expected(image), rtol=1e-3, atol=1e-3)
+    with pytest.raises(InputError, match=r"lacks trained weights, .* \(fc\.weight, fc\.bias\)"):
+        Distillation(config, student, student_input=INPUT, num_classes=7)
+
+
+def images_of_noise():
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_smoothing_of_labels_holds_beside_a_teacher(teacher_file):
+    student = network(STUDENT, 0)
+    teacher = replace(TEACHER, checkpoint=teacher_file)
+    loss = LossConfig(label_smoothing=0.3)
+    distillation = Distillation(
+        replace(CONFIG, teacher=teacher), student, student_input=INPUT, num_classes=10, loss=loss
+    )
+    image, labels = images_of_noise(), torch.tensor([3, 4])
+    found = distillation.losses(student, student, image, labels)["loss_labels"]
+    expected = 0.25 * F.cross_entropy(student(image), labels, label_smoothing=0.3)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_student_that_is_the_teacher_has_but_the_labels_to_learn(teacher_file):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from odebackbones.classification.data import AUGMENTATIONS, DataConfig, LabelledImages, build_transform
+from odebackbones.classification.data import AUGMENTATIONS, DataConfig, LabelledImages, build_source, build_transform
 from odebackbones.classification.model import ModelConfig, input_config
 from odebackbones.classification.sources import FolderImages
 from odebackbones.engine.sampling import SeededDataset
@@ -63,6 +63,15 @@ def test_a_crop_moves_the_image_by_4_pixels_at_most():
     assert 100 < max(bare) <= 2 * 4 * 32 - 16
 
 
+def test_a_shift_never_mirrors_the_image():
+    image = Image.new("L", (28, 28))
+    image.putpixel((7, 14), 255)
+    transform = build_transform({**CIFAR, "input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,)}, augment="shift")
+    torch.manual_seed(0)
+    columns = {int(transform(image)[0].sum(0).argmax()) for _ in range(200)}
+    assert columns == set(range(7 - 4, 7 + 4 + 1))
+
+
 def test_an_evaluation_is_not_random(colours):
     images = LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR))
     assert torch.equal(images[3][0], images[3][0])
@@ -80,7 +89,7 @@ def test_a_folder_without_classes_is_named(tmp_path):
 
 def test_other_classes_are_refused(colours):
     with pytest.raises(InputError, match="has 3 classes, and 2 were expected: missing pink; unknown blue, green"):
-        FolderImages(colours / "val", classes=["pink", "red"])
+        build_source(DataConfig(root=str(colours)), train=False, classes=["pink", "red"])
 
 
 def test_a_damaged_image_is_named(colours, tmp_path):

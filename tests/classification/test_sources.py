@@ -69,6 +69,22 @@ def test_data_that_are_not_there_are_named_with_what_to_do(tmp_path, name):
         TorchvisionImages(name, tmp_path, train=True)
 
 
+def test_damaged_data_are_named(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{name}-ubyte").write_bytes(b"no digits")
+    with pytest.raises(InputError, match=r"no whole mnist there .* after a damaged copy has been deleted"):
+        TorchvisionImages("mnist", tmp_path, train=True)
+
+
+def test_data_of_other_classes_are_refused(digits):
+    with pytest.raises(
+        InputError, match="mnist has 10 classes, and 2 were expected: missing cat, dog; unknown 0 - zero"
+    ):
+        build_source(DataConfig(dataset="mnist", root=str(digits)), train=False, classes=["cat", "dog"])
+
+
 def test_an_unknown_data_set_is_refused_with_the_near_ones():
     with pytest.raises(InputError, match=r"unknown data\.dataset 'cifar'; did you mean 'cifar10', 'cifar100'"):
         DataConfig(dataset="cifar")

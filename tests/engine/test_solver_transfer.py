@@ -107,22 +107,42 @@ def test_a_solver_that_finds_its_steps_is_tried_at_tolerances():
     assert rows[3].metric == 1.0
 
 
-def test_time_and_memory_are_measured_and_the_model_stays():
+def test_further_figures_are_measured_and_the_model_stays():
     model, data = classifier(SolverConfig("euler", 1), factor=2.0)
     seen = []
 
     def memory(changed):
         seen.append(changed)
         changed[0].vector_field.rate = 0.0
-        return 3.5
+        return 2.0 * changed[0].stats().nfe
 
-    rows = solver_transfer(model, data, methods=("euler",), steps=(1, 2), memory=memory)
-    assert [row.memory_mib for row in rows] == [3.5] * 3 and all(row.seconds > 0 for row in rows)
+    rows = solver_transfer(model, data, methods=("euler",), steps=(3, 2), further={"memory [MiB]": memory})
+    assert [row.further for row in rows] == [{"memory [MiB]": value} for value in (2.0, 6.0, 4.0)]
     assert model[0].vector_field.rate == 1.0 and model not in seen
     table = transfer_table(rows)
-    assert table.columns[-2:] == ("time [s]", "training memory [MiB]") and "tolerance" not in table.columns
-    titles = {curve.title for curve in transfer_curves(rows)}
-    assert titles == {f"Solver transfer: {y} over NFE" for y in ("accuracy", "time [s]", "training memory [MiB]")}
+    assert table.columns[-1] == "memory [MiB]" and "tolerance" not in table.columns
+    _, curve = transfer_curves(rows)
+    assert (curve.title, curve.x, curve.y) == ("Solver transfer: memory [MiB] over NFE", (2.0, 3.0), (4.0, 6.0))
+
+
+@pytest.mark.parametrize("solver", [{"projected": True}, {"grid": (0.1, 1.0)}], ids=["projected", "uneven"])
+def test_adaptive_solvers_are_tried_whatever_the_solver_was(solver):
+    model, data = classifier(SolverConfig("euler", 2, **solver), factor=math.e)
+    (_, row) = solver_transfer(model, data, methods=("dopri5",), tolerances=(1e-6,))
+    assert row.metric == 1.0
+
+
+def test_a_solve_that_cannot_be_finished_leaves_a_gap():
+    model, data = classifier(SolverConfig("euler", 1), factor=1e13)
+    model[0].vector_field.rate = 1e13  # its fourth power is too much for float32
+    trained, row = solver_transfer(model, data, methods=("rk4",), steps=(1,), further={"one": lambda _: 1.0})
+    assert trained.metric == 1.0 and trained.further == {"one": 1.0}
+    assert math.isnan(row.metric) and row.further == {}
+
+
+def test_what_cannot_be_had_is_an_error_before_the_work():
+    with pytest.raises(InputError, match="no ODE block"):
+        solver_transfer(nn.ReLU(), [], metric=lambda *_: pytest.fail("work was begun"))
 
 
 def batch_norm_block(method="midpoint", steps=2):

@@ -1,0 +1,53 @@
+"""What networks share that end with pooled features and a linear classifier, in timm's form."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import create_classifier
+from torch import Tensor, nn
+
+
+class PooledHead(nn.Module):
+    """The head of a network with ``forward_features``: pooling, dropout and a linear layer.
+
+    The network makes it with :meth:`reset_classifier`, after its other layers.
+
+    Args:
+        num_features: Channels of the features.
+        in_chans: Channels of the images.
+        drop_rate: Dropout before the classifier.
+
+    Shape:
+        ``(B, in_chans, H, W) -> (B, num_classes)``
+    """
+
+    def __init__(self, num_features: int, *, in_chans: int, drop_rate: float) -> None:
+        super().__init__()
+        self.num_features = self.head_hidden_size = num_features
+        self.in_chans, self.drop_rate = in_chans, drop_rate
+
+    @torch.jit.unused
+    def get_classifier(self) -> nn.Module:
+        """The last layer."""
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+        """Another last layer, for ``num_classes``; 0 for none."""
+        self.num_classes = num_classes
+        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)  # pyright: ignore[reportAssignmentType]
+
+    def forward_features(self, x: Tensor) -> Any:
+        """``(B, in_chans, H, W) -> (B, num_features, H', W')``"""
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """From the features to the logits, or to the pooled features."""
+        x = self.global_pool(x)
+        if self.drop_rate > 0.0:
+            x = F.dropout(x, p=self.drop_rate, training=self.training)
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits."""
+        return self.forward_head(self.forward_features(x))
