@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from timm.layers import _assert
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ class MLP(PooledHead):
         drop_rate: Dropout before the classifier.
 
     Shape:
-        ``(B, in_chans, 28, 28) -> (B, num_classes)``
+        ``(B, in_chans, 28, 28) -> (B, num_classes)``; of larger images it takes a mean over tiles.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class MLP(PooledHead):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """``(B, in_chans, 28, 28) -> (B, hidden, 1, 1)``"""
-        _assert(x.shape[-2:] == (SIDE, SIDE), f"expected images of {SIDE}x{SIDE} px")
         return self.act(self.conv1(x))
 
 
