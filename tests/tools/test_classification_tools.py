@@ -1,11 +1,13 @@
 import csv
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 import torch
 from tool_runs import SMALL as SMALL_DETECTION
-from tool_runs import run
+from tool_runs import command, environment, run
 
 from odebackbones.engine.checkpoint import load_checkpoint
 from odebackbones.engine.predict import RESULTS
@@ -150,6 +152,27 @@ def test_a_teacher_takes_part_in_the_losses(tmp_path, colours, trained):
     config = f"--distillation.teacher={{name: ode_resnet20_cifar, checkpoint: {teacher}}}"
     folder = train(tmp_path, colours, "student", config)
     assert {"loss_labels", "loss_scores", "loss_features"} <= history(folder)[0].keys()
+
+
+def test_two_processes_evaluate_each_image_once(tmp_path, colours):
+    shutil.copytree(colours, tmp_path / "data")
+    (tmp_path / "data" / "val" / "red" / "0.png").unlink()  # an odd number: a repeated image would show
+    settings = [*SMALL, "--data.root=data", "--optim.batch_size=4", "--optim.epochs=1", "--run.name=pair"]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29549"]
+    subprocess.run(
+        command("train", "classification", *settings, launcher=launcher),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
+    (row,) = history(tmp_path / "runs" / "pair")
+    done = run("eval", "classification", "--checkpoint=runs/pair/last.pt", "--out=report", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = read_report(tmp_path / "report")
+    assert report.facts["images"] == "11"
+    assert {quantity.name: quantity.value for quantity in report.quantities}["top-1 accuracy"] == float(row["top1"])
 
 
 @pytest.mark.parametrize(
