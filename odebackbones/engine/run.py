@@ -101,7 +101,7 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
         report,
         facts={**report.facts, **run.facts, **facts},
         quantities=(*report.quantities, *training_quantities(history)),
-        curves=(*training_curves(history, monitor=run.task.monitor), *report.curves),
+        curves=(*report.curves, *training_curves(history, monitor=run.task.monitor)),
     )
     write_report(report, out)
     for name, content in files.items():
