@@ -84,7 +84,8 @@ class OptimConfig:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected at least 1")
         for name, bound in (("momentum", 1.0), ("ema_decay", 1.0), ("warmup_epochs", self.epochs)):
             if not 0 <= getattr(self, name) < bound:
-                raise InputError(f"optim.{name}={getattr(self, name)}: expected a number from 0 to below {bound:g}")
+                limit = f"{bound:g}" + (" (optim.epochs)" if name == "warmup_epochs" else "")
+                raise InputError(f"optim.{name}={getattr(self, name)}: expected a number from 0 to below {limit}")
         for name in ("lr", "weight_decay", "clip_grad"):
             if getattr(self, name) < 0:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected a number of at least 0")
