@@ -8,7 +8,7 @@ arXiv:2007.15386
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -89,11 +89,9 @@ def solver_transfer(
             found = (metric or accuracy)(changed, data)  # before the evaluations, which an adaptive solver then knows
         except SolverError:
             found = math.nan
-        row = Transfer(
-            variant.get("method", "trained"), variant.get("steps"), total_nfe(changed), found, variant.get("rtol")
-        )
-        measured = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
-        rows.append(replace(row, further=measured))
+        method, nfe = variant.get("method", "trained"), total_nfe(changed)
+        others = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
+        rows.append(Transfer(method, variant.get("steps"), nfe, found, variant.get("rtol"), others))
     return rows
 
 

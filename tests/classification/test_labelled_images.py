@@ -25,10 +25,8 @@ def test_labels_are_the_places_of_the_folders_in_the_alphabet(colours):
 
 
 def test_images_in_memory_are_the_same(colours):
-    read, kept = (
-        LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR), in_memory=value)
-        for value in (False, True)
-    )
+    source, transform = FolderImages(colours / "val"), build_transform(CIFAR)
+    read, kept = (LabelledImages(source, transform, in_memory=value) for value in (False, True))
     assert all(torch.equal(read[i][0], kept[i][0]) for i in range(12))
 
 
@@ -42,10 +40,8 @@ def test_augmented_images_have_the_size_of_the_others(colours, augment):
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_augmentation_follows_torchs_seed_and_no_other(colours, augment):
-    images, found = (
-        SeededDataset(LabelledImages(FolderImages(colours / "train"), build_transform(CIFAR, augment=augment))),
-        [],
-    )
+    transform, found = build_transform(CIFAR, augment=augment), []
+    images = SeededDataset(LabelledImages(FolderImages(colours / "train"), transform))
     for other in range(2):
         random.seed(other)
         np.random.seed(other)

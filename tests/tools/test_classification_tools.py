@@ -2,12 +2,11 @@ import csv
 import json
 import re
 import shutil
-import subprocess
 
 import pytest
 import torch
 from tool_runs import SMALL as SMALL_DETECTION
-from tool_runs import command, environment, run
+from tool_runs import run, train_pair
 
 from odebackbones.engine.checkpoint import load_checkpoint
 from odebackbones.engine.predict import RESULTS
@@ -158,15 +157,7 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
     shutil.copytree(colours, tmp_path / "data")
     (tmp_path / "data" / "val" / "red" / "0.png").unlink()  # an odd number: a repeated image would show
     settings = [*SMALL, "--data.root=data", "--optim.batch_size=4", "--optim.epochs=1", "--run.name=pair"]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29549"]
-    subprocess.run(
-        command("train", "classification", *settings, launcher=launcher),
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        timeout=300,
-        check=True,
-    )
+    train_pair("classification", *settings, cwd=tmp_path, port=29549)
     (row,) = history(tmp_path / "runs" / "pair")
     done = run("eval", "classification", "--checkpoint=runs/pair/last.pt", "--out=report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

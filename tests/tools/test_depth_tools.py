@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-import subprocess
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tool_runs import SMALL_DEPTH as SMALL
-from tool_runs import command, environment, run
+from tool_runs import run, train_pair
 
 from depth.data.depth_files import read_depth
 from depth.evaluate import Comparison
@@ -211,16 +210,8 @@ def test_bad_input_is_one_line_that_says_what_to_do(place, arguments, message):
 
 
 def test_two_processes_evaluate_each_image_once(place):
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29547"]
     settings = [*SMALL, "--optim.batch_size=1", "--optim.epochs=1", "--data.scenes.val_images=5", "--run.name=pair"]
-    subprocess.run(
-        command("train", "depth", *settings, launcher=launcher),
-        cwd=place,
-        env=environment(),
-        capture_output=True,
-        timeout=300,
-        check=True,
-    )
+    train_pair("depth", *settings, cwd=place, port=29547)
     logged = load_checkpoint(place / "runs" / "pair" / "best.pt", task="depth")["score"]
     done = run("eval", "depth", "--checkpoint=runs/pair/best.pt", cwd=place)
     assert done.returncode == 0, done.stderr

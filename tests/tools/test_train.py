@@ -5,7 +5,7 @@ import time
 
 import torch
 import yaml
-from tool_runs import SMALL, command, environment, run, train_small
+from tool_runs import SMALL, command, environment, run, train_pair, train_small
 
 from odebackbones.engine.checkpoint import load_checkpoint
 
@@ -59,16 +59,8 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(tmp_path):
 
 
 def test_two_processes_train_as_one_that_accumulates_and_evaluate_each_image_once(tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29541"]
     settings = [*SMALL, "--optim.batch_size=1", "--run.seed=3", "--model.score_threshold=0"]
-    subprocess.run(
-        command("train", "detection", *settings, "--run.name=pair", launcher=launcher),
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        timeout=300,
-        check=True,
-    )
+    train_pair("detection", *settings, "--run.name=pair", cwd=tmp_path, port=29541)
     alone = train_small(tmp_path, "alone", *settings, "--optim.accumulate=2")
     pair = tmp_path / "runs" / "pair"
     ours, expected = weights(pair), weights(alone)

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,19 @@ def train_small(cwd, name, *arguments):
 def command(tool, *arguments, launcher=()):
     """The command line of a tool, for a process of its own."""
     return [sys.executable, *launcher, str(ROOT / "tools" / f"{tool}.py"), *map(str, arguments)]
+
+
+def train_pair(task, *arguments, cwd, port):
+    """Train in two processes; they must succeed."""
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+    subprocess.run(
+        command("train", task, *arguments, launcher=launcher),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
 
 
 def environment():
