@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional
 
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
+from odebackbones.engine.log import progress_bar
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.report import Report
@@ -198,7 +199,7 @@ class DepthTask:
         indices = list(share(len(self.val_dataset)))
         loader = DataLoader(Subset(self.val_dataset, indices), batch_size=None, num_workers=self.workers)
         found = []
-        for index, (image, depth) in zip(indices, loader, strict=True):
+        for index, (image, depth) in zip(indices, progress_bar(len(indices), "evaluation", loader), strict=True):
             truth = depth[0]
             others = self.baselines.predictions(tuple(truth.shape)) if baselines else {}
             found.append(self.comparison.image(index, {MODEL: predict(index, image), **others}, truth))

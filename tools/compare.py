@@ -4,10 +4,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from odebackbones.engine.checkpoint import load_checkpoint
+from odebackbones.engine.checkpoint import BEST, load_checkpoint
 from odebackbones.engine.cli import config_arguments, config_parser, parse, run_tool
 from odebackbones.engine.comparison import comparison_table
-from odebackbones.engine.fit import BEST
 from odebackbones.engine.run import REPORT, LoadedRun, compare_runs, has_report, load_run, report_run
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
@@ -24,6 +23,10 @@ def main(arguments: list[str]) -> None:
     if given.repeats < 0:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
     runs = [load(folder, given.device) for folder in given.runs]
+    tasks = {run.task.name: run.folder for run in runs}
+    if len(tasks) > 1:
+        stated = ", ".join(f"{folder} is of {task}" for task, folder in tasks.items())
+        raise InputError(f"runs of several tasks can't be compared: {stated}; take those of one")
     for run in runs:
         if not has_report(run.folder):
             command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.folder / BEST)]

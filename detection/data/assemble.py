@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from odebackbones.engine.image_check import check_images
 from odebackbones.errors import InputError, unknown_name
 
 from .boxes import Box, repair_box
 from .problems import ProblemLog
 from .records import IGNORE_LABEL, Annotations, ImageRecord
-from .verify import check_images
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from odebackbones.errors import InputError
 
 from .assemble import RawBox, RawImage, assemble, class_names, read_names
 from .boxes import box_numbers
+from .find_image import find_image
 from .problems import ProblemLog
 from .records import Annotations
-from .verify import find_image
 
 COLUMNS = (15, 16)
 """Fields of a label line: truth; results have a score behind it."""

@@ -10,9 +10,9 @@ from odebackbones.errors import InputError
 
 from .assemble import RawBox, RawImage, assemble, class_names, read_names
 from .boxes import Box, box_numbers, finite_number
+from .find_image import find_image
 from .problems import ProblemLog
 from .records import Annotations
-from .verify import find_image
 
 
 def read_voc(

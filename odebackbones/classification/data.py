@@ -50,6 +50,7 @@ class DataConfig:
             and colour jitter.
         image_size: Side of the network's input [px]; null takes the network's own.
         in_memory: Decode the images once and keep them.
+        verify: Decode every image before training, so that broken files are found then and not in training.
         workers: Processes that load images; 0: the main one.
     """
 
@@ -61,6 +62,7 @@ class DataConfig:
     augment: str = "imagenet"
     image_size: int | None = None
     in_memory: bool = False
+    verify: bool = True
     workers: int = 2
 
     def __post_init__(self) -> None:

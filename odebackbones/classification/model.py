@@ -9,7 +9,7 @@ from timm.data import resolve_data_config
 from torch import nn
 
 from odebackbones.engine.pretraining import hand_over
-from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model
+from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model, require_published
 from odebackbones.errors import InputError
 
 
@@ -52,6 +52,8 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
         InputError: timm doesn't know it, or the weights are another's.
     """
     require_model(config.name, what=setting)
+    if config.pretrained is True:
+        require_published(config.name, setting=f"{setting}.pretrained")
     kwargs: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.pretrained is True and not loaded}
     if config.checkpoint and not loaded:
         if not Path(config.checkpoint).is_file():

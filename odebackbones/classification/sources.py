@@ -7,8 +7,9 @@ from typing import Any, Protocol
 from PIL import Image
 from torchvision import datasets
 
+from odebackbones.engine.image_check import check_images
 from odebackbones.engine.media import decode
-from odebackbones.errors import InputError, listed
+from odebackbones.errors import InputError, first_of, listed
 
 SHOWN = 200
 """Letters of an error of torchvision's."""
@@ -24,6 +25,10 @@ class ImageSource(Protocol):
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
         """A decoded image in one of Pillow's modes."""
+        ...
+
+    def verify(self) -> None:
+        """Refuse damaged images."""
         ...
 
 
@@ -55,6 +60,18 @@ class FolderImages:
             InputError: It can't be read.
         """
         return decode(Path(self.files[index]), mode=mode)
+
+    def verify(self) -> None:
+        """Decode all images.
+
+        Raises:
+            InputError: Some can't be read; names the first of them.
+        """
+        found = zip(self.files, check_images(map(Path, self.files), decode=True), strict=True)
+        damaged = [f"{file}: {fault}" for file, fault in found if isinstance(fault, str)]
+        if damaged:
+            number = f"{len(damaged)} of {len(self.files)} images"
+            raise InputError(f"{number} can't be read; mend or remove them: {'; '.join(first_of(damaged, 'of them'))}")
 
 
 def require_classes(name: str, found: list[str], wanted: list[str]) -> None:
@@ -102,3 +119,6 @@ class TorchvisionImages:
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
         """The image."""
         return self.images[index][0].convert(mode)
+
+    def verify(self) -> None:
+        """Nothing: torchvision has read them all."""

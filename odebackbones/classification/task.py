@@ -30,6 +30,7 @@ from odebackbones.classification.sources import TORCHVISION
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, share
 from odebackbones.engine.drawing import captioned
+from odebackbones.engine.log import progress_bar
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.profile import measure_throughput, training_memory_mib
@@ -91,8 +92,10 @@ class ClassificationTask:
             raise InputError("data.root: give the folder that holds one for each split, or torchvision's data set")
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
         self.mix = build_mix(config.loss, num_classes=len(self.classes))
-        if metadata is None:
-            _ = self.val_images  # faults in the data show before training starts
+        if metadata is None:  # faults in the data show before training starts
+            for images in (self.train_images, self.val_images):
+                if config.data.verify and not config.data.in_memory:
+                    images.source.verify()
 
     @cached_property
     def train_images(self) -> LabelledImages:
@@ -169,7 +172,8 @@ class ClassificationTask:
         indices = list(share(len(self.val_images)))
         subset = Subset(self.val_images, indices)
         loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
-        found = gather_lists([(self.infer(model, images, device), labels) for images, labels in loader])
+        batches = progress_bar(len(loader), "evaluation", loader)
+        found = gather_lists([(self.infer(model, images, device), labels) for images, labels in batches])
         order = torch.tensor(gather_lists(indices)).argsort()
         scores, labels = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
         return scores, labels
@@ -224,7 +228,7 @@ class ClassificationTask:
         return solver_transfer(
             model,
             (),
-            metric=lambda changed, _: self.metrics(*self.scores(changed, device)).top1,
+            metric=lambda changed, _: 100 * self.metrics(*self.scores(changed, device)).top1,
             methods=config.solvers,
             steps=config.steps,
             tolerances=config.tolerances,

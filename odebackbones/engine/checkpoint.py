@@ -12,6 +12,9 @@ from odebackbones.errors import InputError
 
 FORMAT = "odebackbones-checkpoint-1"
 
+BEST, LAST = "best.pt", "last.pt"
+"""A run's files."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write next to ``path``, then rename: a crash or a full disk leaves the old file whole."""

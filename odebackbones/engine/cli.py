@@ -33,7 +33,7 @@ def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[
 
 def config_parser(task: type[Task], description: str) -> ArgumentParser:
     """A parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
-    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_class_arguments(task.config_class)
     return parser
@@ -64,7 +64,7 @@ def parse_for_checkpoint(
         defaults: Arguments that override the checkpoint's configuration.
     """
     parser.add_argument("--checkpoint", type=str, required=True, help="best.pt or last.pt of a run")
-    peek = PlainParser(add_help=False, exit_on_error=False)
+    peek = PlainParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     peek.add_argument("--checkpoint", type=Path)
     try:
         checkpoint = peek.parse_known_args(arguments)[0].checkpoint

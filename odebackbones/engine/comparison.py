@@ -22,12 +22,16 @@ from .report_data import (
     ordered_groups,
     slug,
 )
+from .training_curves import UNFINISHED
 
-TOLERANCE = 0.01  # relative; a smaller difference is neither a loss nor a win
+TOLERANCE, SPEED_TOLERANCE = 0.01, 0.05
+"""A smaller relative difference is neither a loss nor a win; times vary more than other figures."""
 
-# Accuracy, or speed, can be compared only where these facts agree.
-ACCURACY_FACTS = ("data set", "images", "image size", "protocol")
-SPEED_FACTS = ("device", "threads", "allocator", "precision", "image size", "speed measured at")
+COMPARABLE = {
+    "accuracy": ("data set", "images", "image size", "protocol"),
+    "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at"),
+}
+"""Groups of figures that can be compared only where these facts agree."""
 
 
 def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:
@@ -66,7 +70,7 @@ def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Comp
     """Set a run's figure beside the reference's: its value, value / reference, and which is better.
 
     The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where
-    the direction is ``"neither"``, a figure is missing, or the two are within 1 % of each other.
+    the direction is ``"neither"``, a figure is missing, or the two are within 1 % of each other (speed: 5 %).
     """
     value = other.value if other else None
     if reference is None or reference.value is None or value is None:
@@ -76,7 +80,8 @@ def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Comp
 
 
 def _verdict(reference: Quantity, difference: float) -> Verdict:
-    if reference.better == "neither" or abs(difference) <= TOLERANCE * abs(reference.value or 0.0):
+    near = (SPEED_TOLERANCE if reference.group == "speed" else TOLERANCE) * abs(reference.value or 0.0)
+    if reference.better == "neither" or abs(difference) <= near:
         return ""
     return "better" if (difference > 0) == (reference.better == "higher") else "worse"
 
@@ -105,12 +110,13 @@ def _by_key(report: Report) -> dict[tuple[str, str], Quantity]:
 def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]:
     """Lay out one table a group: one row a quantity, one column a run."""
     indexed = [_by_key(report) for report in reports]
+    unlike = _incomparable(reports)
     every = {key: quantity for index in reversed(indexed) for key, quantity in index.items()}
     keys = dict.fromkeys(chain.from_iterable(indexed))
     tables = []
     for group in ordered_groups(tuple(every[key] for key in keys)):
         members = [key for key in keys if key[0] == group]
-        rows = tuple((_row_name(every[key]), *_row(key, indexed)) for key in members)
+        rows = tuple((_row_name(every[key]), *_row(key, indexed, scored=group not in unlike)) for key in members)
         tables.append(Table(group.capitalize(), ("quantity", *runs), rows))
     return tables
 
@@ -120,21 +126,25 @@ def _row_name(quantity: Quantity) -> str:
     return quantity.label + arrow
 
 
-def _row(key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]]) -> tuple[Compared, ...]:
-    reference = indexed[0].get(key)
+def _row(
+    key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]], *, scored: bool
+) -> tuple[Compared, ...]:
+    reference, *others = (index.get(key) for index in indexed)
     first = Compared(reference.value if reference else None)
-    return (first, *(compare_quantity(reference, index.get(key)) for index in indexed[1:]))
+    if scored:
+        return (first, *(compare_quantity(reference, other) for other in others))
+    return (first, *(Compared(other.value if other else None) for other in others))
 
 
 def _findings(reference: Report, reference_name: str, other: Report, name: str) -> Iterator[Section]:
     """Say in words, from the numbers, where a run loses against the reference, then where it wins."""
-    indexed = _by_key(other)
+    indexed, unlike = _by_key(other), _incomparable((reference, other))
     found: dict[Verdict, list[str]] = {"worse": [], "better": []}
     for key, quantity in _by_key(reference).items():
-        cell = compare_quantity(quantity, indexed.get(key))
+        cell = Compared(None) if quantity.group in unlike else compare_quantity(quantity, indexed.get(key))
         if cell.verdict and cell.value is not None and quantity.value is not None:
             found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
-    nowhere = (f"Nowhere by more than {100 * TOLERANCE:g} %.",)
+    nowhere = (f"Nowhere by more than {100 * TOLERANCE:g} % (speed: {100 * SPEED_TOLERANCE:g} %).",)
     yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
     yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
 
@@ -185,12 +195,19 @@ def _differing_facts(reports: Sequence[Report], runs: Sequence[str]) -> Iterator
 
 
 def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
-    """Warn where the runs were not measured alike."""
-    for what, facts in {"Accuracy": ACCURACY_FACTS, "Speed": SPEED_FACTS}.items():
-        differing = [fact for fact in facts if _differs(fact, reports)]
-        if differing:
-            values = "; ".join(f"{fact}: {_values(fact, reports, runs)}" for fact in differing)
-            yield f"{what} figures are not comparable, as the runs were not measured alike. {values}."
+    """Warn where the runs were not measured alike, or not finished."""
+    for group, differing in _incomparable(reports).items():
+        values = "; ".join(f"{fact}: {_values(fact, reports, runs)}" for fact in differing)
+        yield f"{group.capitalize()} figures are not comparable, as the runs were not measured alike. {values}."
+    for report, run in zip(reports, runs, strict=True):
+        if UNFINISHED in report.facts:
+            yield f"{run} is not finished: {report.facts[UNFINISHED]}."
+
+
+def _incomparable(reports: Sequence[Report]) -> dict[str, list[str]]:
+    """The groups of figures that can't be compared -> the facts in which the runs differ."""
+    differing = {group: [fact for fact in facts if _differs(fact, reports)] for group, facts in COMPARABLE.items()}
+    return {group: facts for group, facts in differing.items() if facts}
 
 
 def _values(fact: str, reports: Sequence[Report], runs: Sequence[str]) -> str:

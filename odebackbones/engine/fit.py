@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from odebackbones.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
 from odebackbones.engine.distributed import mean_over_processes, rank, share_buffers, world_size
 from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
 from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
@@ -24,7 +24,7 @@ from odebackbones.engine.task import Task, TaskConfig
 from odebackbones.errors import InputError
 from odebackbones.stages import solver_stats
 
-BEST, LAST, LOG = "best.pt", "last.pt", "log.csv"
+LOG = "log.csv"
 PRETRAINED = "pretrained"
 """In the metadata: the record of the hand-over, if there was one."""
 

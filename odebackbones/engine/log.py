@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class TensorBoard:
             self.writer.flush()
 
 
-def progress_bar(total: int, title: str) -> "tqdm[Any]":
-    """A bar over the batches of an epoch, with the time left; only in the first process, and only on a terminal."""
-    return tqdm(total=total, desc=title, disable=None if rank() == 0 else True, leave=False, dynamic_ncols=True)
+def progress_bar(total: int, title: str, items: Iterable[Any] | None = None) -> "tqdm[Any]":
+    """A bar with the time left, over ``items`` if given; only in the first process, and only on a terminal."""
+    hidden = None if rank() == 0 else True
+    return tqdm(items, total=total, desc=title, disable=hidden, leave=False, dynamic_ncols=True)

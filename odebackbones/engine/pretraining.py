@@ -1,6 +1,6 @@
 """Weights of a trained network as the start of another: of a classifier's for a detector's backbone, ..."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from odebackbones.engine.checkpoint import first_line
+from odebackbones.engine.checkpoint import BEST, first_line, load_checkpoint
+from odebackbones.engine.measured import described
 from odebackbones.errors import InputError, listed
 
 PREFIXES = ("", "backbone.body.", "body.")
@@ -25,6 +26,7 @@ class HandOver:
         new: Those that it doesn't have; they are as they were.
         reshaped: Those that it has in another shape; they are as they were, too.
         unused: The file's that the network doesn't have.
+        network: The network that the file is of, with its arguments; empty if the file doesn't say.
     """
 
     file: str
@@ -32,12 +34,14 @@ class HandOver:
     new: list[str]
     reshaped: list[str]
     unused: list[str]
+    network: str = ""
 
     def __str__(self) -> str:
         names = {"not in it": self.new, "of another shape in it": self.reshaped, "not used": self.unused}
         rest = "; ".join(f"{len(found)} {what} ({listed(found)})" for what, found in names.items() if found)
         total = len(self.taken) + len(self.new) + len(self.reshaped)
-        return f"{self.file}: {len(self.taken)} of {total} tensors taken" + (f"; {rest}" if rest else "")
+        origin = f"{self.file} ({self.network})" if self.network else self.file
+        return f"{origin}: {len(self.taken)} of {total} tensors taken" + (f"; {rest}" if rest else "")
 
 
 def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
@@ -46,18 +50,21 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
     Args:
         network: A timm model, or its feature extractor; changed in place. It keeps the record as ``handed_over``, as
             those who build models on it return the model alone (:func:`find_hand_over`).
-        file: A run's ``best.pt``, of any task, or weights by timm's names (``.safetensors``, or torch's of tensors
-            only).
+        file: A run's folder or its ``best.pt``, of any task, or weights by timm's names (``.safetensors``, or torch's
+            of tensors only).
         setting: What errors call the file.
 
     Raises:
         InputError: It can't be read, or has none of the network's weights.
     """
-    weights, own = read_weights(file, setting=setting), network.state_dict()
+    (weights, origin), own = read_weights(file, setting=setting), network.state_dict()
     source = source_names(weights, own)
     taken = {name: weights[found] for name, found in source.items() if weights[found].shape == own[name].shape}
     if not taken:
-        raise InputError(f"{setting}={file!r}: has none of the network's weights, such as {listed(list(own))}")
+        raise InputError(
+            f"{setting}={file!r}: has none of the network's weights, such as {listed(list(own))}, but those of "
+            f"{origin or 'another network'}, such as {listed(list(weights))}"
+        )
     network.load_state_dict({**own, **taken})
     found = set(source.values())
     record = HandOver(
@@ -66,24 +73,46 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
         new=[name for name in own if name not in source],
         reshaped=[name for name in source if name not in taken],
         unused=[name for name in weights if name not in found],
+        network=origin,
     )
     network.handed_over = record  # pyright: ignore[reportArgumentType]
     return record
 
 
-def read_weights(file: str, *, setting: str) -> dict[str, Tensor]:
-    """The tensors of a file by name.
+def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file by name, those of a moving average if it has one, and the network that they are of.
+
+    Args:
+        file: Of weights; or a run's folder, whose best ones are read.
+        setting: What errors call it.
 
     Raises:
         InputError: It is missing, damaged, or holds code.
     """
-    if not Path(file).is_file():
+    path = Path(file) / BEST if Path(file).is_dir() else Path(file)
+    if not path.is_file():
         raise InputError(f"{setting}={file!r}: no such file; expected true, false, a run's best.pt or timm's weights")
     try:
-        weights = load_state_dict(file, weights_only=True)
+        ours = load_checkpoint(path)
+    except InputError:
+        return read_timms_weights(path, setting=setting), ""
+    return ours.get("ema") or ours["model"], trained_network(ours["config"])
+
+
+def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
+    """The tensors of a file that is not ours."""
+    try:
+        weights = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # what torch and safetensors raise on arbitrary bytes is of any kind
-        raise InputError(f"{setting}={file!r}: no weights, or damaged ones ({first_line(error)})") from error
+        raise InputError(f"{setting}={str(path)!r}: no weights, or damaged ones ({first_line(error)})") from error
     return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def trained_network(config: Mapping[str, Any]) -> str:
+    """The network, or backbone, that a run's configuration names, with its arguments."""
+    model = config["model"]
+    name, arguments = ("backbone", "backbone_args") if "backbone" in model else ("name", "args")
+    return described(model[name], model[arguments])
 
 
 def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:

@@ -11,16 +11,16 @@ import yaml
 from torch import nn
 from tqdm import tqdm
 
-from odebackbones.engine.checkpoint import load_checkpoint, load_weights, write_atomically
+from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, write_atomically
 from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
-from odebackbones.engine.fit import BEST, LAST, LOG, PRETRAINED, Trainer, place, plain
+from odebackbones.engine.fit import LOG, PRETRAINED, Trainer, place, plain
 from odebackbones.engine.optimisation import precision
 from odebackbones.engine.pretraining import HandOver
 from odebackbones.engine.profile import device_facts, measure_latency
 from odebackbones.engine.report import Report, read_report, write_report
 from odebackbones.engine.task import Task
-from odebackbones.engine.training_curves import read_history, training_curves, training_quantities
+from odebackbones.engine.training_curves import read_history, training_curves, training_facts, training_quantities
 from odebackbones.errors import InputError
 
 REPORT = "report"
@@ -51,6 +51,8 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         if rank() == 0:
             for name, record in pretraining_facts(trainer.pretrained).items():
                 tqdm.write(f"{name}: {record}")
+            if len(trainer.history) == config.optim.epochs:
+                tqdm.write(f"{folder}: was trained to its last epoch before; nothing is left to do")
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
@@ -90,7 +92,9 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     model = place(model, device, channels_last=config.optim.channels_last).eval()
-    return LoadedRun(task, model, device, checkpoint.parent, pretraining_facts(content["metadata"].get(PRETRAINED)))
+    epochs, defaults = len(read_history(checkpoint.parent / LOG)), plain(task_class.config_class())
+    facts = training_facts(content, defaults, epochs=epochs) | pretraining_facts(content["metadata"].get(PRETRAINED))
+    return LoadedRun(task, model, device, checkpoint.parent, facts)
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:

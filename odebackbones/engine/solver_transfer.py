@@ -24,6 +24,9 @@ from odebackbones.stages import ODEBlock, solver_stats
 TRIED_METHODS = ("euler", "midpoint", "heun", "rk4")
 TRIED_STEPS = (1, 2, 4, 8, 16)
 
+TRAINED, CALIBRATED = "trained", "calibrated"
+"""The model under its own solver, in place of a method."""
+
 PLAIN = {"gradient": "checkpoint", "state_dtype": "auto", "max_nfe": None}
 """What any method can take, whatever the solver was before."""
 
@@ -33,7 +36,8 @@ class Transfer:
     """A model under one solver.
 
     Attributes:
-        method: The method; ``"trained"`` is the model as it came.
+        method: The method; ``"trained"`` is the model as it came, and ``"calibrated"`` that with statistics estimated
+            anew, as those under other solvers are.
         steps: Steps of every block; of the model as it came, or where the solver finds them, None.
         nfe: Evaluations of all blocks; of a solver that finds its steps, on the last batch.
         metric: What was measured; NaN if a solve could not be finished.
@@ -77,21 +81,23 @@ def solver_transfer(
     Raises:
         InputError: The model has no ODE blocks, or they can't have one of the solvers.
     """
-    variants = [{}, *solver_variants(methods, steps=steps, tolerances=tolerances)]
-    for variant in variants:  # what can't be had shows before the work
+    as_it_is = {TRAINED: {}} if calibrate_on is None else {TRAINED: {}, CALIBRATED: {}}
+    others = solver_variants(methods, steps=steps, tolerances=tolerances)
+    variants = [*as_it_is.items(), *((variant["method"], variant) for variant in others)]
+    for _, variant in variants:  # what can't be had shows before the work
         change_solver(model, **variant)
     rows = []
-    for variant in variants:
+    for method, variant in variants:
         changed = change_solver(model, **variant)
-        if variant and calibrate_on is not None:
+        if method != TRAINED and calibrate_on is not None:
             calibrate(changed, calibrate_on)
         try:
             found = (metric or accuracy)(changed, data)  # before the evaluations, which an adaptive solver then knows
         except SolverError:
             found = math.nan
-        method, nfe = variant.get("method", "trained"), total_nfe(changed)
-        others = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
-        rows.append(Transfer(method, variant.get("steps"), nfe, found, variant.get("rtol"), others))
+        nfe = total_nfe(changed)
+        figures = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
+        rows.append(Transfer(method, variant.get("steps"), nfe, found, variant.get("rtol"), figures))
     return rows
 
 
@@ -145,10 +151,13 @@ def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table
 
 
 def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tuple[Curve, ...]:
-    """The metric and the further figures over the evaluations, one curve a method, for a report's plots."""
+    """The metric and the further figures over the evaluations, one curve a method, for a report's plots.
+
+    The model under its own solver is a point.
+    """
     curves = []
     for title in (name, *rows[0].further):
-        for method in dict.fromkeys(r.method for r in rows[1:]):
+        for method in dict.fromkeys(r.method for r in rows):
             found = [(r.nfe, r.metric if title == name else r.further.get(title)) for r in rows if r.method == method]
             x, y = zip(*sorted((float(nfe), y) for nfe, y in found if y is not None), strict=True)
             curves.append(Curve(f"Solver transfer: {title} over NFE", "NFE", title, x, y, method))

@@ -39,6 +39,15 @@ def require_model(name: str, *, what: str) -> None:
         raise unknown_name(what, name, timm.list_models())
 
 
+def require_published(name: str, *, setting: str) -> None:
+    """Refuse ``pretrained: true`` for a model of which nobody published weights, as the ODE models."""
+    if ":" not in name and not timm.models.is_model_pretrained(name):
+        raise InputError(
+            f"{setting}=true: there are no published weights of {name}; give a file of weights: a run's best.pt (of "
+            f"tools/train.py classification, for instance), or those of tools/convert.py"
+        )
+
+
 def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any) -> nn.Module:
     """``timm.create_model(name, **arguments, **kwargs)``, with wrong arguments named as the user's.
 
@@ -79,6 +88,8 @@ def create_features(
         pretrained: Whether timm's weights are loaded; or a file of weights, of which it takes those that fit
             (:func:`~odebackbones.engine.pretraining.hand_over`).
     """
+    if pretrained is True:
+        require_published(name, setting="model.pretrained")
     kwargs = {"features_only": True, "out_indices": tuple(levels), "pretrained": pretrained is True}
     body: Any = create(setting, name, arguments, **kwargs)
     if isinstance(pretrained, str):

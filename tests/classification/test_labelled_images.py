@@ -1,5 +1,6 @@
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,16 @@ def test_images_in_memory_are_the_same(colours):
     source, transform = FolderImages(colours / "val"), build_transform(CIFAR)
     read, kept = (LabelledImages(source, transform, in_memory=value) for value in (False, True))
     assert all(torch.equal(read[i][0], kept[i][0]) for i in range(12))
+
+
+def test_damaged_images_are_named_before_work_starts(tmp_path, colours):
+    source = FolderImages(shutil.copytree(colours / "val", tmp_path / "val"))
+    source.verify()
+    for i in (3, 7):
+        file = Path(source.files[i])
+        file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(InputError, match=rf"2 of 12 images can't be read.*{Path(source.files[3]).name}: image cannot"):
+        source.verify()
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)

@@ -75,7 +75,7 @@ def test_losses_are_stated_before_wins():
         "parameters: 21,000,000 instead of 42,000,000, 50 % lower",
     )
     same = compare_reports([RESNET, replace(RESNET, name="twin")]).sections
-    assert [section.lines for section in same] == [("Nowhere by more than 1 %.",)] * 2
+    assert [section.lines for section in same] == [("Nowhere by more than 1 % (speed: 5 %).",)] * 2
 
 
 def test_a_comparison_is_written_and_read_like_any_report(tmp_path):
@@ -124,6 +124,30 @@ def test_runs_measured_differently_carry_a_warning(fact, what):
     assert all(f"{fact}: " in warning and "another (ode)" in warning for warning in warnings)
 
 
+@pytest.mark.parametrize(("fact", "unscored"), [("data set", "AP50"), ("threads", "latency median"), ("date", None)])
+def test_figures_that_are_not_comparable_stand_there_without_ratio_and_verdict(fact, unscored):
+    comparison = compare_reports([RESNET, replace(ODE, facts=ODE.facts | {fact: "another"})])
+    cells = {row[0].split()[0]: row[-1] for table in comparison.tables[:3] for row in table.rows}
+    told = " ".join(line for section in comparison.sections for line in section.lines)
+    for name, value in {"AP50": 0.4, "latency median": 20.0, "parameters": 21_000_000}.items():
+        cell = cells[name.split()[0]]
+        assert cell.value == value
+        assert (cell.ratio is None, not cell.verdict, name not in told) == (name == unscored,) * 3
+
+
+def test_times_vary_more_than_other_figures():
+    def verdict(group):
+        figures = (Quantity("q", value, better="lower", group=group) for value in (100.0, 96.0))
+        return compare_quantity(*figures).verdict
+
+    assert [verdict(group) for group in ("speed", "cost", "accuracy")] == ["", "better", "better"]
+
+
+def test_a_run_that_was_not_finished_is_told():
+    unfinished = replace(ODE, facts=ODE.facts | {"unfinished": "trained for 2 of 9 epochs"})
+    assert "ode is not finished: trained for 2 of 9 epochs." in compare_reports([RESNET, unfinished]).notes
+
+
 def test_a_fact_that_one_run_does_not_state_is_a_difference():
     facts = {key: value for key, value in ODE.facts.items() if key != "device"}
     (warning, _) = compare_reports([RESNET, replace(ODE, facts=facts)]).notes
@@ -136,7 +160,7 @@ def test_a_figure_that_one_run_lacks_or_has_in_another_unit_is_not_set_against_a
     cells = {row[0]: row[1:] for table in comparison.tables[:3] for row in table.rows}
     assert cells["latency median [ms] ↓"] == (Compared(40.0), Compared(None))
     assert cells["latency median [s] ↓"] == (Compared(None), Compared(0.02))
-    assert all(section.lines == ("Nowhere by more than 1 %.",) for section in comparison.sections)
+    assert all(section.lines == ("Nowhere by more than 1 % (speed: 5 %).",) for section in comparison.sections)
 
 
 def test_equal_names_are_numbered_and_given_names_win():

@@ -15,6 +15,7 @@ from odebackbones.classification.model import ModelConfig, build_classifier
 from odebackbones.engine.checkpoint import save_checkpoint
 from odebackbones.engine.pretraining import find_hand_over, hand_over
 
+NAME = "ode_resnet18"
 SMALL = {"channels": [8, 8, 16, 16]}
 VGG = {"mlp_ratio": 0.01}
 
@@ -24,9 +25,10 @@ def classifier(name="ode_resnet18", num_classes=3, **kwargs):
     return timm.create_model(name, num_classes=num_classes, **kwargs)
 
 
-def saved(model, folder, task="classification"):
+def saved(model, folder, task="classification", **content):
     path = folder / "best.pt"
-    save_checkpoint(path, task=task, model=model.state_dict(), metadata={}, config={})
+    settings = {"backbone": NAME, "backbone_args": {}} if task == "detection" else {"name": NAME, "args": {"steps": 2}}
+    save_checkpoint(path, task=task, model=model.state_dict(), metadata={}, config={"model": settings}, **content)
     return str(path)
 
 
@@ -52,10 +54,8 @@ def test_a_depth_models_backbone_takes_all_weights_of_a_classifiers(tmp_path):
     assert record is not None
     assert (record.new, record.reshaped) == ([], [])
     assert record.unused == ["fc.weight", "fc.bias"]
-    assert (
-        str(record)
-        == f"{path}: {len(record.taken)} of {len(record.taken)} tensors taken; 2 not used (fc.weight, fc.bias)"
-    )
+    share = f"{len(record.taken)} of {len(record.taken)} tensors taken"
+    assert str(record) == f"{path} (ode_resnet18(steps=2)): {share}; 2 not used (fc.weight, fc.bias)"
 
 
 def test_a_detectors_backbone_takes_them_too_and_hands_them_on(tmp_path):
@@ -67,9 +67,19 @@ def test_a_detectors_backbone_takes_them_too_and_hands_them_on(tmp_path):
     second = saved(detector, tmp_path / "second", task="detection")
     other = classifier(**SMALL)
     record = hand_over(other, second, setting="model.pretrained")
-    assert record.new == ["fc.weight", "fc.bias"]
+    assert (record.new, record.network) == (["fc.weight", "fc.bias"], "ode_resnet18")
     assert "backbone.fpn.inner_blocks.0.0.weight" in record.unused
     assert torch.equal(other.conv1.weight, model.conv1.weight)
+
+
+def test_of_a_moving_average_its_weights_are_taken_and_a_runs_folder_stands_for_its_best(tmp_path):
+    averaged, last = classifier(**SMALL), classifier(**SMALL)
+    with torch.no_grad():
+        last.conv1.weight.zero_()
+    saved(last, tmp_path, ema=averaged.state_dict())
+    other = classifier(num_classes=5, **SMALL)
+    hand_over(other, str(tmp_path), setting="model.pretrained")
+    assert torch.equal(other.conv1.weight, averaged.conv1.weight)
 
 
 def test_names_that_timm_joins_in_a_feature_extractor_are_found(tmp_path):
@@ -137,5 +147,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, caplog, content, message)
 
 def test_another_networks_weights_are_refused(tmp_path):
     _, path = vgg(tmp_path)
-    with pytest.raises(InputError, match=r"has none of the network's weights, such as conv1\.weight"):
+    message = (
+        r"has none of the network's weights, such as conv1\.weight.*, but those of ode_resnet18\(steps=2\), such as fe"
+    )
+    with pytest.raises(InputError, match=message):
         hand_over(classifier(**SMALL), path, setting="model.pretrained")

@@ -121,7 +121,8 @@ def test_further_figures_are_measured_and_the_model_stays():
     assert model[0].vector_field.rate == 1.0 and model not in seen
     table = transfer_table(rows)
     assert table.columns[-1] == "memory [MiB]" and "tolerance" not in table.columns
-    _, curve = transfer_curves(rows)
+    *_, trained, curve = transfer_curves(rows)
+    assert (trained.label, trained.x, trained.y) == ("trained", (1.0,), (2.0,))
     assert (curve.title, curve.x, curve.y) == ("Solver transfer: memory [MiB] over NFE", (2.0, 3.0), (4.0, 6.0))
 
 
@@ -161,9 +162,12 @@ def test_statistics_are_calibrated_under_every_solver_and_the_model_stays():
 
     arguments = {"metric": node_means, "methods": ("euler",), "steps": (3,)}
     plain = solver_transfer(block, batches, **arguments)
-    calibrated = solver_transfer(block, batches, calibrate_on=batches, **arguments)
+    found = solver_transfer(block, batches, calibrate_on=batches, **arguments)
     assert [row.metric for row in plain] == [0.0, 0.0]  # never trained: all means are zero
-    assert calibrated[0].metric == 0.0 and calibrated[1].metric > 0.1
+    assert [row.method for row in found] == ["trained", "calibrated", "euler"]
+    trained, calibrated, euler = found
+    assert trained.metric == 0.0 and calibrated.metric > 0.1 and euler.metric > 0.1
+    assert (calibrated.nfe, calibrated.steps) == (trained.nfe, None)
 
 
 def test_accuracy_counts_over_batches_of_unequal_size_and_leaves_the_mode():
@@ -192,7 +196,8 @@ def test_the_table_has_the_change_against_the_model_as_it_came():
 
 
 def test_there_is_a_curve_over_the_evaluations_for_every_method():
-    euler, rk4 = transfer_curves(ROWS, name="mAP")
+    trained, euler, rk4 = transfer_curves(ROWS, name="mAP")
+    assert (trained.label, trained.x, trained.y) == ("trained", (8.0,), (0.9,))
     assert (euler.label, euler.x, euler.y) == ("euler", (1.0, 2.0), (0.5, 0.8))
     assert (rk4.label, rk4.x, rk4.y) == ("rk4", (4.0, 8.0), (0.85, 0.95))
     assert euler.title == rk4.title and "mAP" in euler.title

@@ -1,7 +1,9 @@
 """A run's log in its report: read back as it was written, and summed by what belongs together."""
 
+import pytest
+
 from odebackbones.engine.log import write_csv
-from odebackbones.engine.training_curves import read_history, training_curves, training_quantities
+from odebackbones.engine.training_curves import read_history, training_curves, training_facts, training_quantities
 
 HISTORY = [
     {"epoch": 1.0, "loss_a": 1.0, "loss_b": 0.5, "seconds": 60.0, "nfe/layer1": 14.0, "nfe/layer2": 20.0},
@@ -31,6 +33,38 @@ def test_losses_and_evaluations_are_summed_and_the_metric_stands_where_it_was_me
 
 def test_one_epoch_is_no_curve():
     assert training_curves(HISTORY[:1], monitor="AP") == ()
+
+
+def test_evaluations_that_stay_the_same_are_no_curve():
+    steady = [{"epoch": float(i), "loss": 1.0, "nfe/flow": 8.0} for i in range(3)]
+    assert [curve.y_label for curve in training_curves(steady, monitor="AP")] == ["loss"]
+
+
+DEFAULTS = {"optim": {"epochs": 12, "ema_decay": 0.0, "lr": 1e-3}, "loss": {"mixup": 0.0}}
+
+
+def checkpoint(*, loss, data=None, **content):
+    optim = {"epochs": 10, "ema_decay": 0.9, "lr": 1e-3}
+    config = {"run": {"seed": 3}, "optim": optim, "loss": loss, "data": {"augment": "crop"}}
+    return {"config": config, **content}
+
+
+def test_a_checkpoint_tells_its_epoch_and_the_settings_it_hangs_on():
+    facts = training_facts(checkpoint(loss={"mixup": 0.2}, epoch=7), DEFAULTS, epochs=10)
+    assert facts == {
+        "weights": "moving average after epoch 7 of 10",
+        "seed": "3",
+        "optim": "epochs=10, ema_decay=0.9",
+        "loss": "mixup=0.2",
+        "augment": "crop",
+    }
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(4, True), (10, False), (0, False)])
+def test_a_training_that_was_not_finished_is_told(epochs, told):
+    facts = training_facts(checkpoint(loss={"mixup": 0.0}, history=HISTORY), DEFAULTS, epochs=epochs)
+    assert facts["weights"] == "moving average after epoch 3 of 10" and "loss" not in facts
+    assert facts.get("unfinished") == ("trained for 4 of 10 epochs" if told else None)
 
 
 def test_the_time_of_all_epochs_is_told_in_minutes():

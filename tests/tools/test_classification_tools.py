@@ -65,9 +65,10 @@ def test_the_report_tells_the_metrics_and_the_cost(trained):
 def test_the_report_tells_how_the_training_went(trained):
     report = read_report(trained / "report")
     curves = {curve.title: curve for curve in report.curves}
-    assert curves.keys() == {"Training: loss", "Training: top1", "Training: NFE"}
+    assert curves.keys() == {"Training: loss", "Training: top1"}
     assert curves["Training: top1"].y == tuple(float(row["top1"]) for row in history(trained))
-    assert curves["Training: NFE"].y == (6.0,) * 6
+    assert re.fullmatch(r"weights after epoch [1-6] of 6", report.facts["weights"])
+    assert "epochs=6" in report.facts["optim"] and "unfinished" not in report.facts
     found = {quantity.name: quantity.value for quantity in report.quantities}
     assert found["training time"] == pytest.approx(sum(float(row["seconds"]) for row in history(trained)) / 60)
     assert found["throughput in batches"] > 0 and found["training memory, batch 16"] > 0
@@ -87,14 +88,21 @@ def test_other_solvers_are_tried_if_the_config_names_them(trained):
     )
     assert done.returncode == 0, done.stderr
     report = read_report(trained.parents[1] / "tried")
-    (table,) = (table for table in report.tables if table.title == "Solver transfer: top-1 accuracy")
+    (table,) = (table for table in report.tables if table.title == "Solver transfer: top-1 accuracy [%]")
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     assert [(row["solver"], row["steps"], row["tolerance"]) for row in rows] == [
-        *[("trained", None, None), ("euler", 2, None), ("euler", 4, None), ("bosh3", None, 0.1)],
+        *[
+            ("trained", None, None),
+            ("calibrated", None, None),
+            ("euler", 2, None),
+            ("euler", 4, None),
+            ("bosh3", None, 0.1),
+        ],
     ]
     found = {quantity.name: quantity.value for quantity in report.quantities}
-    assert rows[0]["top-1 accuracy"] == found["top-1 accuracy"]
-    assert [row["NFE"] for row in rows[:3]] == [6, 6, 12]
+    assert rows[0]["top-1 accuracy [%]"] == 100 * found["top-1 accuracy"] == 100 - found["top-1 error"]
+    assert "top-5 accuracy" not in found  # of three classes
+    assert [row["NFE"] for row in rows[:4]] == [6, 6, 6, 12]
     assert all(row["training memory [MiB]"] > 0 and row["images/s"] > 0 for row in rows)
 
 
@@ -108,11 +116,17 @@ def test_a_detector_starts_from_the_weights_of_a_classifier_and_says_so(tmp_path
     done = run("train", "detection", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("pretrained: "))
-    assert re.fullmatch(rf"pretrained: {best}: (\d+) of \1 tensors taken; 2 not used \(fc\.weight, fc\.bias\)", line)
-    best.unlink()
+    assert re.fullmatch(
+        rf"pretrained: {best} \(ode_resnet18\(.*\)\): (\d+) of \1 tensors taken; 2 not used \(fc\.weight, fc\.bias\)",
+        line,
+    )
+    gone = best.rename(tmp_path / "gone.pt")
     done = run("train", "detection", *arguments, "--run.resume=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert line in done.stdout
+    assert line in done.stdout and "nothing is left to do" in done.stdout
+    gone.rename(best)
+    mixed = run("compare", "runs/first", "runs/second", "--out=mixed", cwd=tmp_path)
+    assert mixed.returncode == 2 and "runs of several tasks can't be compared" in mixed.stderr
     done = run("eval", "detection", "--checkpoint", "runs/second/best.pt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"pretrained: {read_report(tmp_path / 'runs/second/report').facts['pretrained']}" == line
@@ -172,6 +186,9 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
         ("--model.name=resnet20_cifr", "unknown model.*resnet20_cifar"),
         ("--data.root=nowhere", "nowhere/train: no such folder"),
         ("--data.root=", "data.root: give the folder"),
+        ("--optim.epoch=3", "optim.epoch"),
+        ("--model.pretrained=true", "model.pretrained=true: there are no published weights of"),
+        ("--eval.calibration=8", "have no effect without eval.solvers"),
         ("--model.checkpoint=none.pth", "model.checkpoint='none.pth': no such file"),
         ("--distillation.teacher={name: resnet18}", "resnet18 has no trained weights"),
         ("--model.args={num_classes: 4}", "num_classes: not for a model to be given"),

@@ -1,6 +1,4 @@
-"""Finds image files that cannot be read before training does."""
-
-from __future__ import annotations
+"""Finds image files that can't be read before training does."""
 
 import os
 from collections.abc import Iterable
@@ -11,14 +9,6 @@ from pathlib import Path
 from PIL import Image
 
 from odebackbones.engine.media import UNREADABLE
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-def find_image(folder: Path, stem: str) -> Path:
-    """Return ``folder/stem`` with the suffix that exists; with the first one if none does."""
-    candidates = [folder / f"{stem}{suffix}" for low in IMAGE_SUFFIXES for suffix in (low, low.upper())]
-    return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def check_images(paths: Iterable[Path], *, decode: bool) -> list[tuple[int, int] | str]:
@@ -32,10 +22,11 @@ def check_images(paths: Iterable[Path], *, decode: bool) -> list[tuple[int, int]
         For each path the width and height [px], or what is wrong with the file.
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(partial(_check_image, decode=decode), paths))
+        return list(pool.map(partial(check_image, decode=decode), paths))
 
 
-def _check_image(path: Path, *, decode: bool) -> tuple[int, int] | str:
+def check_image(path: Path, *, decode: bool) -> tuple[int, int] | str:
+    """One image's width and height [px], or what is wrong with it."""
     if not path.is_file():
         return "image file is missing"
     try:
