@@ -34,7 +34,7 @@ from odebackbones.engine.log import progress_bar
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.profile import measure_throughput, training_memory_mib
-from odebackbones.engine.report import Quantity, Report
+from odebackbones.engine.report import Report
 from odebackbones.engine.solver_transfer import Transfer, solver_transfer
 from odebackbones.engine.task import Prediction, Probe
 from odebackbones.errors import InputError
@@ -203,22 +203,16 @@ class ClassificationTask:
         tried = self.other_solvers(model, device)
         scores, labels = self.scores(model, device)
         measured = measure(self, model, device, self.config.optim)
-        throughput = Quantity("throughput in batches", self.throughput(model, device), "images/s", "higher", "speed")
         report = classification_report(
             self.config.run.name,
             self.metrics(scores, labels),
-            (*measured.quantities, throughput),
+            measured.quantities,
             transfer=tried,
             facts={**self.facts(measured.probe), **measured.facts},
             pictures=mistakes(self.val_images, scores),
             notes=measured.notes,
         )
         return report, {}
-
-    def throughput(self, model: nn.Module, device: torch.device) -> float:
-        """Images a second in batches."""
-        images = torch.stack([self.val_images[i][0] for i in range(min(EVALUATED_AT_ONCE, len(self.val_images)))])
-        return measure_throughput(lambda: self.infer(model, images, device), device, images=len(images))
 
     def other_solvers(self, model: nn.Module, device: torch.device) -> list[Transfer]:
         """Accuracy, speed and training memory under the solvers that the config names; nothing if it names none."""
@@ -234,7 +228,7 @@ class ClassificationTask:
             tolerances=config.tolerances,
             calibrate_on=self.calibration(device),
             further={
-                "images/s": lambda changed: self.throughput(changed, device),
+                "images/s": lambda changed: measure_throughput({"": self.probe(changed, device)}, device)[""],
                 "training memory [MiB]": lambda changed: training_memory_mib(
                     changed, self.probe(changed, device).loss, device
                 ),
@@ -267,9 +261,10 @@ class ClassificationTask:
         return Prediction(captioned(image, lines), found)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """The network on the first validation image, and copies of it as a batch."""
+        """The network on the first validation images: one, copies of it as a batch to train on, and many."""
         image, label = self.val_images[0]
         batch = (torch.stack([image] * PROBED), torch.tensor([label] * PROBED))
+        many = torch.stack([self.val_images[i][0] for i in range(min(EVALUATED_AT_ONCE, len(self.val_images)))])
 
         def loss() -> Tensor:
             model.train()
@@ -283,6 +278,8 @@ class ClassificationTask:
             parts={"network": [model]},
             image_size=(height, width),
             batch_size=PROBED,
+            infer_batch=lambda: self.infer(model, many, device),
+            inferred=len(many),
         )
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:

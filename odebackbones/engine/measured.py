@@ -10,7 +10,7 @@ from torch import nn
 
 from odebackbones.engine.config import OptimConfig
 from odebackbones.engine.optimisation import precision
-from odebackbones.engine.profile import cost_quantities, device_facts, measure_latency, measurement_notes
+from odebackbones.engine.profile import cost_quantities, device_facts, measurement_notes, speed_quantities
 from odebackbones.engine.report import Quantity
 from odebackbones.engine.task import Probe, Task
 
@@ -44,7 +44,7 @@ def measure(task: Task, model: nn.Module, device: torch.device, optim: OptimConf
     """
     probe, trained = task.probe(model, device), copy.deepcopy(model)
     cost = cost_quantities(trained, task.probe(trained, device), device, body=body)
-    speed = measure_latency({"": probe}, device)[""].quantities()
+    speed = speed_quantities({"": probe}, device)[""]
     height, width = probe.image_size
     facts = {
         **device_facts(device),

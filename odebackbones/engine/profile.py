@@ -21,6 +21,7 @@ from odebackbones.engine.task import Probe
 from odebackbones.stages import solver_stats
 
 MIB = 2**20
+THROUGHPUT = "throughput in batches"
 
 
 @dataclass
@@ -115,10 +116,38 @@ def measure_latency(
     return latencies
 
 
-def measure_throughput(call: Callable[[], Any], device: torch.device, *, images: int, repeats: int = 5) -> float:
-    """Images a second of a call on that many at once: the median over the repeats, after one that doesn't count."""
-    times = [timed_ms(call, device) for _ in range(1 + repeats)]
-    return 1000 * images / float(np.median(times[1:]))
+def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, float]:
+    """Images a second of those models that infer batches, in turn.
+
+    Args:
+        probes: Name -> what to call.
+        device: Where the models are.
+        repeats: Rounds, of which the median counts; one more before them doesn't.
+    """
+    times: dict[str, list[float]] = defaultdict(list)
+    for _ in range(1 + repeats):
+        for name, probe in probes.items():
+            if probe.infer_batch is not None:
+                times[name].append(timed_ms(probe.infer_batch, device))
+    return {name: 1000 * probes[name].inferred / float(np.median(found[1:])) for name, found in times.items()}
+
+
+def speed_quantities(
+    probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 20
+) -> dict[str, tuple[Quantity, ...]]:
+    """Latency, and the throughput of models that infer batches, measured in turn.
+
+    Args:
+        probes: Name -> what to call.
+        device: Where the models are.
+        repeats: Rounds of the latency; a fourth of them are the throughput's.
+    """
+    latencies = measure_latency(probes, device, repeats=repeats)
+    throughputs = measure_throughput(probes, device, repeats=max(1, repeats // 4))
+    batched = {
+        name: (Quantity(THROUGHPUT, found, "images/s", "higher", "speed"),) for name, found in throughputs.items()
+    }
+    return {name: (*latency.quantities(), *batched.get(name, ())) for name, latency in latencies.items()}
 
 
 def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:

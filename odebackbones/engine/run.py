@@ -17,7 +17,7 @@ from odebackbones.engine.distributed import main_process_first, pick_device, pro
 from odebackbones.engine.fit import LOG, PRETRAINED, Trainer, place, plain
 from odebackbones.engine.optimisation import precision
 from odebackbones.engine.pretraining import HandOver
-from odebackbones.engine.profile import device_facts, measure_latency
+from odebackbones.engine.profile import device_facts, speed_quantities
 from odebackbones.engine.report import Report, read_report, write_report
 from odebackbones.engine.task import Task
 from odebackbones.engine.training_curves import read_history, training_curves, training_facts, training_quantities
@@ -141,14 +141,14 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
 def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
     """The reports with the speed of this process, in which the models took turns on one device."""
     probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
-    latencies = measure_latency(probes, runs[0].device, repeats=repeats)
+    speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
     facts = device_facts(runs[0].device)
     note = f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds in one process."
     return [
         replace(
             report,
             facts={**report.facts, **facts},
-            quantities=(*(q for q in report.quantities if q.group != "speed"), *latencies[str(i)].quantities()),
+            quantities=(*(q for q in report.quantities if q.group != "speed"), *speeds[str(i)]),
             notes=(*report.notes, note),
         )
         for i, report in enumerate(reports)

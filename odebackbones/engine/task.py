@@ -38,6 +38,8 @@ class Probe:
         image_size: (H, W) [px] of what ``infer`` sees.
         batch_size: Images in a ``loss`` call.
         body_loss: As ``loss``, through the backbone alone, if the model is more than that.
+        infer_batch: Runs the model once on as many images as are inferred at once, if that is more than one.
+        inferred: How many these are.
     """
 
     infer: Callable[[], Any]
@@ -46,6 +48,8 @@ class Probe:
     image_size: tuple[int, int]
     batch_size: int
     body_loss: Callable[[], Tensor] | None = None
+    infer_batch: Callable[[], Any] | None = None
+    inferred: int = 1
 
 
 @dataclass(frozen=True)

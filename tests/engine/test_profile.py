@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -18,7 +19,9 @@ from odebackbones.engine.profile import (
     count_parameters,
     device_facts,
     measure_latency,
+    measure_throughput,
     peak_memory_mib,
+    speed_quantities,
     time_call,
     timed_parts,
 )
@@ -129,6 +132,25 @@ def test_models_are_timed_in_turn_and_the_warm_up_does_not_count(clock):
     assert calls == ["ode", "resnet", "vgg"] * 5
     assert list(latencies) == list(probes)
     assert all(latency.total_ms == [1000.0] * 3 for latency in latencies.values())
+
+
+def test_throughput_is_that_of_batches_in_turn_and_the_first_round_does_not_count(clock):
+    calls = []
+    batched = {
+        name: replace(probe_of(Net()), infer_batch=lambda n=name: calls.append(n), inferred=number)
+        for name, number in (("ode", 100), ("resnet", 50))
+    }
+    found = measure_throughput({**batched, "single": probe_of(Net())}, CPU, repeats=2)
+    assert calls == ["ode", "resnet"] * 3
+    assert found == {"ode": 100.0, "resnet": 50.0}  # images in a second
+
+
+def test_only_models_that_infer_batches_have_a_throughput(clock):
+    batched = replace(probe_of(Net()), infer_batch=lambda: None, inferred=8)
+    found = speed_quantities({"single": probe_of(Net()), "batched": batched}, CPU, repeats=1)
+    names = {name: [quantity.name for quantity in quantities] for name, quantities in found.items()}
+    assert names["batched"] == [*names["single"], "throughput in batches"]
+    assert found["batched"][-1].value == 8.0
 
 
 def test_the_parts_times_are_summed_over_their_calls_and_lie_within_the_total(clock):
