@@ -4,10 +4,10 @@ import argparse
 import shlex
 from pathlib import Path
 
-from odebackbones.engine.checkpoint import BEST, load_checkpoint
+from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.engine.cli import config_arguments, config_parser, parse, run_tool
 from odebackbones.engine.comparison import comparison_table
-from odebackbones.engine.run import REPORT, LoadedRun, compare_runs, has_report, load_run, report_run
+from odebackbones.engine.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
 
@@ -18,27 +18,28 @@ def main(arguments: list[str]) -> None:
     options.add_argument("runs", nargs="+", type=Path, help="folders of runs; the first is the reference")
     options.add_argument("--out", type=Path, required=True, help="folder of the comparison")
     options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
+    weights = "the epoch that did best in training, or the last one, which no figure picked"
+    options.add_argument("--checkpoint", choices=(BEST, LAST), default=BEST, help=weights)
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     given = options.parse_args(arguments)
     if given.repeats < 0:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
-    runs = [load(folder, given.device) for folder in given.runs]
-    tasks = {run.task.name: run.folder for run in runs}
+    runs = [load(folder / given.checkpoint, given.device) for folder in given.runs]
+    tasks = {run.task.name: run.checkpoint.parent for run in runs}
     if len(tasks) > 1:
         stated = ", ".join(f"{folder} is of {task}" for task, folder in tasks.items())
         raise InputError(f"runs of several tasks can't be compared: {stated}; take those of one")
     for run in runs:
-        if not has_report(run.folder):
-            command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.folder / BEST)]
-            report_run(run, run.folder / REPORT, facts={"command": shlex.join(command)})
+        if not has_report(run.checkpoint):
+            command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
+            report_run(run, report_folder(run.checkpoint), facts={"command": shlex.join(command)})
     reports, names = compare_runs(runs, given.out, repeats=given.repeats)
     print(comparison_table(reports, names))
     print(f"comparison: {given.out / 'report.html'}")
 
 
-def load(folder: Path, device: str) -> LoadedRun:
-    """The best model of a run, with the run's own configuration."""
-    checkpoint = folder / BEST
+def load(checkpoint: Path, device: str) -> LoadedRun:
+    """A run's model, with the run's own configuration."""
     task = TASKS[load_checkpoint(checkpoint)["task"]]
     config, _ = parse(config_parser(task, ""), task, [*config_arguments(checkpoint, task), f"--run.device={device}"])
     return load_run(task, config, checkpoint)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from odebackbones.engine.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
 from odebackbones.engine.report import write_report
-from odebackbones.engine.run import REPORT, load_run, report_run
+from odebackbones.engine.run import load_run, report_folder, report_run
 from odebackbones.engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
@@ -32,10 +32,10 @@ def main(arguments: list[str]) -> None:
 def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path:
     """Evaluate with the checkpoint's own settings, and those that the arguments override."""
     parser = config_parser(task, MODEL_HELP)
-    parser.add_argument("--out", type=str, default="", help="folder of the report (default: RUN/report)")
+    parser.add_argument("--out", type=str, default="", help="folder of the report (default: beside the weights)")
     config, values = parse_for_checkpoint(parser, task, arguments)
     checkpoint = Path(values.checkpoint)
-    out = Path(values.out) if values.out else checkpoint.parent / REPORT
+    out = Path(values.out) if values.out else report_folder(checkpoint)
     report_run(load_run(task, config, checkpoint), out, facts={"command": command})
     return out
 

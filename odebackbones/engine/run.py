@@ -23,7 +23,8 @@ from odebackbones.engine.task import Task
 from odebackbones.engine.training_curves import read_history, training_curves, training_facts, training_quantities
 from odebackbones.errors import InputError
 
-REPORT = "report"
+REPORTS = {BEST: "report", LAST: "report_last"}
+"""A run's file of weights -> the folder of their report."""
 
 
 def train_run(task_class: type[Task], config: Any) -> Path:
@@ -71,16 +72,16 @@ class LoadedRun:
 
     Attributes:
         task: Data and metrics.
-        model: The best one.
+        model: With the trained weights.
         device: Where it is.
-        folder: The run's.
+        checkpoint: The file of its weights, in the run's folder.
         facts: Of its training.
     """
 
     task: Task
     model: nn.Module
     device: torch.device
-    folder: Path
+    checkpoint: Path
     facts: dict[str, str]
 
 
@@ -94,13 +95,13 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     model = place(model, device, channels_last=config.optim.channels_last).eval()
     epochs, defaults = len(read_history(checkpoint.parent / LOG)), plain(task_class.config_class())
     facts = training_facts(content, defaults, epochs=epochs) | pretraining_facts(content["metadata"].get(PRETRAINED))
-    return LoadedRun(task, model, device, checkpoint.parent, facts)
+    return LoadedRun(task, model, device, checkpoint, facts)
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own, and how it was trained."""
     report, files = run.task.report(run.model, run.device)
-    history = read_history(run.folder / LOG)
+    history = read_history(run.checkpoint.parent / LOG)
     report = replace(
         report,
         facts={**report.facts, **run.facts, **facts},
@@ -113,10 +114,15 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     return report
 
 
-def has_report(folder: Path) -> bool:
-    """Whether a run's report is there and not older than its best checkpoint."""
-    report = folder / REPORT / "report.json"
-    return report.is_file() and report.stat().st_mtime >= (folder / BEST).stat().st_mtime
+def report_folder(checkpoint: Path) -> Path:
+    """Where the report of a run's weights is, beside them."""
+    return checkpoint.parent / REPORTS.get(checkpoint.name, REPORTS[BEST])
+
+
+def has_report(checkpoint: Path) -> bool:
+    """Whether the report is there and not older than the weights."""
+    report = report_folder(checkpoint) / "report.json"
+    return report.is_file() and report.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
 def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
@@ -130,8 +136,8 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
     Returns:
         The reports and the names that they are compared under.
     """
-    reports = [read_report(run.folder / REPORT) for run in runs]
-    names = [run.folder.name for run in runs]
+    reports = [read_report(report_folder(run.checkpoint)) for run in runs]
+    names = [run.checkpoint.parent.name for run in runs]
     if repeats:
         reports = remeasure(runs, reports, repeats=repeats)
     write_report(compare_reports(reports, names), out)

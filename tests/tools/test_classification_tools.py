@@ -74,6 +74,18 @@ def test_the_report_tells_how_the_training_went(trained):
     assert found["throughput in batches"] > 0 and found["training memory, batch 16"] > 0
 
 
+def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
+    cwd = trained.parents[1]
+    done = run("compare", trained, trained, "--checkpoint=last.pt", "--repeats=1", "--out=last", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    found = read_report(trained / "report_last")
+    assert found.facts["weights"] == "weights after epoch 6 of 6"
+    last = {quantity.name: quantity.value for quantity in found.quantities}
+    assert last["top-1 accuracy"] == float(history(trained)[-1]["top1"])
+    (speed,) = (table for table in read_report(cwd / "last").tables if table.title == "Speed")
+    assert "throughput in batches [images/s] ↑" in {row[0] for row in speed.rows}
+
+
 def test_other_solvers_are_tried_if_the_config_names_them(trained):
     options = ["--eval.solvers=[euler,bosh3]", "--eval.steps=[2,4]", "--eval.tolerances=[0.1]", "--eval.calibration=8"]
     done = run(
