@@ -1,6 +1,7 @@
 """The command line of the tools: a task, a YAML config, dotted overrides, and errors in one line."""
 
 import json
+import re
 import sys
 from argparse import ArgumentError
 from argparse import ArgumentParser as PlainParser
@@ -16,6 +17,13 @@ from odebackbones.engine.task import Task
 from odebackbones.errors import InputError, unknown_name
 
 Tasks = Mapping[str, type[Task]]
+
+UNKNOWN = (
+    r"unrecognized arguments: --([\w.]+)",
+    r"Group '([\w.]+)' does not accept option '([\w.]+)'",
+    r"Option '([\w.]+)' is not accepted",
+)
+"""How jsonargparse says that there is no such option."""
 
 
 def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
@@ -48,8 +56,17 @@ def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tup
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())} (--help lists the options)") from error
+        raise explained(error, parser) from error
     return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__}), values
+
+
+def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:
+    """An error of jsonargparse's in one line, with the options that are near to one that there is not."""
+    message = " ".join(str(error).split())
+    for pattern in UNKNOWN:
+        if found := re.search(pattern, message):
+            return unknown_name("option", ".".join(found.groups()), parser.get_defaults().keys())
+    return InputError(f"{message} (--help lists the options)")
 
 
 def parse_for_checkpoint(

@@ -198,7 +198,8 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
         ("--model.name=resnet20_cifr", "unknown model.*resnet20_cifar"),
         ("--data.root=nowhere", "nowhere/train: no such folder"),
         ("--data.root=", "data.root: give the folder"),
-        ("--optim.epoch=3", "optim.epoch"),
+        ("--optim.epoch=3", "unknown option 'optim.epoch'; did you mean 'optim.epochs'"),
+        ("--config=typo.yaml", "unknown option 'optim.epoch'; did you mean 'optim.epochs'"),
         ("--model.pretrained=true", "model.pretrained=true: there are no published weights of"),
         ("--eval.calibration=8", "have no effect without eval.solvers"),
         ("--model.checkpoint=none.pth", "model.checkpoint='none.pth': no such file"),
@@ -211,6 +212,7 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
     ],
 )
 def test_bad_input_is_told_in_one_line_before_work_starts(tmp_path, colours, argument, message):
+    (tmp_path / "typo.yaml").write_text("optim: {epoch: 3}")
     done = run("train", "classification", *SMALL, f"--data.root={colours}", argument, cwd=tmp_path)
     assert done.returncode == 2
     assert re.search(message, done.stderr), done.stderr
