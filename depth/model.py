@@ -27,8 +27,8 @@ class ModelConfig:
         backbone: Any timm model with feature maps: ``ode_vgg16_bn``, ``vgg16_bn``, ``ode_resnet101``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
         pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from those of its
-            name and shape in a file: a run's ``best.pt``, of any task, or weights by timm's names. Training and report
-            say what was not taken.
+            name and shape in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's names.
+            Training and report say what was not taken.
         checkpoint: Start from the weights of another depth run: its ``best.pt``, of the same model.
         decoder: ``skip``, light, to stride 2; or ``fusion``, as DPT's, to stride 4.
         decoder_width: Channels of the skip decoder at stride 2 (at 4 to 32 it has 2, 4, 6 and 8 times as many); a

@@ -199,7 +199,7 @@ class DepthTask:
         indices = list(share(len(self.val_dataset)))
         loader = DataLoader(Subset(self.val_dataset, indices), batch_size=None, num_workers=self.workers)
         found = []
-        for index, (image, depth) in zip(indices, progress_bar(len(indices), "evaluation", loader), strict=True):
+        for index, (image, depth) in zip(indices, progress_bar("evaluation", loader), strict=True):
             truth = depth[0]
             others = self.baselines.predictions(tuple(truth.shape)) if baselines else {}
             found.append(self.comparison.image(index, {MODEL: predict(index, image), **others}, truth))

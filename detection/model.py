@@ -33,8 +33,8 @@ class ModelConfig:
         backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
         pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from those of its
-            name and shape in a file: a run's ``best.pt``, of any task, or weights by timm's names. Training and report
-            say what was not taken.
+            name and shape in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's names.
+            Training and report say what was not taken.
         frozen_norm: Let the backbone's batch norms use their running statistics and not be trained: for fine-tuning
             with few images a batch.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...

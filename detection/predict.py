@@ -60,7 +60,7 @@ def predict_dataset(
     indices = list(share(len(records)))
     loader = DataLoader(Subset(dataset, indices), batch_size=1, num_workers=workers, collate_fn=collate)
     results: list[dict[str, Any]] = []
-    for index, (images, _) in zip(indices, progress_bar(len(indices), "evaluation", loader), strict=True):
+    for index, (images, _) in zip(indices, progress_bar("evaluation", loader), strict=True):
         found = detect(model, images, device, autocast)
         results += to_coco_results([records[index].image_id], found, category_ids)
     return gather_lists(results)

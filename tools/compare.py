@@ -2,19 +2,21 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.engine.cli import config_arguments, config_parser, parse, run_tool
 from odebackbones.engine.comparison import comparison_table
 from odebackbones.engine.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
+from odebackbones.engine.task import Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate the runs that have no report yet, time all in turn, and write the comparison."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     options.add_argument("runs", nargs="+", type=Path, help="folders of runs; the first is the reference")
     options.add_argument("--out", type=Path, required=True, help="folder of the comparison")
     options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
@@ -24,11 +26,9 @@ def main(arguments: list[str]) -> None:
     given = options.parse_args(arguments)
     if given.repeats < 0:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
-    runs = [load(folder / given.checkpoint, given.device) for folder in given.runs]
-    tasks = {run.task.name: run.checkpoint.parent for run in runs}
-    if len(tasks) > 1:
-        stated = ", ".join(f"{folder} is of {task}" for task, folder in tasks.items())
-        raise InputError(f"runs of several tasks can't be compared: {stated}; take those of one")
+    checkpoints = [folder / given.checkpoint for folder in given.runs]
+    task = common_task(checkpoints)
+    runs = [load(task, checkpoint, given.device) for checkpoint in checkpoints]
     for run in runs:
         if not has_report(run.checkpoint):
             command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
@@ -38,9 +38,21 @@ def main(arguments: list[str]) -> None:
     print(f"comparison: {given.out / 'report.html'}")
 
 
-def load(checkpoint: Path, device: str) -> LoadedRun:
+def common_task(checkpoints: Sequence[Path]) -> type[Task]:
+    """The task that all checkpoints are of.
+
+    Raises:
+        InputError: They are of several.
+    """
+    names = {load_checkpoint(checkpoint)["task"]: checkpoint for checkpoint in checkpoints}
+    if len(names) > 1:
+        stated = ", ".join(f"{checkpoint} is of {name}" for name, checkpoint in names.items())
+        raise InputError(f"runs of several tasks can't be compared: {stated}; take those of one")
+    return TASKS[next(iter(names))]
+
+
+def load(task: type[Task], checkpoint: Path, device: str) -> LoadedRun:
     """A run's model, with the run's own configuration."""
-    task = TASKS[load_checkpoint(checkpoint)["task"]]
     config, _ = parse(config_parser(task, ""), task, [*config_arguments(checkpoint, task), f"--run.device={device}"])
     return load_run(task, config, checkpoint)
 

@@ -32,7 +32,9 @@ def main(arguments: list[str]) -> None:
 def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path:
     """Evaluate with the checkpoint's own settings, and those that the arguments override."""
     parser = config_parser(task, MODEL_HELP)
-    parser.add_argument("--out", type=str, default="", help="folder of the report (default: beside the weights)")
+    parser.add_argument(
+        "--out", type=str, default="", help="folder of the report (default: RUN/report; of last.pt RUN/report_last)"
+    )
     config, values = parse_for_checkpoint(parser, task, arguments)
     checkpoint = Path(values.checkpoint)
     out = Path(values.out) if values.out else report_folder(checkpoint)

@@ -6,8 +6,6 @@ from odebackbones.engine.solver_transfer import TRIED_STEPS
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode import METHODS
 
-TRIED_TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -19,23 +17,14 @@ class EvalConfig:
         tolerances: Relative and absolute tolerances to try, of adaptive methods.
         calibration: Training images on which statistics per time are estimated anew for every solver; 0 interpolates
             the trained ones.
-
-    Raises:
-        InputError: A setting can't be, or has no effect, as there are no solvers to try.
     """
 
     solvers: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=lambda: list(TRIED_STEPS))
-    tolerances: list[float] = field(default_factory=lambda: list(TRIED_TOLERANCES))
+    tolerances: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
     calibration: int = 0
 
     def __post_init__(self) -> None:
-        untold = (self.steps, self.tolerances, self.calibration) == (list(TRIED_STEPS), list(TRIED_TOLERANCES), 0)
-        if not (self.solvers or untold):
-            raise InputError(
-                "eval.steps, eval.tolerances and eval.calibration have no effect without eval.solvers; give them, e.g. "
-                "[euler]"
-            )
         for name in self.solvers:
             if name not in METHODS:
                 raise unknown_name("solver in eval.solvers", name, METHODS)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PLACES = 5
-"""In the order of the scores, of which one must be right for top-5 accuracy."""
+TOP_K = 5
+"""The k of top-k accuracy."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def evaluate_scores(scores: Tensor, labels: Tensor, classes: Sequence[str]) -> C
         classes: The C names.
     """
     number = len(classes)
-    ranked = scores.topk(min(PLACES, number), dim=1).indices == labels[:, None]
+    ranked = scores.topk(min(TOP_K, number), dim=1).indices == labels[:, None]
     pairs = labels * number + scores.argmax(dim=1)
     confusion = torch.bincount(pairs, minlength=number**2).reshape(number, number)
     hits, images, taken = confusion.diag(), confusion.sum(1), confusion.sum(0)

@@ -2,30 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 
-from odebackbones.classification.metrics import PLACES, ClassificationMetrics
+from odebackbones.classification.metrics import TOP_K, ClassificationMetrics
 from odebackbones.engine.report import Picture, Quantity, Report, Table
 from odebackbones.engine.solver_transfer import Transfer, transfer_curves, transfer_table
 
 TOP1 = "top-1 accuracy"
-TRIED = f"{TOP1} [%]"
-"""What is measured under other solvers."""
 
 SHOWN_CLASSES = 20
 """Of the table of confusions: more don't fit a page."""
 
 
 def accuracy_quantities(metrics: ClassificationMetrics) -> tuple[Quantity, ...]:
-    """Top-1 error, top-1 and, of more than five classes, top-5 accuracy; the classes' mean precision, recall and F1."""
+    """Top-1 and, of more than five classes, top-5 accuracy; the means of precision, recall and F1 over the classes."""
     named = {
         TOP1: metrics.top1,
-        "top-5 accuracy": metrics.top5 if len(metrics.per_class) > PLACES else None,
+        "top-5 accuracy": metrics.top5 if len(metrics.per_class) > TOP_K else None,
         "precision (macro)": metrics.precision,
         "recall (macro)": metrics.recall,
         "F1 (macro)": metrics.f1,
     }
-    error = Quantity("top-1 error", 100 * (1 - metrics.top1), "%", "lower")
-    found = (Quantity(name, value, better="higher") for name, value in named.items() if value is not None)
-    return (error, *found)
+    return tuple(Quantity(name, 100 * value, "%", "higher") for name, value in named.items() if value is not None)
 
 
 def class_table(metrics: ClassificationMetrics) -> Table:
@@ -59,9 +55,9 @@ def classification_report(
         title=f"Classification: {name}",
         facts=dict(facts),
         quantities=(*accuracy_quantities(metrics), *measured),
-        curves=transfer_curves(transfer, name=TRIED) if transfer else (),
+        curves=transfer_curves(transfer, name=f"{TOP1} [%]") if transfer else (),
         tables=(
-            *((transfer_table(transfer, name=TRIED),) if transfer else ()),
+            *((transfer_table(transfer, name=f"{TOP1} [%]"),) if transfer else ()),
             class_table(metrics),
             *confusion_tables(metrics),
         ),

@@ -67,7 +67,7 @@ class FolderImages:
         Raises:
             InputError: Some can't be read; names the first of them.
         """
-        found = zip(self.files, check_images(map(Path, self.files), decode=True), strict=True)
+        found = zip(self.files, check_images([Path(file) for file in self.files], decode=True), strict=True)
         damaged = [f"{file}: {fault}" for file, fault in found if isinstance(fault, str)]
         if damaged:
             number = f"{len(damaged)} of {len(self.files)} images"

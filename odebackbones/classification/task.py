@@ -1,5 +1,6 @@
 """Classification as a task of the engine."""
 
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,7 @@ from odebackbones.classification.pictures import mistakes
 from odebackbones.classification.report import classification_report
 from odebackbones.classification.sources import TORCHVISION
 from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.distributed import gather_lists, share
+from odebackbones.engine.distributed import gather_lists, rank, share
 from odebackbones.engine.drawing import captioned
 from odebackbones.engine.log import progress_bar
 from odebackbones.engine.measured import described, measure
@@ -93,9 +94,18 @@ class ClassificationTask:
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
         self.mix = build_mix(config.loss, num_classes=len(self.classes))
         if metadata is None:  # faults in the data show before training starts
-            for images in (self.train_images, self.val_images):
-                if config.data.verify and not config.data.in_memory:
-                    images.source.verify()
+            self.verify()
+
+    def verify(self) -> None:
+        """Look for damaged images, unless all are decoded anyway.
+
+        Raises:
+            InputError: There are some.
+        """
+        sources = [images.source for images in (self.train_images, self.val_images)]
+        if self.config.data.verify and not self.config.data.in_memory and rank() == 0:
+            for source in sources:
+                source.verify()
 
     @cached_property
     def train_images(self) -> LabelledImages:
@@ -107,6 +117,11 @@ class ClassificationTask:
     def val_images(self) -> LabelledImages:
         """The validation set."""
         return self.images(train=False, classes=self.classes, in_memory=self.config.data.in_memory)
+
+    @cached_property
+    def val_batch(self) -> Tensor:
+        """The first validation images, as many as are evaluated at once: ``(B, C, H, W)``."""
+        return torch.stack([self.val_images[i][0] for i in range(min(EVALUATED_AT_ONCE, len(self.val_images)))])
 
     def images(
         self, *, train: bool, in_memory: bool, classes: list[str] | None = None, augment: str = "none"
@@ -172,7 +187,7 @@ class ClassificationTask:
         indices = list(share(len(self.val_images)))
         subset = Subset(self.val_images, indices)
         loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
-        batches = progress_bar(len(loader), "evaluation", loader)
+        batches = progress_bar("evaluation", loader)
         found = gather_lists([(self.infer(model, images, device), labels) for images, labels in batches])
         order = torch.tensor(gather_lists(indices)).argsort()
         scores, labels = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
@@ -218,6 +233,10 @@ class ClassificationTask:
         """Accuracy, speed and training memory under the solvers that the config names; nothing if it names none."""
         config = self.config.eval
         if not config.solvers:
+            if config != EvalConfig():
+                logging.getLogger(__name__).warning(
+                    f"{config}: without solvers nothing is tried; give eval.solvers, e.g. [euler]"
+                )
             return []
         return solver_transfer(
             model,
@@ -261,10 +280,11 @@ class ClassificationTask:
         return Prediction(captioned(image, lines), found)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """The network on the first validation images: one, copies of it as a batch to train on, and many."""
+        """The network on the first validation image, copies of it as a batch to train on, and as many as it evaluates
+        at once.
+        """
         image, label = self.val_images[0]
         batch = (torch.stack([image] * PROBED), torch.tensor([label] * PROBED))
-        many = torch.stack([self.val_images[i][0] for i in range(min(EVALUATED_AT_ONCE, len(self.val_images)))])
 
         def loss() -> Tensor:
             model.train()
@@ -278,8 +298,8 @@ class ClassificationTask:
             parts={"network": [model]},
             image_size=(height, width),
             batch_size=PROBED,
-            infer_batch=lambda: self.infer(model, many, device),
-            inferred=len(many),
+            infer_batch=lambda: self.infer(model, self.val_batch, device),
+            infer_batch_size=min(EVALUATED_AT_ONCE, len(self.val_images)),
         )
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from odebackbones.errors import InputError
 FORMAT = "odebackbones-checkpoint-1"
 
 BEST, LAST = "best.pt", "last.pt"
-"""A run's files."""
+"""A run's files: the weights of the epoch that did best, and the state after the last one, to resume."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

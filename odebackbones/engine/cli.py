@@ -18,10 +18,10 @@ from odebackbones.errors import InputError, unknown_name
 
 Tasks = Mapping[str, type[Task]]
 
-UNKNOWN = (
-    r"unrecognized arguments: --([\w.]+)",
-    r"Group '([\w.]+)' does not accept option '([\w.]+)'",
-    r"Option '([\w.]+)' is not accepted",
+UNKNOWN_OPTION = (
+    r"unrecognized arguments: --([\w.-]+)",
+    r"Group '([\w.-]+)' does not accept option '([\w.-]+)'",
+    r"Option '([\w.-]+)' is not accepted",
 )
 """How jsonargparse says that there is no such option."""
 
@@ -63,7 +63,7 @@ def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tup
 def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:
     """An error of jsonargparse's in one line, with the options that are near to one that there is not."""
     message = " ".join(str(error).split())
-    for pattern in UNKNOWN:
+    for pattern in UNKNOWN_OPTION:
         if found := re.search(pattern, message):
             return unknown_name("option", ".".join(found.groups()), parser.get_defaults().keys())
     return InputError(f"{message} (--help lists the options)")

@@ -10,6 +10,7 @@ from ..errors import InputError
 from .markdown import markdown_table
 from .report_data import (
     MISSING,
+    UNFINISHED,
     Compared,
     Curve,
     Picture,
@@ -22,16 +23,17 @@ from .report_data import (
     ordered_groups,
     slug,
 )
-from .training_curves import UNFINISHED
 
-TOLERANCE, SPEED_TOLERANCE = 0.01, 0.05
-"""A smaller relative difference is neither a loss nor a win; times vary more than other figures."""
+TOLERANCE = 0.01
+TOLERANCES = {"speed": 0.05}
+"""Of a group of figures, :data:`TOLERANCE` without one: a smaller relative difference is neither a loss nor a win."""
 
-COMPARABLE = {
-    "accuracy": ("data set", "images", "image size", "protocol"),
+ACCURACY_FACTS = ("data set", "images", "image size", "protocol")
+FACTS = {
+    "cost": (),
     "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at"),
 }
-"""Groups of figures that can be compared only where these facts agree."""
+"""Of a group of figures, :data:`ACCURACY_FACTS` without one: the facts that must agree for them to be compared."""
 
 
 def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:
@@ -70,7 +72,7 @@ def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Comp
     """Set a run's figure beside the reference's: its value, value / reference, and which is better.
 
     The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where
-    the direction is ``"neither"``, a figure is missing, or the two are within 1 % of each other (speed: 5 %).
+    the direction is ``"neither"``, a figure is missing, or the two are nearer than :data:`TOLERANCES`.
     """
     value = other.value if other else None
     if reference is None or reference.value is None or value is None:
@@ -80,7 +82,7 @@ def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Comp
 
 
 def _verdict(reference: Quantity, difference: float) -> Verdict:
-    near = (SPEED_TOLERANCE if reference.group == "speed" else TOLERANCE) * abs(reference.value or 0.0)
+    near = TOLERANCES.get(reference.group, TOLERANCE) * abs(reference.value or 0.0)
     if reference.better == "neither" or abs(difference) <= near:
         return ""
     return "better" if (difference > 0) == (reference.better == "higher") else "worse"
@@ -110,13 +112,13 @@ def _by_key(report: Report) -> dict[tuple[str, str], Quantity]:
 def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]:
     """Lay out one table a group: one row a quantity, one column a run."""
     indexed = [_by_key(report) for report in reports]
-    unlike = _incomparable(reports)
     every = {key: quantity for index in reversed(indexed) for key, quantity in index.items()}
     keys = dict.fromkeys(chain.from_iterable(indexed))
     tables = []
     for group in ordered_groups(tuple(every[key] for key in keys)):
         members = [key for key in keys if key[0] == group]
-        rows = tuple((_row_name(every[key]), *_row(key, indexed, scored=group not in unlike)) for key in members)
+        alike = [not _unlike(group, (reports[0], other)) for other in reports[1:]]
+        rows = tuple((_row_name(every[key]), *_row(key, indexed, alike)) for key in members)
         tables.append(Table(group.capitalize(), ("quantity", *runs), rows))
     return tables
 
@@ -127,24 +129,26 @@ def _row_name(quantity: Quantity) -> str:
 
 
 def _row(
-    key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]], *, scored: bool
+    key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]], alike: Sequence[bool]
 ) -> tuple[Compared, ...]:
+    """One figure of all runs; of those that were not measured as the first, only the value."""
     reference, *others = (index.get(key) for index in indexed)
-    first = Compared(reference.value if reference else None)
-    if scored:
-        return (first, *(compare_quantity(reference, other) for other in others))
-    return (first, *(Compared(other.value if other else None) for other in others))
+    cells = (compare_quantity(reference if same else None, other) for other, same in zip(others, alike, strict=True))
+    return (Compared(reference.value if reference else None), *cells)
 
 
 def _findings(reference: Report, reference_name: str, other: Report, name: str) -> Iterator[Section]:
     """Say in words, from the numbers, where a run loses against the reference, then where it wins."""
-    indexed, unlike = _by_key(other), _incomparable((reference, other))
+    indexed = _by_key(other)
     found: dict[Verdict, list[str]] = {"worse": [], "better": []}
+    unlike = {q.group for q in reference.quantities if _unlike(q.group, (reference, other))}
     for key, quantity in _by_key(reference).items():
         cell = Compared(None) if quantity.group in unlike else compare_quantity(quantity, indexed.get(key))
         if cell.verdict and cell.value is not None and quantity.value is not None:
             found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
-    nowhere = (f"Nowhere by more than {100 * TOLERANCE:g} % (speed: {100 * SPEED_TOLERANCE:g} %).",)
+    of_what = f", of the figures that can be compared ({', '.join(sorted(unlike))}: can't be)" if unlike else ""
+    bounds = f"{100 * TOLERANCE:g} % (speed: {100 * TOLERANCES['speed']:g} %)"
+    nowhere = (f"Nowhere by more than {bounds}{of_what}.",)
     yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
     yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
 
@@ -196,18 +200,19 @@ def _differing_facts(reports: Sequence[Report], runs: Sequence[str]) -> Iterator
 
 def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
     """Warn where the runs were not measured alike, or not finished."""
-    for group, differing in _incomparable(reports).items():
-        values = "; ".join(f"{fact}: {_values(fact, reports, runs)}" for fact in differing)
-        yield f"{group.capitalize()} figures are not comparable, as the runs were not measured alike. {values}."
+    for group in ("accuracy", "speed"):
+        if differing := _unlike(group, reports):
+            values = "; ".join(f"{fact}: {_values(fact, reports, runs)}" for fact in differing)
+            what = f"{group.capitalize()} figures are not comparable"
+            yield f"{what}, as the runs were not measured alike. {values}."
     for report, run in zip(reports, runs, strict=True):
         if UNFINISHED in report.facts:
             yield f"{run} is not finished: {report.facts[UNFINISHED]}."
 
 
-def _incomparable(reports: Sequence[Report]) -> dict[str, list[str]]:
-    """The groups of figures that can't be compared -> the facts in which the runs differ."""
-    differing = {group: [fact for fact in facts if _differs(fact, reports)] for group, facts in COMPARABLE.items()}
-    return {group: facts for group, facts in differing.items() if facts}
+def _unlike(group: str, reports: Sequence[Report]) -> list[str]:
+    """The facts that must agree for the figures of a group to be compared, and don't."""
+    return [fact for fact in FACTS.get(group, ACCURACY_FACTS) if _differs(fact, reports)]
 
 
 def _values(fact: str, reports: Sequence[Report], runs: Sequence[str]) -> str:

@@ -122,7 +122,7 @@ class Trainer:
         totals: dict[str, Tensor] = {}
         solves: Counter[str] = Counter()
         start = time.perf_counter()
-        with progress_bar(len(batches), f"epoch {epoch + 1}/{self.optim.epochs}") as bar:
+        with progress_bar(f"epoch {epoch + 1}/{self.optim.epochs}", total=len(batches)) as bar:
             for i, batch in enumerate(loader):
                 batches.seed_batch(i)
                 losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)

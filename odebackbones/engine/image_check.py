@@ -1,17 +1,18 @@
 """Finds image files that can't be read before training does."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from odebackbones.engine.log import progress_bar
 from odebackbones.engine.media import UNREADABLE
 
 
-def check_images(paths: Iterable[Path], *, decode: bool) -> list[tuple[int, int] | str]:
+def check_images(paths: Sequence[Path], *, decode: bool) -> list[tuple[int, int] | str]:
     """Read every image's header, or all of it, in threads.
 
     Args:
@@ -22,7 +23,8 @@ def check_images(paths: Iterable[Path], *, decode: bool) -> list[tuple[int, int]
         For each path the width and height [px], or what is wrong with the file.
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(partial(check_image, decode=decode), paths))
+        found = pool.map(partial(check_image, decode=decode), paths)
+        return list(progress_bar("checking images", found, total=len(paths)))
 
 
 def check_image(path: Path, *, decode: bool) -> tuple[int, int] | str:

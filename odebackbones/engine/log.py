@@ -46,7 +46,13 @@ class TensorBoard:
             self.writer.flush()
 
 
-def progress_bar(total: int, title: str, items: Iterable[Any] | None = None) -> "tqdm[Any]":
-    """A bar with the time left, over ``items`` if given; only in the first process, and only on a terminal."""
+def progress_bar(title: str, items: Iterable[Any] | None = None, *, total: int | None = None) -> "tqdm[Any]":
+    """A bar with the time left, over ``items`` or by hand; only in the first process, and only on a terminal.
+
+    Args:
+        title: What stands before it.
+        items: What is gone through.
+        total: How many there are, if they have no length.
+    """
     hidden = None if rank() == 0 else True
     return tqdm(items, total=total, desc=title, disable=hidden, leave=False, dynamic_ncols=True)

@@ -14,7 +14,9 @@ from .report_data import Curve, Picture, slug
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
-MARKED = 20  # points at most are drawn as such, so that one alone is seen
+
+MAX_MARKED_POINTS = 20
+"""Curves of so many points at most get markers: a single point has no line."""
 
 
 def curve_pictures(curves: Sequence[Curve]) -> tuple[Picture, ...]:
@@ -54,7 +56,7 @@ def _draw(axes: Axes, curve: Curve, index: int) -> Line2D:
     """Draw a line: the colours in turn, and a new line style when they are used up."""
     colour = COLOURS[index % len(COLOURS)]
     style = LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)]
-    marker = "o" if len(curve.x) <= MARKED else ""
+    marker = "o" if len(curve.x) <= MAX_MARKED_POINTS else ""
     (line,) = axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
     return line
 

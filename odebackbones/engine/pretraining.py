@@ -12,6 +12,9 @@ from odebackbones.engine.checkpoint import BEST, first_line, load_checkpoint
 from odebackbones.engine.measured import described
 from odebackbones.errors import InputError, listed
 
+NETWORK_SETTINGS = (("backbone", "backbone_args"), ("name", "args"))
+"""What the tasks call a network's name and arguments."""
+
 PREFIXES = ("", "backbone.body.", "body.")
 """What stands before the names of the network's own weights in a file: of a classifier, a detector, a depth model."""
 
@@ -91,7 +94,8 @@ def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
     """
     path = Path(file) / BEST if Path(file).is_dir() else Path(file)
     if not path.is_file():
-        raise InputError(f"{setting}={file!r}: no such file; expected true, false, a run's best.pt or timm's weights")
+        expected = "expected true, false, a run's folder or its best.pt, or timm's weights"
+        raise InputError(f"{setting}={file!r}: no file {path}; {expected}")
     try:
         ours = load_checkpoint(path)
     except InputError:
@@ -110,9 +114,9 @@ def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
 
 def trained_network(config: Mapping[str, Any]) -> str:
     """The network, or backbone, that a run's configuration names, with its arguments."""
-    model = config["model"]
-    name, arguments = ("backbone", "backbone_args") if "backbone" in model else ("name", "args")
-    return described(model[name], model[arguments])
+    model: Mapping[str, Any] = config["model"]
+    keys = next(keys for keys in NETWORK_SETTINGS if keys[0] in model)
+    return described(*(model[key] for key in keys))
 
 
 def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:

@@ -21,7 +21,6 @@ from odebackbones.engine.task import Probe
 from odebackbones.stages import solver_stats
 
 MIB = 2**20
-THROUGHPUT = "throughput in batches"
 
 
 @dataclass
@@ -129,7 +128,7 @@ def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, rep
         for name, probe in probes.items():
             if probe.infer_batch is not None:
                 times[name].append(timed_ms(probe.infer_batch, device))
-    return {name: 1000 * probes[name].inferred / float(np.median(found[1:])) for name, found in times.items()}
+    return {name: 1000 * probes[name].infer_batch_size / float(np.median(found[1:])) for name, found in times.items()}
 
 
 def speed_quantities(
@@ -140,14 +139,20 @@ def speed_quantities(
     Args:
         probes: Name -> what to call.
         device: Where the models are.
-        repeats: Rounds of the latency; a fourth of them are the throughput's.
+        repeats: Rounds of the latency; fewer of the throughput (:func:`throughput_rounds`).
     """
     latencies = measure_latency(probes, device, repeats=repeats)
-    throughputs = measure_throughput(probes, device, repeats=max(1, repeats // 4))
-    batched = {
-        name: (Quantity(THROUGHPUT, found, "images/s", "higher", "speed"),) for name, found in throughputs.items()
-    }
-    return {name: (*latency.quantities(), *batched.get(name, ())) for name, latency in latencies.items()}
+    throughputs = measure_throughput(probes, device, repeats=throughput_rounds(repeats))
+    found = {name: list(latency.quantities()) for name, latency in latencies.items()}
+    for name, images_per_s in throughputs.items():
+        title = f"throughput, batch {probes[name].infer_batch_size}"
+        found[name].append(Quantity(title, images_per_s, "images/s", "higher", "speed"))
+    return {name: tuple(quantities) for name, quantities in found.items()}
+
+
+def throughput_rounds(repeats: int) -> int:
+    """Rounds in which throughput is measured beside so many of the latency: a batch takes long."""
+    return max(1, repeats // 4)
 
 
 def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:

@@ -14,6 +14,9 @@ Verdict = Literal["better", "worse", ""]
 GROUP_ORDER = ("accuracy", "cost", "speed")
 MISSING = "—"
 
+UNFINISHED = "unfinished"
+"""The fact that a run was to be trained for more epochs."""
+
 
 @dataclass(frozen=True)
 class Quantity:

@@ -15,12 +15,13 @@ from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_wei
 from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
 from odebackbones.engine.fit import LOG, PRETRAINED, Trainer, place, plain
+from odebackbones.engine.log import History
 from odebackbones.engine.optimisation import precision
 from odebackbones.engine.pretraining import HandOver
-from odebackbones.engine.profile import device_facts, speed_quantities
+from odebackbones.engine.profile import device_facts, speed_quantities, throughput_rounds
 from odebackbones.engine.report import Report, read_report, write_report
 from odebackbones.engine.task import Task
-from odebackbones.engine.training_curves import read_history, training_curves, training_facts, training_quantities
+from odebackbones.engine.training_record import read_history, training_curves, training_facts, training_quantities
 from odebackbones.errors import InputError
 
 REPORTS = {BEST: "report", LAST: "report_last"}
@@ -75,6 +76,7 @@ class LoadedRun:
         model: With the trained weights.
         device: Where it is.
         checkpoint: The file of its weights, in the run's folder.
+        history: The log of its training.
         facts: Of its training.
     """
 
@@ -82,6 +84,7 @@ class LoadedRun:
     model: nn.Module
     device: torch.device
     checkpoint: Path
+    history: History
     facts: dict[str, str]
 
 
@@ -93,20 +96,20 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     model = place(model, device, channels_last=config.optim.channels_last).eval()
-    epochs, defaults = len(read_history(checkpoint.parent / LOG)), plain(task_class.config_class())
-    facts = training_facts(content, defaults, epochs=epochs) | pretraining_facts(content["metadata"].get(PRETRAINED))
-    return LoadedRun(task, model, device, checkpoint, facts)
+    history = read_history(checkpoint.parent / LOG)
+    trained = training_facts(content, plain(task_class.config_class()), epochs=len(history))
+    facts = trained | pretraining_facts(content["metadata"].get(PRETRAINED))
+    return LoadedRun(task, model, device, checkpoint, history, facts)
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own, and how it was trained."""
     report, files = run.task.report(run.model, run.device)
-    history = read_history(run.checkpoint.parent / LOG)
     report = replace(
         report,
         facts={**report.facts, **run.facts, **facts},
-        quantities=(*report.quantities, *training_quantities(history)),
-        curves=(*report.curves, *training_curves(history, monitor=run.task.monitor)),
+        quantities=(*report.quantities, *training_quantities(run.history)),
+        curves=(*report.curves, *training_curves(run.history, monitor=run.task.monitor)),
     )
     write_report(report, out)
     for name, content in files.items():
@@ -120,9 +123,10 @@ def report_folder(checkpoint: Path) -> Path:
 
 
 def has_report(checkpoint: Path) -> bool:
-    """Whether the report is there and not older than the weights."""
-    report = report_folder(checkpoint) / "report.json"
-    return report.is_file() and report.stat().st_mtime >= checkpoint.stat().st_mtime
+    """Whether the report is there and not older than the weights and the log of their training."""
+    report, log = report_folder(checkpoint) / "report.json", checkpoint.parent / LOG
+    told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
+    return report.is_file() and report.stat().st_mtime >= max(told)
 
 
 def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
@@ -149,7 +153,10 @@ def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: 
     probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
     speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
     facts = device_facts(runs[0].device)
-    note = f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds in one process."
+    note = (
+        f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds (throughput: "
+        f"{throughput_rounds(repeats)}) in one process."
+    )
     return [
         replace(
             report,

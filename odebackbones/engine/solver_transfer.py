@@ -89,9 +89,9 @@ def solver_transfer(
     rows = []
     for method, variant in variants:
         changed = change_solver(model, **variant)
-        if method != TRAINED and calibrate_on is not None:
-            calibrate(changed, calibrate_on)
         try:
+            if method != TRAINED and calibrate_on is not None:
+                calibrate(changed, calibrate_on)
             found = (metric or accuracy)(changed, data)  # before the evaluations, which an adaptive solver then knows
         except SolverError:
             found = math.nan
@@ -159,7 +159,8 @@ def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tupl
     for title in (name, *rows[0].further):
         for method in dict.fromkeys(r.method for r in rows):
             found = [(r.nfe, r.metric if title == name else r.further.get(title)) for r in rows if r.method == method]
-            x, y = zip(*sorted((float(nfe), y) for nfe, y in found if y is not None), strict=True)
+            points = sorted((float(nfe), y) for nfe, y in found if y is not None)
+            x, y = zip(*points, strict=True) if points else ((), ())
             curves.append(Curve(f"Solver transfer: {title} over NFE", "NFE", title, x, y, method))
     return tuple(curves)
 

@@ -38,8 +38,8 @@ class Probe:
         image_size: (H, W) [px] of what ``infer`` sees.
         batch_size: Images in a ``loss`` call.
         body_loss: As ``loss``, through the backbone alone, if the model is more than that.
-        infer_batch: Runs the model once on as many images as are inferred at once, if that is more than one.
-        inferred: How many these are.
+        infer_batch: As ``infer``, on several images, if the task infers them at once.
+        infer_batch_size: Images in an ``infer_batch`` call.
     """
 
     infer: Callable[[], Any]
@@ -49,7 +49,7 @@ class Probe:
     batch_size: int
     body_loss: Callable[[], Tensor] | None = None
     infer_batch: Callable[[], Any] | None = None
-    inferred: int = 1
+    infer_batch_size: int = 1
 
 
 @dataclass(frozen=True)

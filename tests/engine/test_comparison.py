@@ -133,6 +133,26 @@ def test_figures_that_are_not_comparable_stand_there_without_ratio_and_verdict(f
         cell = cells[name.split()[0]]
         assert cell.value == value
         assert (cell.ratio is None, not cell.verdict, name not in told) == (name == unscored,) * 3
+    loses = comparison.sections[0].lines
+    if unscored == "AP50":  # the only loss
+        assert loses == (
+            "Nowhere by more than 1 % (speed: 5 %), of the figures that can be compared (accuracy: can't be).",
+        )
+
+
+def test_only_the_run_that_was_measured_otherwise_goes_without_ratios():
+    odd = replace(ODE, name="odd", facts=ODE.facts | {"data set": "another"})
+    accuracy = compare_reports([RESNET, ODE, odd]).tables[0]
+    assert accuracy.rows[0] == ("AP50 ↑", Compared(0.5), Compared(0.4, 0.8, "worse"), Compared(0.4))
+
+
+def test_every_group_of_figures_but_cost_and_speed_hangs_on_the_data():
+    def of(group, facts):
+        return replace(ODE, quantities=(Quantity("delta1", 0.5, better="higher", group=group),), facts=facts)
+
+    for group, ratio in {"accuracy over all pixels": None, "cost": 1.0, "speed": 1.0}.items():
+        table = compare_reports([of(group, FACTS), of(group, FACTS | {"data set": "another"})]).tables[0]
+        assert table.rows[0][2] == Compared(0.5, ratio)
 
 
 def test_times_vary_more_than_other_figures():

@@ -134,22 +134,28 @@ def test_models_are_timed_in_turn_and_the_warm_up_does_not_count(clock):
     assert all(latency.total_ms == [1000.0] * 3 for latency in latencies.values())
 
 
-def test_throughput_is_that_of_batches_in_turn_and_the_first_round_does_not_count(clock):
-    calls = []
+def test_throughput_is_that_of_batches_in_turn_and_the_first_round_does_not_count(monkeypatch):
+    calls, times = [], iter([9000.0, 9000.0, 1000.0, 2000.0, 3000.0, 4000.0, 1500.0, 1000.0])
+
+    def timed_ms(call, device):
+        call()
+        return next(times)
+
+    monkeypatch.setattr(profile, "timed_ms", timed_ms)
     batched = {
-        name: replace(probe_of(Net()), infer_batch=lambda n=name: calls.append(n), inferred=number)
+        name: replace(probe_of(Net()), infer_batch=lambda n=name: calls.append(n), infer_batch_size=number)
         for name, number in (("ode", 100), ("resnet", 50))
     }
-    found = measure_throughput({**batched, "single": probe_of(Net())}, CPU, repeats=2)
-    assert calls == ["ode", "resnet"] * 3
-    assert found == {"ode": 100.0, "resnet": 50.0}  # images in a second
+    found = measure_throughput({**batched, "single": probe_of(Net())}, CPU, repeats=3)
+    assert calls == ["ode", "resnet"] * 4
+    assert found == {"ode": 100 / 1.5, "resnet": 50 / 2}
 
 
 def test_only_models_that_infer_batches_have_a_throughput(clock):
-    batched = replace(probe_of(Net()), infer_batch=lambda: None, inferred=8)
+    batched = replace(probe_of(Net()), infer_batch=lambda: None, infer_batch_size=8)
     found = speed_quantities({"single": probe_of(Net()), "batched": batched}, CPU, repeats=1)
     names = {name: [quantity.name for quantity in quantities] for name, quantities in found.items()}
-    assert names["batched"] == [*names["single"], "throughput in batches"]
+    assert names["batched"] == [*names["single"], "throughput, batch 8"]
     assert found["batched"][-1].value == 8.0
 
 

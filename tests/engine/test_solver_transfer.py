@@ -139,6 +139,8 @@ def test_a_solve_that_cannot_be_finished_leaves_a_gap():
     trained, row = solver_transfer(model, data, methods=("rk4",), steps=(1,), further={"one": lambda _: 1.0})
     assert trained.metric == 1.0 and trained.further == {"one": 1.0}
     assert math.isnan(row.metric) and row.further == {}
+    curves = {(curve.y_label, curve.label): curve.y for curve in transfer_curves([trained, row])}
+    assert curves["one", "trained"] == (1.0,) and curves["one", "rk4"] == ()
 
 
 def test_what_cannot_be_had_is_an_error_before_the_work():

@@ -50,12 +50,14 @@ def test_a_network_learns_the_colours(trained):
     }
 
 
-def test_the_report_tells_the_metrics_and_the_cost(trained):
-    done = run("eval", "classification", "--checkpoint", trained / "best.pt", cwd=trained.parents[1])
+def test_the_report_tells_the_metrics_and_the_cost(trained, caplog):
+    options = ["--checkpoint", trained / "best.pt", "--eval.calibration=8"]
+    done = run("eval", "classification", *options, cwd=trained.parents[1])
     assert done.returncode == 0, done.stderr
+    assert "calibration=8): without solvers nothing is tried; give eval.solvers" in caplog.text
     report = read_report(trained / "report")
     found = {quantity.name: quantity.value for quantity in report.quantities}
-    assert found["top-1 accuracy"] == max(float(row["top1"]) for row in history(trained))
+    assert found["top-1 accuracy"] == 100 * max(float(row["top1"]) for row in history(trained))
     assert found["NFE"] == 6
     assert found["parameters"] == sum(p.numel() for p in network(trained).values() if p.is_floating_point())
     confusions = report.tables[1]
@@ -71,7 +73,7 @@ def test_the_report_tells_how_the_training_went(trained):
     assert "epochs=6" in report.facts["optim"] and "unfinished" not in report.facts
     found = {quantity.name: quantity.value for quantity in report.quantities}
     assert found["training time"] == pytest.approx(sum(float(row["seconds"]) for row in history(trained)) / 60)
-    assert found["throughput in batches"] > 0 and found["training memory, batch 16"] > 0
+    assert found["throughput, batch 12"] > 0 and found["training memory, batch 16"] > 0
 
 
 def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
@@ -81,9 +83,9 @@ def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
     found = read_report(trained / "report_last")
     assert found.facts["weights"] == "weights after epoch 6 of 6"
     last = {quantity.name: quantity.value for quantity in found.quantities}
-    assert last["top-1 accuracy"] == float(history(trained)[-1]["top1"])
+    assert last["top-1 accuracy"] == 100 * float(history(trained)[-1]["top1"])
     (speed,) = (table for table in read_report(cwd / "last").tables if table.title == "Speed")
-    assert "throughput in batches [images/s] ↑" in {row[0] for row in speed.rows}
+    assert "throughput, batch 12 [images/s] ↑" in {row[0] for row in speed.rows}
 
 
 def test_other_solvers_are_tried_if_the_config_names_them(trained):
@@ -112,7 +114,7 @@ def test_other_solvers_are_tried_if_the_config_names_them(trained):
         ],
     ]
     found = {quantity.name: quantity.value for quantity in report.quantities}
-    assert rows[0]["top-1 accuracy [%]"] == 100 * found["top-1 accuracy"] == 100 - found["top-1 error"]
+    assert rows[0]["top-1 accuracy [%]"] == found["top-1 accuracy"]
     assert "top-5 accuracy" not in found  # of three classes
     assert [row["NFE"] for row in rows[:4]] == [6, 6, 6, 12]
     assert all(row["training memory [MiB]"] > 0 and row["images/s"] > 0 for row in rows)
@@ -189,7 +191,9 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
     assert done.returncode == 0, done.stderr
     report = read_report(tmp_path / "report")
     assert report.facts["images"] == "11"
-    assert {quantity.name: quantity.value for quantity in report.quantities}["top-1 accuracy"] == float(row["top1"])
+    assert {quantity.name: quantity.value for quantity in report.quantities}["top-1 accuracy"] == 100 * float(
+        row["top1"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,15 +203,15 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
         ("--data.root=nowhere", "nowhere/train: no such folder"),
         ("--data.root=", "data.root: give the folder"),
         ("--optim.epoch=3", "unknown option 'optim.epoch'; did you mean 'optim.epochs'"),
+        ("--optim.batch-size=3", "unknown option 'optim.batch-size'; did you mean 'optim.batch_size'"),
         ("--config=typo.yaml", "unknown option 'optim.epoch'; did you mean 'optim.epochs'"),
         ("--model.pretrained=true", "model.pretrained=true: there are no published weights of"),
-        ("--eval.calibration=8", "have no effect without eval.solvers"),
         ("--model.checkpoint=none.pth", "model.checkpoint='none.pth': no such file"),
         ("--distillation.teacher={name: resnet18}", "resnet18 has no trained weights"),
         ("--model.args={num_classes: 4}", "num_classes: not for a model to be given"),
         ("--optim.batch_size=100", "training set has 24"),
         ("--data.dataset=mnist", "no whole mnist there"),
-        ("--model.pretrained=gone.pt", "model.pretrained='gone.pt': no such file"),
+        ("--model.pretrained=gone.pt", "model.pretrained='gone.pt': no file gone.pt; expected"),
         ("--eval.solvers=[eulr]", "unknown solver in eval.solvers 'eulr'; did you mean 'euler'"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from odebackbones.engine.log import write_csv
-from odebackbones.engine.training_curves import read_history, training_curves, training_facts, training_quantities
+from odebackbones.engine.training_record import read_history, training_curves, training_facts, training_quantities
 
 HISTORY = [
     {"epoch": 1.0, "loss_a": 1.0, "loss_b": 0.5, "seconds": 60.0, "nfe/layer1": 14.0, "nfe/layer2": 20.0},
@@ -40,13 +40,19 @@ def test_evaluations_that_stay_the_same_are_no_curve():
     assert [curve.y_label for curve in training_curves(steady, monitor="AP")] == ["loss"]
 
 
-DEFAULTS = {"optim": {"epochs": 12, "ema_decay": 0.0, "lr": 1e-3}, "loss": {"mixup": 0.0}}
+DEFAULTS = {
+    "optim": {"epochs": 12, "ema_decay": 0.0, "lr": 1e-3},
+    "loss": {"mixup": 0.0},
+    "data": {"augment": "none", "workers": 2},
+    "distillation": {"teacher": None},
+}
 
 
-def checkpoint(*, loss, data=None, **content):
+def checkpoint(*, loss, model=None, **content):
     optim = {"epochs": 10, "ema_decay": 0.9, "lr": 1e-3}
-    config = {"run": {"seed": 3}, "optim": optim, "loss": loss, "data": {"augment": "crop"}}
-    return {"config": config, **content}
+    data, teacher = {"augment": "crop", "workers": 0}, {"name": "resnet20", "args": {"steps": 2}}
+    config = {"run": {"seed": 3}, "optim": optim, "loss": loss, "data": data, "distillation": {"teacher": teacher}}
+    return {"config": {**config, "model": model or {}}, **content}
 
 
 def test_a_checkpoint_tells_its_epoch_and_the_settings_it_hangs_on():
@@ -56,8 +62,23 @@ def test_a_checkpoint_tells_its_epoch_and_the_settings_it_hangs_on():
         "seed": "3",
         "optim": "epochs=10, ema_decay=0.9",
         "loss": "mixup=0.2",
-        "augment": "crop",
+        "data": "augment=crop",
+        "distillation": "teacher.name=resnet20, teacher.args.steps=2",
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "fact"),
+    [
+        ({"pretrained": True}, {"pretrained": "timm's weights"}),
+        ({"pretrained": False, "checkpoint": "a.pth"}, {"checkpoint": "a.pth"}),
+        ({"pretrained": "runs/a/best.pt", "checkpoint": ""}, {}),  # leaves a record of its own
+    ],
+)
+def test_a_checkpoint_tells_what_the_training_started_from(model, fact):
+    content = checkpoint(loss={}, model=model, epoch=7)
+    facts = training_facts(content, DEFAULTS, epochs=10)
+    assert {name: facts[name] for name in ("pretrained", "checkpoint") if name in facts} == fact
 
 
 @pytest.mark.parametrize(("epochs", "told"), [(4, True), (10, False), (0, False)])

@@ -1,20 +1,20 @@
 """How a run went: its log as curves and figures of its report, its settings as facts."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from odebackbones.engine.fit import UNTOLD
 from odebackbones.engine.log import History
 from odebackbones.engine.report import Curve, Quantity
+from odebackbones.engine.report_data import UNFINISHED
 
 SECONDS_A_MINUTE = 60
 
-TRAINED_BY = ("optim", "loss", "distillation")
-"""Groups of settings that the weights depend on."""
-
-UNFINISHED = "unfinished"
-"""The fact that there were to be more epochs."""
+UNTOLD_GROUPS = ("run", "model", "eval", "predict")
+"""Groups of settings that the weights don't depend on, or that a report tells anyway."""
 
 
 def read_history(path: Path) -> History:
@@ -40,16 +40,17 @@ def training_curves(history: History, *, monitor: str) -> tuple[Curve, ...]:
 
     Evaluations that stay the same throughout are no curve.
     """
+    evaluations = summed("nfe/")
     followed: dict[str, Callable[[Mapping[str, float]], float | None]] = {
         "loss": summed("loss"),
         monitor: lambda row: row.get(monitor),
-        "NFE": summed("nfe/"),
+        **({"NFE": evaluations} if len({evaluations(row) for row in history}) > 1 else {}),
     }
     curves = []
     for name, value in followed.items():
         points = [(row["epoch"], y) for row in history if (y := value(row)) is not None]
-        x, y = zip(*points, strict=True) if points else ((), ())
-        if len(points) > 1 and (name != "NFE" or len(set(y)) > 1):
+        if len(points) > 1:
+            x, y = zip(*points, strict=True)
             curves.append(Curve(f"Training: {name}", "epoch", name, x, y))
     return tuple(curves)
 
@@ -76,9 +77,30 @@ def training_facts(content: Mapping[str, Any], defaults: Mapping[str, Any], *, e
     facts = {"weights": f"{kind} after epoch {epoch} of {last}", "seed": str(config["run"]["seed"])}
     if 0 < epochs < last:
         facts[UNFINISHED] = f"trained for {epochs} of {last} epochs"
-    for group in TRAINED_BY:
-        settings = config.get(group, {}).items()
-        changed = [f"{name}={value}" for name, value in settings if value != defaults[group].get(name)]
-        if changed:
-            facts[group] = ", ".join(changed)
-    return {**facts, "augment": config["data"]["augment"]}
+    return {**facts, **start_facts(config["model"]), **changed_settings(config, defaults)}
+
+
+def start_facts(model: Mapping[str, Any]) -> dict[str, str]:
+    """Which weights a model was given to start from, if not those of a file by name, which leave a record."""
+    if model.get("checkpoint"):
+        return {"checkpoint": model["checkpoint"]}
+    return {"pretrained": "timm's weights"} if model.get("pretrained") is True else {}
+
+
+def changed_settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Group of settings -> those that the weights depend on and that are not the defaults."""
+    usual, changed = dict(dotted(defaults)), defaultdict[str, list[str]](list)
+    for name, value in dotted(config):
+        group, rest = name.split(".", 1)
+        if group not in UNTOLD_GROUPS and name not in UNTOLD and usual.get(name) != value:
+            changed[group].append(f"{rest}={value}")
+    return {group: ", ".join(settings) for group, settings in changed.items()}
+
+
+def dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings by their dotted names."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
