@@ -9,6 +9,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from odebackbones.errors import unknown_name
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.pooled_head import PooledHead
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
@@ -75,7 +76,7 @@ class PreactivatedField(nn.Module):
         return x if self.norm3 is None else self.norm3(x, t)
 
 
-class Downsampling(nn.Module):
+class ResidualDownsampling(nn.Module):
     """A residual block with pre-activation that halves the size.
 
     Shape:
@@ -95,8 +96,25 @@ class Downsampling(nn.Module):
         return self.shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(x)), inplace=True))
 
 
+class ConvDownsampling(nn.Sequential):
+    """Norm, ReLU and one convolution that halves the size.
+
+    Shape:
+        ``x: (B, channels, H, W) -> (B, channels, H // 2, W // 2)``
+    """
+
+    def __init__(self, channels: int, norm: partial[nn.Module] | type[nn.Module]) -> None:
+        super().__init__()
+        self.norm, self.act = norm(channels), nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(channels, channels, 4, stride=2, padding=1)
+
+
+DOWNSAMPLING = {"res": ResidualDownsampling, "conv": ConvDownsampling}
+"""Name, as of torchdiffeq's example -> what halves the size."""
+
+
 class ODENet(PooledHead):
-    """Two downsampling blocks, an ODE block at stride 4, and a classifier.
+    """Two layers that halve the size, an ODE block at stride 4, and a classifier.
 
     Their networks (table 1 of the paper; code: torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method res``)
     are:
@@ -116,6 +134,8 @@ class ODENet(PooledHead):
         global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier.
         last_norm: Whether the field ends with a norm.
+        downsampling: What halves the size: ``res``, a residual block, or ``conv``, a convolution, which leaves more of
+            the work to the ODE block.
         **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...). By
             default ``solver="rk4", norm="group", time_channel=True, zero_init_last=False``, and 6 evaluations at least.
 
@@ -135,17 +155,20 @@ class ODENet(PooledHead):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         last_norm: bool = True,
+        downsampling: str = "res",
         **kwargs: Any,
     ) -> None:
         require_known(kwargs, ODENet)
+        if downsampling not in DOWNSAMPLING:
+            raise unknown_name("downsampling", downsampling, DOWNSAMPLING)
         defaults = {"solver": "rk4", "norm": "group", "time_channel": True, "zero_init_last": False}
         options = StageOptions.take({**defaults, **kwargs}, stages=1)
         require_norm(options.norm, DISCRETE_NORMS)
         norm = DISCRETE_NORMS[options.norm]
         super().__init__(channels, in_chans=in_chans, drop_rate=drop_rate)
         self.conv1 = nn.Conv2d(in_chans, channels, 3, padding=1)
-        self.down1 = Downsampling(channels, norm)
-        self.down2 = Downsampling(channels, norm)
+        self.down1 = DOWNSAMPLING[downsampling](channels, norm)
+        self.down2 = DOWNSAMPLING[downsampling](channels, norm)
         self.flow = nn.Sequential()
         if options.is_continuous[0]:
             make_field = partial(field_of, channels, last_norm=last_norm)

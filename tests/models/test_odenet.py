@@ -23,11 +23,30 @@ def images(size=28, channels=1):
     return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-# arXiv:1806.07366, table 1 [millions]. Theirs without any downsampling block but two convolutions have 0.58 and 0.21;
-# with the residual ones, which the ResNet's 0.60 are of, the ODE-Net has 0.23.
+# arXiv:1806.07366, table 1 [millions]; the ODE-Net has 0.23 with residual downsampling, which the ResNet's 0.60 are of,
+# and with convolutions 0.21: the paper's 0.22 are of neither.
 @pytest.mark.parametrize(("row", "millions"), [(RESNET, 0.60), (RK_NET, 0.22), (ODE_NET, 0.22)])
 def test_the_parameters_are_the_papers(row, millions):
     assert sum(p.numel() for p in create(**row).parameters()) / 1e6 == pytest.approx(millions, abs=0.013)
+
+
+def test_downsampling_by_convolutions_is_their_other_one():
+    """torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method conv``, with this model's weights."""
+    model = create(**RK_NET, downsampling="conv").eval()
+    first, second = (nn.Conv2d(64, 64, 4, 2, 1) for _ in range(2))
+    for conv, down in ((first, model.down1), (second, model.down2)):
+        conv.load_state_dict(down.conv.state_dict())
+    theirs = [nn.GroupNorm(32, 64), nn.ReLU(), first, nn.GroupNorm(32, 64), nn.ReLU(), second]
+    (features,) = model.forward_intermediates(images(), [1], intermediates_only=True)
+    expected = nn.Sequential(*theirs[:3])(model.conv1(images()))
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(model.down2(features), nn.Sequential(*theirs[3:])(expected))
+    assert features.shape == (2, 64, 14, 14)
+
+
+def test_unknown_downsampling_is_refused():
+    with pytest.raises(InputError, match="unknown downsampling 'convolution'; did you mean 'conv'"):
+        create(downsampling="convolution")
 
 
 def their_resnet(model):
