@@ -143,7 +143,7 @@ def _findings(reference: Report, reference_name: str, other: Report, name: str) 
     found: dict[Verdict, list[str]] = {"worse": [], "better": []}
     unlike = {q.group for q in reference.quantities if _unlike(q.group, (reference, other))}
     for key, quantity in _by_key(reference).items():
-        cell = Compared(None) if quantity.group in unlike else compare_quantity(quantity, indexed.get(key))
+        cell = compare_quantity(None if quantity.group in unlike else quantity, indexed.get(key))
         if cell.verdict and cell.value is not None and quantity.value is not None:
             found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
     of_what = f", of the figures that can be compared ({', '.join(sorted(unlike))}: can't be)" if unlike else ""

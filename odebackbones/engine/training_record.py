@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from odebackbones.engine.fit import UNTOLD
+from odebackbones.engine.fit import PRETRAINED, UNTOLD
 from odebackbones.engine.log import History
 from odebackbones.engine.report import Curve, Quantity
 from odebackbones.engine.report_data import UNFINISHED
@@ -84,7 +84,7 @@ def start_facts(model: Mapping[str, Any]) -> dict[str, str]:
     """Which weights a model was given to start from, if not those of a file by name, which leave a record."""
     if model.get("checkpoint"):
         return {"checkpoint": model["checkpoint"]}
-    return {"pretrained": "timm's weights"} if model.get("pretrained") is True else {}
+    return {PRETRAINED: "timm's weights"} if model.get("pretrained") is True else {}
 
 
 def changed_settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:

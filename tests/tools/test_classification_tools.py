@@ -196,6 +196,15 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
     )
 
 
+def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colours):
+    shutil.copytree(colours, tmp_path / "data")
+    (tmp_path / "data" / "train" / "red" / "0.png").write_bytes(b"no image")
+    settings = [*SMALL, "--data.root=data", "--data.in_memory=false"]
+    done = run("train", "classification", *settings, cwd=tmp_path)
+    assert done.returncode == 2 and re.search(r"1 of 24 images can't be read.*red/0\.png", done.stderr), done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
