@@ -99,6 +99,7 @@ class BasicField(TwoLayerField):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         dilation: Of the convolutions.
         time_channel: Whether the convolutions see the time, too.
+        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`ConvolutionalField`.
 
     Shape:
@@ -115,13 +116,14 @@ class BasicField(TwoLayerField):
         basis: str = "constant",
         dilation: int = 1,
         time_channel: bool = False,
+        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
         conv = partial(
             TimeConv2d, kernel_size=3, bases=bases, basis=basis, dilation=dilation, time_channel=time_channel
         )
         convolutions = conv(channels, width), conv(width, channels)
-        norms = norm(width), norm(channels)
+        norms = norm(width), norm(channels, scale=duration)
         super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
 
 
@@ -139,6 +141,7 @@ class BottleneckField(ConvolutionalField):
         groups: Of the 3x3 convolution.
         dilation: Of the 3x3 convolution.
         time_channel: Whether the convolutions see the time, too.
+        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`ConvolutionalField`.
 
     Shape:
@@ -156,6 +159,7 @@ class BottleneckField(ConvolutionalField):
         groups: int = 1,
         dilation: int = 1,
         time_channel: bool = False,
+        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(channels, bases=bases, basis=basis, **kwargs)
@@ -165,7 +169,7 @@ class BottleneckField(ConvolutionalField):
         self.conv2 = conv(width, width, kernel_size=3, groups=groups, dilation=dilation)
         self.norm2 = norm(width)
         self.conv3 = conv(width, channels, kernel_size=1)
-        self.norm3 = norm(channels)
+        self.norm3 = norm(channels, scale=duration)
 
     @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from odebackbones.bases import basis_values, blend, require_basis, require_reached
 from odebackbones.errors import InputError, unknown_name
 
-NormLayer = Callable[[int], "TimeNorm"]
-"""Makes a time-dependent norm for a number of channels; fields call ``norm(conv(x, t, norm.weight_gain(t)), t)``."""
+NormLayer = Callable[..., "TimeNorm"]
+"""Makes a time-dependent norm for a number of channels, and perhaps a ``scale``; fields call
+``norm(conv(x, t, norm.weight_gain(t)), t)``."""
 
 
 def blended(parameters: Sequence[Tensor], values: Sequence[float], *, factor: float = 1.0) -> nn.Parameter:
@@ -112,10 +113,18 @@ class TimeConv2d(nn.Module):
 
 
 class TimeNorm(nn.Module):
-    """The affine map of a time-dependent norm, whose gain and offset depend on time: 1 and 0 at first."""
+    """The affine map of a time-dependent norm, whose gain and offset depend on time: 1 and 0 at first.
 
-    def __init__(self, channels: int, *, bases: int = 1, basis: str = "constant") -> None:
+    Args:
+        channels: Channels C.
+        bases: Number of affine maps over [0, 1].
+        basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
+        scale: Of gain and offset, a constant.
+    """
+
+    def __init__(self, channels: int, *, bases: int = 1, basis: str = "constant", scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         require_basis(basis, bases)
         self.channels = channels
         self.bases = bases
@@ -142,7 +151,8 @@ class TimeNorm(nn.Module):
         """Gain and offset ``(channels,)`` that hold at time ``t``."""
         values = basis_values(self.basis, self.bases, t)
         gain = blend([w for w in self.weight], values)  # noqa: C416 (TorchScript unrolls a ParameterList; no `list`)
-        return gain, blend([b for b in self.bias], values)  # noqa: C416
+        offset = blend([b for b in self.bias], values)  # noqa: C416
+        return (gain, offset) if self.scale == 1.0 else (self.scale * gain, self.scale * offset)
 
 
 class TimeBatchNorm2d(TimeNorm):
@@ -157,7 +167,6 @@ class TimeBatchNorm2d(TimeNorm):
     Args:
         channels: Channels C.
         nodes: Evaluation times, ascending.
-        bases: Number of affine maps over [0, 1].
         frozen: Always use the running statistics, and train nothing (as torchvision's FrozenBatchNorm2d).
 
     Shape:
@@ -174,13 +183,12 @@ class TimeBatchNorm2d(TimeNorm):
         channels: int,
         *,
         nodes: list[float],
-        bases: int = 1,
-        basis: str = "constant",
         frozen: bool = False,
         eps: float = 1e-5,
         momentum: float = 0.1,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis)
+        super().__init__(channels, **kwargs)
         self.nodes = list(nodes)
         self.eps = eps
         self.momentum = momentum
@@ -229,6 +237,7 @@ class TimeBatchNorm2d(TimeNorm):
         """The plain norm that this is at time ``t``, its gain and offset ``factor`` times."""
         (mean, var), values = self.statistics(t), basis_values(self.basis, self.bases, t)
         norm = nn.BatchNorm2d(self.channels, eps=self.eps, momentum=self.momentum).to(mean)
+        factor *= self.scale
         norm.weight, norm.bias = (blended(list(p), values, factor=factor) for p in (self.weight, self.bias))
         norm.running_mean, norm.running_var = mean.detach().clone(), var.detach().clone()
         return norm
@@ -273,10 +282,8 @@ class TimeGroupNorm(TimeNorm):
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
-    def __init__(
-        self, channels: int, *, bases: int = 1, basis: str = "constant", groups: int = 32, eps: float = 1e-5
-    ) -> None:
-        super().__init__(channels, bases=bases, basis=basis)
+    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(channels, **kwargs)
         self.groups = groups
         self.eps = eps
 

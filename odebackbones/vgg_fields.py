@@ -22,6 +22,7 @@ class ConvField(ConvolutionalField):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolution sees the time, too.
+        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`~odebackbones.fields.ConvolutionalField`.
 
     Shape:
@@ -38,11 +39,12 @@ class ConvField(ConvolutionalField):
         bases: int = 1,
         basis: str = "constant",
         time_channel: bool = False,
+        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(channels, bases=bases, basis=basis, **kwargs)
         self.conv1 = TimeConv2d(channels, channels, kernel_size=3, bases=bases, basis=basis, time_channel=time_channel)
-        self.norm1 = norm(channels)
+        self.norm1 = norm(channels, scale=duration)
 
     @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
@@ -65,6 +67,7 @@ class DepthwiseField(TwoLayerField):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolutions see the time, too.
+        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`~odebackbones.fields.ConvolutionalField`.
 
     Shape:
@@ -79,9 +82,10 @@ class DepthwiseField(TwoLayerField):
         bases: int = 1,
         basis: str = "constant",
         time_channel: bool = False,
+        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
         conv = partial(TimeConv2d, channels, channels, bases=bases, basis=basis, time_channel=time_channel)
         convolutions = conv(kernel_size=3, groups=channels), conv(kernel_size=1)
-        norms = norm(channels), norm(channels)
+        norms = norm(channels), norm(channels, scale=duration)
         super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)

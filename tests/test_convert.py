@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
@@ -138,6 +139,27 @@ def test_blocks_without_a_relu_after_the_addition_come_of_solves_that_are_not_pr
     ode = timm.create_model("ode_resnet18", solver="euler", steps=2, zero_init_last=False, **SMALL).eval()
     x = images().float()
     torch.testing.assert_close(to_resnet(ode)(x), ode(x), rtol=1e-4, atol=1e-5)
+
+
+def three_updates(model):
+    """The logits after three updates with the gradient."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images()), torch.arange(len(images())) % 3).backward()
+        optimizer.step()
+    return output(model.eval())
+
+
+def test_with_the_duration_of_its_blocks_a_flow_learns_as_the_resnet_does():
+    torch.manual_seed(0)
+    like_resnet = {"solver": "euler", "projected": True, "steps": 2, "bases": 2, "duration": 2}
+    ode = timm.create_model("ode_resnet18", layers=(3, 3, 3, 3), **like_resnet, **SMALL).double().eval()
+    resnet = to_resnet(ode)
+    assert type(resnet) is ResNet
+    assert sum(p.numel() for p in resnet.parameters()) == sum(p.numel() for p in ode.parameters())
+    torch.testing.assert_close(three_updates(resnet), three_updates(ode), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,17 @@ def test_zero_init_last_gives_the_zero_field(name, norm):
     assert all(torch.equal(field(t, x), torch.zeros_like(x)) for t in nodes)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_is_multiplied_by_the_duration(name, norm):
+    def slope(duration):
+        torch.manual_seed(0)
+        norms = norm_layer(norm, nodes=[0.0], bases=1)
+        return FIELDS[name](32, width=32, norm=norms, duration=duration)(0.0, features(channels=32))
+
+    torch.testing.assert_close(slope(3.0), 3.0 * slope(1.0))
+
+
 def test_a_bottleneck_field_takes_groups():
     field = BottleneckField(8, width=4, norm=norm_layer("batch", nodes=[0.0], bases=1), groups=2)
     assert field.conv2.weight[0].shape == (4, 2, 3, 3)

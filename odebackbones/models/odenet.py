@@ -36,6 +36,7 @@ class PreactivatedField(nn.Module):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolutions see the time, too, and have a bias.
+        duration: Of the flow, in units of time: the slope is multiplied by it.
         last_norm: Whether a norm comes last.
 
     Shape:
@@ -50,6 +51,7 @@ class PreactivatedField(nn.Module):
         bases: int = 1,
         basis: str = "constant",
         time_channel: bool = False,
+        duration: float = 1.0,
         last_norm: bool = True,
     ) -> None:
         super().__init__()
@@ -57,8 +59,8 @@ class PreactivatedField(nn.Module):
         conv = partial(TimeConv2d, channels, channels, kernel_size=3, **weights)
         self.norm1, self.conv1 = norm(channels), conv()
         self.norm2, self.conv2 = norm(channels), conv()
-        self.has_last_norm = last_norm
-        self.norm3 = norm(channels) if last_norm else None
+        self.duration = duration
+        self.norm3 = norm(channels, scale=duration) if last_norm else None
 
     @torch.jit.unused
     def start_at_zero(self) -> None:
@@ -73,7 +75,7 @@ class PreactivatedField(nn.Module):
         """The slope at time ``t`` and state ``x``."""
         x = self.conv1(F.relu(self.norm1(x, t), inplace=True), t)
         x = self.conv2(F.relu(self.norm2(x, t), inplace=True), t)
-        return x if self.norm3 is None else self.norm3(x, t)
+        return self.duration * x if self.norm3 is None else self.norm3(x, t)
 
 
 class ResidualDownsampling(nn.Module):
@@ -119,8 +121,7 @@ class ODENet(PooledHead):
     Their networks (table 1 of the paper; code: torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method res``)
     are:
 
-    - ResNet: ``solver="euler", steps=6, bases=6, time_channel=False, last_norm=False``, up to a factor of 6 in the
-      last convolutions;
+    - ResNet: ``solver="euler", steps=6, bases=6, duration=6.0, time_channel=False, last_norm=False``;
     - RK-Net: ``solver="rk4", gradient="backprop"``;
     - ODE-Net: ``solver="dopri5", gradient="adjoint"``, whose gradient is that of another solve; our default,
       ``"checkpoint"``, is exact in as little memory.

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from itertools import count
+from math import inf
+from numbers import Real
 from typing import Any, Self
 
 from torch import nn
@@ -40,6 +42,8 @@ class StageOptions:
         norm_bases: Gains and offsets of the norms over time; by default as many as weights. More cost little.
         basis: How the weight at a time is made of them: ``"constant"`` (in pieces), ``"linear"``, ``"spline"`` or
             ``"chebyshev"``, see :mod:`odebackbones.bases`.
+        duration: How long the flow lasts, a residual block being one unit of time: slopes are multiplied by it. With N,
+            each of N Euler steps is as large as a block of the ResNet; with 1, all together are.
         continuous: Whether the stage has an ODE block.
         zero_init_last: Start from vector fields that are zero (frozen ones are not: they would stay zero).
         solver_args: Further fields of the solver's configuration.
@@ -55,6 +59,7 @@ class StageOptions:
     bases: int | Sequence[int] = 1
     norm_bases: int | Sequence[int] | None = None
     basis: str = "constant"
+    duration: float | Sequence[float] = 1.0
     continuous: bool | Sequence[bool] = True
     zero_init_last: bool = True
 
@@ -65,6 +70,9 @@ class StageOptions:
         self.steps_of = per_stage("steps", self.steps, int, stages=self.stages)
         self.bases_of = per_stage("bases", self.bases, int, stages=self.stages)
         self.norm_bases_of = per_stage("norm_bases", self.norm_bases, int, stages=self.stages)
+        self.duration_of = per_stage("duration", self.duration, float, stages=self.stages)
+        if any(duration is None or not 0 < duration < inf for duration in self.duration_of):
+            raise InputError(f"duration={self.duration!r}: expected times above 0")
         self.is_continuous = per_stage("continuous", self.continuous, bool, stages=self.stages)
 
     @classmethod
@@ -82,7 +90,7 @@ class StageOptions:
         Args:
             i: Number of the stage.
             make_field: From the keyword arguments ``norm``, ``extra`` (channels of the state beyond the stage's),
-                ``bases``, ``basis`` and those of the field to the vector field.
+                ``bases``, ``basis``, ``duration`` and those of the field to the vector field.
             evaluations: What it makes by default, at least.
             name: What errors call it.
         """
@@ -97,7 +105,7 @@ class StageOptions:
         times = evaluation_times(config, budgets=budgets)
         require_reached(self.basis, self.bases_of[i], times)
         norms = norm_layer(self.norm, nodes=times, bases=norm_bases, basis=self.basis)
-        field = make_field(norm=norms, extra=extra, **weights, **self.field_args)
+        field = make_field(norm=norms, extra=extra, duration=float(self.duration_of[i]), **weights, **self.field_args)
         if self.zero_init_last and self.norm != "frozen":
             field.start_at_zero()
         return ODEBlock(field, config, name=name, **self.block_args)
@@ -135,7 +143,8 @@ def per_stage(name: str, value: Any, kind: type, *, stages: int) -> tuple[Any, .
         InputError: It is neither, or holds something else than ``kind``.
     """
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * stages
-    if len(values) != stages or any(v is not None and not isinstance(v, kind) for v in values):
+    accepted = Real if kind is float else kind
+    if len(values) != stages or any(v is not None and not isinstance(v, accepted) for v in values):
         raise InputError(f"{name}={value!r}: expected one {kind.__name__}, or {stages}, one for each stage")
     return values
 

@@ -9,7 +9,7 @@ from torch import nn
 from odebackbones import InputError, solver_stats
 from odebackbones.models.odenet import PreactivatedField
 
-RESNET = {"solver": "euler", "steps": 6, "bases": 6, "time_channel": False, "last_norm": False}
+RESNET = {"solver": "euler", "steps": 6, "bases": 6, "duration": 6, "time_channel": False, "last_norm": False}
 RK_NET = {"solver": "rk4", "gradient": "backprop"}
 ODE_NET = {"solver": "dopri5", "gradient": "adjoint"}
 
@@ -66,7 +66,7 @@ def their_resnet(model):
             norms = [nn.GroupNorm(32, 64) for _ in range(2)]
             for norm, own in zip(norms, (field.norm1, field.norm2), strict=True):
                 norm.weight, norm.bias = own.weight[k], own.bias[k]
-            x = x + branch(x, norms[0], field.conv1.at(t), norms[1], field.conv2.at(t)) / 6
+            x = x + branch(x, norms[0], field.conv1.at(t), norms[1], field.conv2.at(t))
         return model.fc(F.relu(model.norm(x)).mean(dim=(2, 3)))
 
     return forward
@@ -106,7 +106,7 @@ def test_a_model_may_start_from_the_zero_field(last_norm):
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_torchscript_follows_the_field(last_norm):
     norm = create().flow[0].vector_field.norm1
-    field = PreactivatedField(64, norm=lambda channels: norm, time_channel=True, last_norm=last_norm)
+    field = PreactivatedField(64, norm=lambda channels, **_: norm, time_channel=True, last_norm=last_norm)
     x = torch.randn(2, 64, 7, 7)
     torch.testing.assert_close(torch.jit.script(field)(0.3, x), field(0.3, x))
 
