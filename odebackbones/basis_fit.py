@@ -239,5 +239,5 @@ def solve(block: ODEBlock, k: int, group: Sequence[int], found: Sequence[Moments
         variance = (weight * (m.features @ weight)).sum(0)
         gain = (weight * m.crossed).sum(0) / variance.clamp(min=torch.finfo(variance.dtype).tiny)
         norm.running_mean[index], norm.running_var[index] = m.mean_feature @ weight, variance
-        norm.weight[i].copy_(gain * (variance + norm.eps).sqrt() / h)
-        norm.bias[i].copy_(m.mean_residual / h)
+        norm.weight[i].copy_(gain * (variance + norm.eps).sqrt() / (norm.scale * h))
+        norm.bias[i].copy_(m.mean_residual / (norm.scale * h))

@@ -27,16 +27,26 @@ class ConvolutionalField(nn.Module):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         attention: Channels of the squeezed slope, for channel attention; None for no attention.
         drop_path: In training, the probability that an image's slope is dropped, drawn at every evaluation.
+        duration: Of the flow, in units of time: the slope is multiplied by it, in the last norm.
     """
 
     is_preactivated = False
     """Whether a ReLU comes before the first convolution, too."""
 
     def __init__(
-        self, channels: int, *, bases: int, basis: str, attention: int | None = None, drop_path: float = 0.0
+        self,
+        channels: int,
+        *,
+        bases: int,
+        basis: str,
+        attention: int | None = None,
+        drop_path: float = 0.0,
+        duration: float = 1.0,
     ) -> None:
         super().__init__()
-        self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, bases=bases, basis=basis)
+        self.duration = duration
+        weights = {"bases": bases, "basis": basis, "scale": duration}
+        self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, **weights)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     @torch.jit.unused
@@ -124,7 +134,8 @@ class BasicField(TwoLayerField):
         )
         convolutions = conv(channels, width), conv(width, channels)
         norms = norm(width), norm(channels, scale=duration)
-        super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
+        options = {"bases": bases, "basis": basis, "duration": duration, **kwargs}
+        super().__init__(convolutions, norms, channels=channels, **options)
 
 
 class BottleneckField(ConvolutionalField):
@@ -162,7 +173,7 @@ class BottleneckField(ConvolutionalField):
         duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis, **kwargs)
+        super().__init__(channels, bases=bases, basis=basis, duration=duration, **kwargs)
         conv = partial(TimeConv2d, bases=bases, basis=basis, time_channel=time_channel)
         self.conv1 = conv(channels, width, kernel_size=1)
         self.norm1 = norm(width)

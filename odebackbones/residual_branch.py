@@ -80,7 +80,7 @@ def branch_field(block: nn.Module, *, norm: NormLayer, extra: int = 0, bases: in
 
 @torch.no_grad()
 def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> None:
-    """Give a field, in one basis, the branch of a block, ``factor`` times.
+    """Give a field of duration 1, in one basis, the branch of a block, ``factor`` times.
 
     Weights, gains and offsets are those of the basis, running statistics those of the node with its number; the factor
     is in the last gain and offset.
@@ -89,7 +89,7 @@ def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> 
     for (conv, norm), (from_conv, from_norm) in pairs:
         is_last = norm is field.layers()[-1][1]
         assert isinstance(norm, TimeBatchNorm2d) and isinstance(from_norm, nn.BatchNorm2d)
-        scale = (factor if is_last else 1.0) / norm.scale
+        scale = factor if is_last else 1.0
         take(conv.weight[basis], from_conv.weight)
         take(norm.weight[basis], from_norm.weight, factor=scale)
         take(norm.bias[basis], from_norm.bias, factor=scale)
@@ -128,7 +128,7 @@ def plain_block(field: Field, t: float, *, factor: float, activate: bool) -> nn.
     if isinstance(field.se, TimeSqueezeExcite):
         block.se = SEModule(channels, rd_channels=1)
         block.se.fc1, block.se.fc2 = field.se.fc1.at(t), field.se.fc2.at(t)
-        block.se.fc1.weight.div_(factor)
+        block.se.fc1.weight.div_(factor * field.se.scale)
     block.drop_path = field.drop_path if isinstance(field.drop_path, DropPath) else None
     if not activate:
         setattr(block, f"act{len(field.layers())}", nn.Identity())

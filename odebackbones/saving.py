@@ -87,6 +87,7 @@ def flow_arguments(model: nn.Module) -> dict[str, Any]:
         "steps": [flow.solver.steps if flow else None for flow in flows],
         "bases": [first_convolution(flow).bases if flow else 1 for flow in flows],
         "norm_bases": [norm_bases(flow) if flow else None for flow in flows],
+        "duration": [float(getattr(flow.vector_field, "duration", 1.0)) if flow else 1.0 for flow in flows],
         "continuous": [flow is not None for flow in flows],
     }
 

@@ -113,13 +113,13 @@ class TimeConv2d(nn.Module):
 
 
 class TimeNorm(nn.Module):
-    """The affine map of a time-dependent norm, whose gain and offset depend on time: 1 and 0 at first.
+    """The affine map of a time-dependent norm, whose gain and offset depend on time: ``scale`` and 0 at first.
 
     Args:
         channels: Channels C.
         bases: Number of affine maps over [0, 1].
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
-        scale: Of gain and offset, a constant.
+        scale: What gain and offset are multiplied by, a constant.
     """
 
     def __init__(self, channels: int, *, bases: int = 1, basis: str = "constant", scale: float = 1.0) -> None:
@@ -152,7 +152,9 @@ class TimeNorm(nn.Module):
         values = basis_values(self.basis, self.bases, t)
         gain = blend([w for w in self.weight], values)  # noqa: C416 (TorchScript unrolls a ParameterList; no `list`)
         offset = blend([b for b in self.bias], values)  # noqa: C416
-        return (gain, offset) if self.scale == 1.0 else (self.scale * gain, self.scale * offset)
+        if self.scale == 1.0:  # no tensors of their own
+            return gain, offset
+        return self.scale * gain, self.scale * offset
 
 
 class TimeBatchNorm2d(TimeNorm):
@@ -168,6 +170,9 @@ class TimeBatchNorm2d(TimeNorm):
         channels: Channels C.
         nodes: Evaluation times, ascending.
         frozen: Always use the running statistics, and train nothing (as torchvision's FrozenBatchNorm2d).
+        eps: As torch's.
+        momentum: As torch's.
+        **kwargs: ``bases``, ``basis`` and ``scale`` of :class:`TimeNorm`.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
@@ -278,6 +283,12 @@ class TimeGroupNorm(TimeNorm):
 
     Y. Wu, K. He: Group Normalization, ECCV 2018, arXiv:1803.08494
 
+    Args:
+        channels: Channels C.
+        groups: Of channels.
+        eps: As torch's.
+        **kwargs: ``bases``, ``basis`` and ``scale`` of :class:`TimeNorm`.
+
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
@@ -345,20 +356,24 @@ class TimeSqueezeExcite(nn.Module):
         width: Channels of the squeezed input.
         bases: Weights over time.
         basis: How they are combined.
+        scale: Of the input; the attention is that of the input without it.
 
     Shape:
         ``x: (B, channels, H, W) -> (B, channels, H, W)``
     """
 
-    def __init__(self, channels: int, width: int, *, bases: int = 1, basis: str = "constant") -> None:
+    def __init__(
+        self, channels: int, width: int, *, bases: int = 1, basis: str = "constant", scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.scale = scale
         conv = partial(TimeConv2d, kernel_size=1, bases=bases, basis=basis, bias=True)
         self.fc1 = conv(channels, width)
         self.fc2 = conv(width, channels)
 
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Weigh the channels of ``x`` as at time ``t``."""
-        squeezed = F.relu(self.fc1(x.mean((2, 3), keepdim=True), t), inplace=True)
+        squeezed = F.relu(self.fc1(x.mean((2, 3), keepdim=True) / self.scale, t), inplace=True)
         return x * self.fc2(squeezed, t).sigmoid()
 
 

@@ -42,7 +42,7 @@ class ConvField(ConvolutionalField):
         duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis, **kwargs)
+        super().__init__(channels, bases=bases, basis=basis, duration=duration, **kwargs)
         self.conv1 = TimeConv2d(channels, channels, kernel_size=3, bases=bases, basis=basis, time_channel=time_channel)
         self.norm1 = norm(channels, scale=duration)
 
@@ -88,4 +88,5 @@ class DepthwiseField(TwoLayerField):
         conv = partial(TimeConv2d, channels, channels, bases=bases, basis=basis, time_channel=time_channel)
         convolutions = conv(kernel_size=3, groups=channels), conv(kernel_size=1)
         norms = norm(channels), norm(channels, scale=duration)
-        super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
+        options = {"bases": bases, "basis": basis, "duration": duration, **kwargs}
+        super().__init__(convolutions, norms, channels=channels, **options)

@@ -63,6 +63,19 @@ def test_a_weight_for_every_step_gives_the_model_back(name):
     assert difference(converted, fitted) < 0.03  # the ridge, and few pixels in the last stage
 
 
+def test_a_model_with_the_duration_of_its_blocks_is_fitted_alike():
+    like_resnet = {"solver": "euler", "projected": True, "steps": 2, "bases": 2}
+    outputs = []
+    for duration in (1, 2):
+        model = timm.create_model("ode_resnet20_cifar", duration=duration, **like_resnet).double()
+        model.load_state_dict(from_resnet(trained("basic")).state_dict())
+        for block in ode_blocks(model):
+            for parameter in block.vector_field.norm2.parameters():
+                parameter.data.div_(duration)
+        outputs.append(fit_bases(model.eval(), 1, images()))
+    assert difference(*outputs) < 1e-6
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_fitted_weights_are_nearer_than_projected_ones(name):
     converted = from_resnet(trained(name))

@@ -152,10 +152,11 @@ def three_updates(model):
     return output(model.eval())
 
 
-def test_with_the_duration_of_its_blocks_a_flow_learns_as_the_resnet_does():
+@pytest.mark.parametrize("name", ["ode_resnet18", "ode_seresnet50"])
+def test_with_the_duration_of_its_blocks_a_flow_learns_as_the_resnet_does(name):
     torch.manual_seed(0)
     like_resnet = {"solver": "euler", "projected": True, "steps": 2, "bases": 2, "duration": 2}
-    ode = timm.create_model("ode_resnet18", layers=(3, 3, 3, 3), **like_resnet, **SMALL).double().eval()
+    ode = timm.create_model(name, layers=(3, 3, 3, 3), **like_resnet, **SMALL).double().eval()
     resnet = to_resnet(ode)
     assert type(resnet) is ResNet
     assert sum(p.numel() for p in resnet.parameters()) == sum(p.numel() for p in ode.parameters())

@@ -1,5 +1,7 @@
 """Vector fields: weights and statistics of the right time, and PyTorch's own layers as witnesses."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,9 +10,11 @@ from torch import nn
 from odebackbones.bases import basis_index
 from odebackbones.errors import InputError
 from odebackbones.fields import BasicField, BottleneckField
+from odebackbones.models.odenet import PreactivatedField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times, uniform_grid
 from odebackbones.time_layers import NORMS, TimeBatchNorm2d, TimeConv2d, TimeGroupNorm, freeze_norms, norm_layer
+from odebackbones.vgg_fields import ConvField, DepthwiseField
 
 FIELDS = {"basic": BasicField, "bottleneck": BottleneckField}
 
@@ -261,13 +265,25 @@ def test_zero_init_last_gives_the_zero_field(name, norm):
     assert all(torch.equal(field(t, x), torch.zeros_like(x)) for t in nodes)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", FIELDS)
+WITH_DURATION = {
+    "basic": partial(BasicField, width=32),
+    "bottleneck": partial(BottleneckField, width=32),
+    "basic, attention": partial(BasicField, width=32, attention=4),
+    "conv": ConvField,
+    "depthwise": DepthwiseField,
+    "preactivated": PreactivatedField,
+    "preactivated, no last norm": partial(PreactivatedField, last_norm=False),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [(name, norm) for name in WITH_DURATION for norm in NORMS if "preactivated" not in name or norm != "none"],
+)
 def test_a_field_is_multiplied_by_the_duration(name, norm):
     def slope(duration):
-        torch.manual_seed(0)
-        norms = norm_layer(norm, nodes=[0.0], bases=1)
-        return FIELDS[name](32, width=32, norm=norms, duration=duration)(0.0, features(channels=32))
+        field = WITH_DURATION[name](32, norm=norm_layer(norm, nodes=[0.0], bases=1), duration=duration)
+        return randomise(field).eval()(0.0, features(channels=32))
 
     torch.testing.assert_close(slope(3.0), 3.0 * slope(1.0))
 

@@ -109,6 +109,15 @@ def test_a_plain_model_made_of_one_with_all_options_is_saved(tmp_path):
     torch.testing.assert_close(loaded(x), plain.eval()(x))
 
 
+def test_the_duration_that_is_saved_is_that_of_the_blocks(tmp_path):
+    part = {"duration": 2.0, "solver": "euler", "projected": True, "continuous": (False, False, False, True)}
+    model = from_resnet(ode("ode_resnet34", **part)).eval()  # the new blocks have theirs in the norms
+    x = torch.randn(1, 3, 64, 64)
+    for i, saved in enumerate((model, ode("ode_resnet18", duration=3).eval())):
+        loaded = timm.create_model(f"local-dir:{save_pretrained(saved, tmp_path / str(i))}", pretrained=True).eval()
+        torch.testing.assert_close(loaded(x), saved(x))
+
+
 def mixed():
     model = ode("ode_resnet18")
     model.layer2[1].set_solver(odebackbones.ode.SolverConfig("heun", 1))

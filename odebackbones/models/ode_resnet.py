@@ -37,8 +37,8 @@ class ODEResNet(ResNet):
 
     It *is* timm's ResNet otherwise (stem variants, output stride, head, feature extraction, names of weights).
     The branch of N identity blocks, :math:`x_{i+1} = x_i + f(\theta_i, x_i)`, becomes the slope of
-    :math:`x'(t) = f(\theta(t), x)`. With ``bases=N``, ``solver="euler"`` and ``steps=N`` it is the ResNet whose
-    identity blocks have no ReLU after the addition, up to the factor N of the step length in the last norm's gain.
+    :math:`x'(t) = f(\theta(t), x)`. With ``bases=N``, ``solver="euler"``, ``steps=N`` and ``duration=N`` it is the
+    ResNet whose identity blocks have no ReLU after the addition.
 
     Args:
         block: timm's BasicBlock or Bottleneck.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields, replace
 from inspect import signature
 from itertools import count
 from math import inf
-from numbers import Real
 from typing import Any, Self
 
 from torch import nn
@@ -72,7 +71,7 @@ class StageOptions:
         self.norm_bases_of = per_stage("norm_bases", self.norm_bases, int, stages=self.stages)
         self.duration_of = per_stage("duration", self.duration, float, stages=self.stages)
         if any(duration is None or not 0 < duration < inf for duration in self.duration_of):
-            raise InputError(f"duration={self.duration!r}: expected times above 0")
+            raise InputError(f"duration={self.duration!r}: expected finite times above 0")
         self.is_continuous = per_stage("continuous", self.continuous, bool, stages=self.stages)
 
     @classmethod
@@ -143,7 +142,7 @@ def per_stage(name: str, value: Any, kind: type, *, stages: int) -> tuple[Any, .
         InputError: It is neither, or holds something else than ``kind``.
     """
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * stages
-    accepted = Real if kind is float else kind
+    accepted = (int, float) if kind is float else kind
     if len(values) != stages or any(v is not None and not isinstance(v, accepted) for v in values):
         raise InputError(f"{name}={value!r}: expected one {kind.__name__}, or {stages}, one for each stage")
     return values

@@ -403,7 +403,7 @@ def test_channel_attention_is_timms_at_every_time():
         ({"solver": "RK4"}, r"unknown solver 'RK4'; did you mean 'rk4'"),
         ({"step": 2}, r"unknown argument 'step'; did you mean 'steps'"),
         ({"gradient": "adjoin"}, r"unknown gradient mode 'adjoin'; did you mean 'adjoint'\?"),
-        ({"duration": 0.0}, r"duration=0.0: expected times above 0"),
+        ({"duration": 0.0}, r"duration=0.0: expected finite times above 0"),
         ({"duration": ["6", 6, 6, 6]}, r"duration=\['6', 6, 6, 6\]: expected one float"),
         ({"steps": (1, 2, 3)}, r"steps=\(1, 2, 3\): expected one int, or 4"),
         ({"bases": (1, 1)}, r"bases=\(1, 1\): expected one .*, or 4"),

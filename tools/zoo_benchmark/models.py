@@ -21,7 +21,7 @@ BATCH = 2
 
 ONE_BLOCK = {"layers": [2, 2, 2, 2]}
 ONE_EVALUATION = {"solver": "euler", "steps": 1}
-CHEN_RESNET = {"solver": "euler", "steps": 6, "bases": 6, "time_channel": False, "last_norm": False}
+CHEN_RESNET = {"solver": "euler", "steps": 6, "bases": 6, "duration": 6, "time_channel": False, "last_norm": False}
 """Chen et al.'s ResNet among the arguments of their network."""
 
 
