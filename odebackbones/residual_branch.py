@@ -85,11 +85,12 @@ def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> 
     Weights, gains and offsets are those of the basis, running statistics those of the node with its number; the factor
     is in the last gain and offset.
     """
+    assert field.duration == 1.0
     pairs = zip(field.layers(), branch(block), strict=True)
     for (conv, norm), (from_conv, from_norm) in pairs:
         is_last = norm is field.layers()[-1][1]
-        assert isinstance(norm, TimeBatchNorm2d) and isinstance(from_norm, nn.BatchNorm2d)
         scale = factor if is_last else 1.0
+        assert isinstance(norm, TimeBatchNorm2d) and isinstance(from_norm, nn.BatchNorm2d)
         take(conv.weight[basis], from_conv.weight)
         take(norm.weight[basis], from_norm.weight, factor=scale)
         take(norm.bias[basis], from_norm.bias, factor=scale)

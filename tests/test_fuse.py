@@ -25,6 +25,7 @@ MODELS = {
     "leapfrog on a reversible state": ("ode_resnet18", {**WIDTHS, "solver": "leapfrog", "gradient": "reversible"}),
     "augmented": ("ode_resnet18", {**WIDTHS, "augment": 3}),
     "groups": ("ode_resnet50", {"channels": (16, 32, 48, 64), "cardinality": 2, "base_width": 32}),
+    "longer flows with attention": ("ode_seresnet50", {**WIDTHS, "duration": 3}),
     "a deep stem": ("ode_resnet18", {**WIDTHS, "stem_type": "deep", "stem_width": 8}),
     "a discrete ResNet": ("resnet18", WIDTHS),
 }

@@ -1,5 +1,7 @@
 """ODE-ResNets: what timm asks of a model, the costs and sizes that they claim, variants and errors."""
 
+from math import inf, nan
+
 import pytest
 import timm
 import torch
@@ -403,7 +405,8 @@ def test_channel_attention_is_timms_at_every_time():
         ({"solver": "RK4"}, r"unknown solver 'RK4'; did you mean 'rk4'"),
         ({"step": 2}, r"unknown argument 'step'; did you mean 'steps'"),
         ({"gradient": "adjoin"}, r"unknown gradient mode 'adjoin'; did you mean 'adjoint'\?"),
-        ({"duration": 0.0}, r"duration=0.0: expected finite times above 0"),
+        *(({"duration": each}, rf"duration={each}: expected finite times above 0") for each in (0.0, inf, nan)),
+        ({"duration": [1, None, 1, 1]}, r"expected finite times above 0"),
         ({"duration": ["6", 6, 6, 6]}, r"duration=\['6', 6, 6, 6\]: expected one float"),
         ({"steps": (1, 2, 3)}, r"steps=\(1, 2, 3\): expected one int, or 4"),
         ({"bases": (1, 1)}, r"bases=\(1, 1\): expected one .*, or 4"),
