@@ -27,26 +27,16 @@ class ConvolutionalField(nn.Module):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         attention: Channels of the squeezed slope, for channel attention; None for no attention.
         drop_path: In training, the probability that an image's slope is dropped, drawn at every evaluation.
-        duration: Of the flow, in units of time: the slope is multiplied by it, in the last norm.
     """
 
     is_preactivated = False
     """Whether a ReLU comes before the first convolution, too."""
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        bases: int,
-        basis: str,
-        attention: int | None = None,
-        drop_path: float = 0.0,
-        duration: float = 1.0,
+        self, channels: int, *, bases: int, basis: str, attention: int | None = None, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        self.duration = duration
-        weights = {"bases": bases, "basis": basis, "scale": duration}
-        self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, **weights)
+        self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, bases=bases, basis=basis)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     @torch.jit.unused
@@ -58,6 +48,19 @@ class ConvolutionalField(nn.Module):
     def start_at_zero(self) -> None:
         """Start from the zero field, whose flow is the identity, as timm's ``zero_init_last``."""
         self.layers()[-1][1].zero_gain()
+
+    @torch.jit.unused
+    def set_duration(self, duration: float) -> None:
+        """Let the flow last as long: the slope is multiplied by it, in the last norm."""
+        self.layers()[-1][1].scale = duration
+        if isinstance(self.se, TimeSqueezeExcite):
+            self.se.scale = duration
+
+    @property
+    @torch.jit.unused
+    def duration(self) -> float:
+        """How long the flow lasts."""
+        return self.layers()[-1][1].scale
 
     def finished(self, slope: Tensor, t: float) -> Tensor:
         """The slope after attention and drop path."""
@@ -109,7 +112,6 @@ class BasicField(TwoLayerField):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         dilation: Of the convolutions.
         time_channel: Whether the convolutions see the time, too.
-        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`ConvolutionalField`.
 
     Shape:
@@ -126,16 +128,14 @@ class BasicField(TwoLayerField):
         basis: str = "constant",
         dilation: int = 1,
         time_channel: bool = False,
-        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
         conv = partial(
             TimeConv2d, kernel_size=3, bases=bases, basis=basis, dilation=dilation, time_channel=time_channel
         )
         convolutions = conv(channels, width), conv(width, channels)
-        norms = norm(width), norm(channels, scale=duration)
-        options = {"bases": bases, "basis": basis, "duration": duration, **kwargs}
-        super().__init__(convolutions, norms, channels=channels, **options)
+        norms = norm(width), norm(channels)
+        super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
 
 
 class BottleneckField(ConvolutionalField):
@@ -152,7 +152,6 @@ class BottleneckField(ConvolutionalField):
         groups: Of the 3x3 convolution.
         dilation: Of the 3x3 convolution.
         time_channel: Whether the convolutions see the time, too.
-        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`ConvolutionalField`.
 
     Shape:
@@ -170,17 +169,16 @@ class BottleneckField(ConvolutionalField):
         groups: int = 1,
         dilation: int = 1,
         time_channel: bool = False,
-        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis, duration=duration, **kwargs)
+        super().__init__(channels, bases=bases, basis=basis, **kwargs)
         conv = partial(TimeConv2d, bases=bases, basis=basis, time_channel=time_channel)
         self.conv1 = conv(channels, width, kernel_size=1)
         self.norm1 = norm(width)
         self.conv2 = conv(width, width, kernel_size=3, groups=groups, dilation=dilation)
         self.norm2 = norm(width)
         self.conv3 = conv(width, channels, kernel_size=1)
-        self.norm3 = norm(channels, scale=duration)
+        self.norm3 = norm(channels)
 
     @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:

@@ -74,7 +74,6 @@ class FusedField(nn.Module):
         self.nodes = list(layers[0][1].nodes)  # pyright: ignore[reportArgumentType]
         self.layers = nn.ModuleList([FusedConv2d(conv, norm) for conv, norm in layers])  # pyright: ignore[reportArgumentType]
         self.se = field.se
-        self.duration = field.duration
         self.is_preactivated = field.is_preactivated
 
     @torch.jit.unused

@@ -85,7 +85,6 @@ def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> 
     Weights, gains and offsets are those of the basis, running statistics those of the node with its number; the factor
     is in the last gain and offset.
     """
-    assert field.duration == 1.0
     pairs = zip(field.layers(), branch(block), strict=True)
     for (conv, norm), (from_conv, from_norm) in pairs:
         is_last = norm is field.layers()[-1][1]

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from odebackbones.bases import basis_values, blend, require_basis, require_reached
 from odebackbones.errors import InputError, unknown_name
 
-NormLayer = Callable[..., "TimeNorm"]
-"""Makes a time-dependent norm for a number of channels, and perhaps a ``scale``; fields call
-``norm(conv(x, t, norm.weight_gain(t)), t)``."""
+NormLayer = Callable[[int], "TimeNorm"]
+"""Makes a time-dependent norm for a number of channels; fields call ``norm(conv(x, t, norm.weight_gain(t)), t)``."""
 
 
 def blended(parameters: Sequence[Tensor], values: Sequence[float], *, factor: float = 1.0) -> nn.Parameter:
@@ -113,19 +112,16 @@ class TimeConv2d(nn.Module):
 
 
 class TimeNorm(nn.Module):
-    """The affine map of a time-dependent norm, whose gain and offset depend on time: ``scale`` and 0 at first.
+    """The affine map of a time-dependent norm, whose gain and offset depend on time: 1 and 0 at first.
 
-    Args:
-        channels: Channels C.
-        bases: Number of affine maps over [0, 1].
-        basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
-        scale: What gain and offset are multiplied by, a constant.
+    Attributes:
+        scale: A constant by which both are multiplied.
     """
 
-    def __init__(self, channels: int, *, bases: int = 1, basis: str = "constant", scale: float = 1.0) -> None:
+    def __init__(self, channels: int, *, bases: int = 1, basis: str = "constant") -> None:
         super().__init__()
-        self.scale = scale
         require_basis(basis, bases)
+        self.scale = 1.0
         self.channels = channels
         self.bases = bases
         self.basis = basis
@@ -169,10 +165,8 @@ class TimeBatchNorm2d(TimeNorm):
     Args:
         channels: Channels C.
         nodes: Evaluation times, ascending.
+        bases: Number of affine maps over [0, 1].
         frozen: Always use the running statistics, and train nothing (as torchvision's FrozenBatchNorm2d).
-        eps: As torch's.
-        momentum: As torch's.
-        **kwargs: ``bases``, ``basis`` and ``scale`` of :class:`TimeNorm`.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
@@ -188,12 +182,13 @@ class TimeBatchNorm2d(TimeNorm):
         channels: int,
         *,
         nodes: list[float],
+        bases: int = 1,
+        basis: str = "constant",
         frozen: bool = False,
         eps: float = 1e-5,
         momentum: float = 0.1,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(channels, **kwargs)
+        super().__init__(channels, bases=bases, basis=basis)
         self.nodes = list(nodes)
         self.eps = eps
         self.momentum = momentum
@@ -283,18 +278,14 @@ class TimeGroupNorm(TimeNorm):
 
     Y. Wu, K. He: Group Normalization, ECCV 2018, arXiv:1803.08494
 
-    Args:
-        channels: Channels C.
-        groups: Of channels.
-        eps: As torch's.
-        **kwargs: ``bases``, ``basis`` and ``scale`` of :class:`TimeNorm`.
-
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
-    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5, **kwargs: Any) -> None:
-        super().__init__(channels, **kwargs)
+    def __init__(
+        self, channels: int, *, bases: int = 1, basis: str = "constant", groups: int = 32, eps: float = 1e-5
+    ) -> None:
+        super().__init__(channels, bases=bases, basis=basis)
         self.groups = groups
         self.eps = eps
 
@@ -356,17 +347,17 @@ class TimeSqueezeExcite(nn.Module):
         width: Channels of the squeezed input.
         bases: Weights over time.
         basis: How they are combined.
-        scale: Of the input; the attention is that of the input without it.
+
+    Attributes:
+        scale: Of the input, which is seen without it.
 
     Shape:
         ``x: (B, channels, H, W) -> (B, channels, H, W)``
     """
 
-    def __init__(
-        self, channels: int, width: int, *, bases: int = 1, basis: str = "constant", scale: float = 1.0
-    ) -> None:
+    def __init__(self, channels: int, width: int, *, bases: int = 1, basis: str = "constant") -> None:
         super().__init__()
-        self.scale = scale
+        self.scale = 1.0
         conv = partial(TimeConv2d, kernel_size=1, bases=bases, basis=basis, bias=True)
         self.fc1 = conv(channels, width)
         self.fc2 = conv(width, channels)

@@ -22,7 +22,6 @@ class ConvField(ConvolutionalField):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolution sees the time, too.
-        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`~odebackbones.fields.ConvolutionalField`.
 
     Shape:
@@ -39,12 +38,11 @@ class ConvField(ConvolutionalField):
         bases: int = 1,
         basis: str = "constant",
         time_channel: bool = False,
-        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, bases=bases, basis=basis, duration=duration, **kwargs)
+        super().__init__(channels, bases=bases, basis=basis, **kwargs)
         self.conv1 = TimeConv2d(channels, channels, kernel_size=3, bases=bases, basis=basis, time_channel=time_channel)
-        self.norm1 = norm(channels, scale=duration)
+        self.norm1 = norm(channels)
 
     @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
@@ -67,7 +65,6 @@ class DepthwiseField(TwoLayerField):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolutions see the time, too.
-        duration: Of the flow, in units of time: the slope is multiplied by it.
         **kwargs: ``attention`` and ``drop_path`` of :class:`~odebackbones.fields.ConvolutionalField`.
 
     Shape:
@@ -82,11 +79,9 @@ class DepthwiseField(TwoLayerField):
         bases: int = 1,
         basis: str = "constant",
         time_channel: bool = False,
-        duration: float = 1.0,
         **kwargs: Any,
     ) -> None:
         conv = partial(TimeConv2d, channels, channels, bases=bases, basis=basis, time_channel=time_channel)
         convolutions = conv(kernel_size=3, groups=channels), conv(kernel_size=1)
-        norms = norm(channels), norm(channels, scale=duration)
-        options = {"bases": bases, "basis": basis, "duration": duration, **kwargs}
-        super().__init__(convolutions, norms, channels=channels, **options)
+        norms = norm(channels), norm(channels)
+        super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)

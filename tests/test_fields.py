@@ -265,7 +265,7 @@ def test_zero_init_last_gives_the_zero_field(name, norm):
     assert all(torch.equal(field(t, x), torch.zeros_like(x)) for t in nodes)
 
 
-WITH_DURATION = {
+BRANCHES = {
     "basic": partial(BasicField, width=32),
     "bottleneck": partial(BottleneckField, width=32),
     "basic, attention": partial(BasicField, width=32, attention=4),
@@ -278,11 +278,12 @@ WITH_DURATION = {
 
 @pytest.mark.parametrize(
     ("name", "norm"),
-    [(name, norm) for name in WITH_DURATION for norm in NORMS if "preactivated" not in name or norm != "none"],
+    [(name, norm) for name in BRANCHES for norm in NORMS if "preactivated" not in name or norm != "none"],
 )
-def test_a_field_is_multiplied_by_the_duration(name, norm):
+def test_a_slope_is_multiplied_by_the_duration(name, norm):
     def slope(duration):
-        field = WITH_DURATION[name](32, norm=norm_layer(norm, nodes=[0.0], bases=1), duration=duration)
+        field = BRANCHES[name](32, norm=norm_layer(norm, nodes=[0.0], bases=1))
+        field.set_duration(duration)
         return randomise(field).eval()(0.0, features(channels=32))
 
     torch.testing.assert_close(slope(3.0), 3.0 * slope(1.0))

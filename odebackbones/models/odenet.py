@@ -36,7 +36,6 @@ class PreactivatedField(nn.Module):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolutions see the time, too, and have a bias.
-        duration: Of the flow, in units of time: the slope is multiplied by it.
         last_norm: Whether a norm comes last.
 
     Shape:
@@ -51,7 +50,6 @@ class PreactivatedField(nn.Module):
         bases: int = 1,
         basis: str = "constant",
         time_channel: bool = False,
-        duration: float = 1.0,
         last_norm: bool = True,
     ) -> None:
         super().__init__()
@@ -59,8 +57,8 @@ class PreactivatedField(nn.Module):
         conv = partial(TimeConv2d, channels, channels, kernel_size=3, **weights)
         self.norm1, self.conv1 = norm(channels), conv()
         self.norm2, self.conv2 = norm(channels), conv()
-        self.duration = duration
-        self.norm3 = norm(channels, scale=duration) if last_norm else None
+        self.duration = 1.0
+        self.norm3 = norm(channels) if last_norm else None
 
     @torch.jit.unused
     def start_at_zero(self) -> None:
@@ -70,6 +68,13 @@ class PreactivatedField(nn.Module):
         else:
             for weight in (*self.conv2.weight, *self.conv2.time_weight):
                 nn.init.zeros_(weight)
+
+    @torch.jit.unused
+    def set_duration(self, duration: float) -> None:
+        """Let the flow last as long: the slope is multiplied by it."""
+        self.duration = duration
+        if self.norm3 is not None:
+            self.norm3.scale = duration
 
     def forward(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t`` and state ``x``."""

@@ -89,7 +89,7 @@ class StageOptions:
         Args:
             i: Number of the stage.
             make_field: From the keyword arguments ``norm``, ``extra`` (channels of the state beyond the stage's),
-                ``bases``, ``basis``, ``duration`` and those of the field to the vector field.
+                ``bases``, ``basis`` and those of the field to the vector field.
             evaluations: What it makes by default, at least.
             name: What errors call it.
         """
@@ -104,7 +104,8 @@ class StageOptions:
         times = evaluation_times(config, budgets=budgets)
         require_reached(self.basis, self.bases_of[i], times)
         norms = norm_layer(self.norm, nodes=times, bases=norm_bases, basis=self.basis)
-        field = make_field(norm=norms, extra=extra, duration=float(self.duration_of[i]), **weights, **self.field_args)
+        field = make_field(norm=norms, extra=extra, **weights, **self.field_args)
+        field.set_duration(float(self.duration_of[i]))
         if self.zero_init_last and self.norm != "frozen":
             field.start_at_zero()
         return ODEBlock(field, config, name=name, **self.block_args)

@@ -106,7 +106,7 @@ def test_a_model_may_start_from_the_zero_field(last_norm):
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_torchscript_follows_the_field(last_norm):
     norm = create().flow[0].vector_field.norm1
-    field = PreactivatedField(64, norm=lambda channels, **_: norm, time_channel=True, last_norm=last_norm)
+    field = PreactivatedField(64, norm=lambda channels: norm, time_channel=True, last_norm=last_norm)
     x = torch.randn(2, 64, 7, 7)
     torch.testing.assert_close(torch.jit.script(field)(0.3, x), field(0.3, x))
 
