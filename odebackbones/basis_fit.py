@@ -61,7 +61,7 @@ def fit_bases(
         raise InputError(f"images: {images.dtype} of shape {tuple(images.shape)}; expected floats (n, C, H, W)")
     fitted = copy.deepcopy(model)
     blocks, own_blocks = ode_blocks(fitted), ode_blocks(model)
-    given = [block.solver.steps for block in own_blocks]
+    given = [len(block.integrator.grid) for block in own_blocks]
     sizes = one_for_each("bases", bases, len(blocks))
     counts = given if steps is None else one_for_each("steps", steps, len(blocks))
     for block, size, count in zip(blocks, sizes, counts, strict=True):
@@ -78,12 +78,13 @@ def require_converted(block: ODEBlock, steps: int) -> None:
     """Refuse a block that is no converted stage of a ResNet, or has fewer steps than it shall have."""
     require_euler(block)
     field: Any = block.vector_field
-    if (field.conv1.basis, field.conv1.bases, block.solver.projected) != ("constant", block.solver.steps, True):
+    given = len(block.integrator.grid)
+    if (field.conv1.basis, field.conv1.bases, block.solver.projected) != ("constant", given, True):
         raise InputError(f"{block.name}: expected a weight for every projected Euler step, as from_resnet makes them")
     if not isinstance(field.se, Untouched):
         raise InputError(f"{block.name}: a field with channel attention can't be fitted")
-    if not 1 <= steps <= block.solver.steps:
-        raise InputError(f"steps={steps}: expected 1 to {block.solver.steps}, those of {block.name}")
+    if not 1 <= steps <= given:
+        raise InputError(f"steps={steps}: expected 1 to {given}, those of {block.name}")
 
 
 def inputs(model: nn.Module, block: ODEBlock, images: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
-from odebackbones.ode.gradients import CheckpointedSolve
-from odebackbones.ode.guards import wants_gradient
+from odebackbones.ode.field_state import FieldState
+from odebackbones.ode.gradients import solve_with_checkpoints
+from odebackbones.ode.guards import can_differentiate, wants_gradient
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.schedule import Budget
 
@@ -20,14 +21,16 @@ class Recomputed(nn.Module):
 
     def __call__(self, x: Tensor) -> Any:
         """As the block, with less memory where a backward pass can follow."""
-        parameters = tuple(self.parameters())
-        if not self.recompute or not wants_gradient(x, parameters):
+        if not self.recompute or not can_differentiate(x):
             return super().__call__(x)
-        return CheckpointedSolve.apply(OneEvaluation(self), Budget(1), x, *parameters)
+        field = FieldState(self.modules())
+        if not wants_gradient(x, field.tensors):
+            return super().__call__(x)
+        return solve_with_checkpoints(OneEvaluation(self), Budget(1), x, field)
 
 
 class OneEvaluation(Integrator):
-    """A block as a solve of one step, for :class:`~odebackbones.ode.gradients.CheckpointedSolve`."""
+    """A block as a solve of one step, for :func:`~odebackbones.ode.gradients.solve_with_checkpoints`."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__(block, grid=[(0.0, 1.0)], times=[[0.0]])

@@ -85,6 +85,7 @@ def flow_arguments(model: nn.Module) -> dict[str, Any]:
             raise InputError(f"{name} of the ODE blocks is {values}: a saved model has one for all")
     return options[0] | {
         "steps": [flow.solver.steps if flow else None for flow in flows],
+        "nodes": [flow.solver.nodes if flow else None for flow in flows],
         "bases": [first_convolution(flow).bases if flow else 1 for flow in flows],
         "norm_bases": [norm_bases(flow) if flow else None for flow in flows],
         "duration": [float(getattr(flow.vector_field, "duration", 1.0)) if flow else 1.0 for flow in flows],
@@ -95,7 +96,7 @@ def flow_arguments(model: nn.Module) -> dict[str, Any]:
 def options_of(block: ODEBlock) -> dict[str, Any]:
     """The options of a block that are one for all blocks of a model."""
     solver = asdict(block.solver)
-    del solver["steps"]
+    del solver["steps"], solver["nodes"]
     drawing = {"augment": block.augment, "budgets": list(block.budgets), "steer": block.steer}
     return {"solver": solver.pop("method"), **solver, **drawing, "basis": first_convolution(block).basis}
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode import SolverConfig
+from odebackbones.ode.solvers import changed
 from odebackbones.stages import ode_blocks
 from odebackbones.time_layers import TimeBatchNorm2d
 
@@ -20,8 +21,8 @@ Model = TypeVar("Model", bound=nn.Module)
 def change_solver(model: Model, method: str | None = None, *, steps: int | None = None, **changes: Any) -> Model:
     """A copy of ``model`` whose ODE blocks integrate the same fields by another solver.
 
-    Running statistics per time are interpolated linearly to the new evaluation times; :func:`calibrate` estimates
-    them anew.
+    Options that the new method has not, such as tolerances, are left out. Running statistics per time are interpolated
+    linearly to the new evaluation times; :func:`calibrate` estimates them anew.
 
     Args:
         model: Any module with ODE blocks.
@@ -39,11 +40,11 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
     if method is not None:
         changes["method"] = method
     if steps is not None:
-        changes = {"grid": None, **changes, "steps": steps}
-    changed = copy.deepcopy(model)
-    for block in ode_blocks(changed):
-        block.set_solver(replace(block.solver, **changes))
-    return changed
+        changes["steps"] = steps
+    copied = copy.deepcopy(model)
+    for block in ode_blocks(copied):
+        block.set_solver(changed(block.solver, **changes))
+    return copied
 
 
 @torch.no_grad()

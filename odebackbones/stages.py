@@ -13,7 +13,14 @@ from odebackbones.errors import InputError, addressed
 from odebackbones.ode.initial_value import Solution
 from odebackbones.ode.integrate import integrate, planned_stats
 from odebackbones.ode.integrators import Integrator, LinearTwoStep
-from odebackbones.ode.solvers import SolverConfig, build_integrator, evaluation_times, is_planned, require_budgets
+from odebackbones.ode.solvers import (
+    SolverConfig,
+    build_integrator,
+    evaluation_times,
+    is_planned,
+    require_budgets,
+    with_steps,
+)
 from odebackbones.ode.stats import SolverStats
 
 
@@ -81,10 +88,9 @@ class ODEBlock(nn.Module):
         integrator, solver = self.integrator, self.solver
         is_drawn = self.training and (self.budgets or self.steer)
         if is_drawn:
-            solver = replace(solver, steps=self.drawn_steps()) if self.budgets else solver
+            solver = with_steps(solver, self.drawn_steps()) if self.budgets else solver
             integrator = build_integrator(self.vector_field, self.drawn_span(), solver)
-        parameters = tuple(self.integrator.parameters())
-        end, stats = integrate(integrator, x, solver, parameters=parameters, name=self.name)
+        end, stats = integrate(integrator, x, solver, name=self.name)
         self.latest = stats if is_drawn or not is_planned(solver) else None
         return Solution(end, stats)
 
@@ -173,7 +179,7 @@ def require_steady(field: nn.Module, solver: SolverConfig, *, name: str) -> None
 
 def same_steps(a: SolverConfig, b: SolverConfig) -> bool:
     """Whether two solvers evaluate at the same times for the same reasons."""
-    return (a.method, a.steps, a.grid, a.degree) == (b.method, b.steps, b.grid, b.degree)
+    return (a.method, a.steps, a.nodes, a.grid, a.degree) == (b.method, b.steps, b.nodes, b.grid, b.degree)
 
 
 def solver_stats(model: nn.Module) -> dict[str, SolverStats]:

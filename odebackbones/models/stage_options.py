@@ -11,11 +11,11 @@ from torch import nn
 
 from odebackbones.bases import require_reached
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe
+from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe, with_steps
 from odebackbones.stages import ODEBlock, require_augment
 from odebackbones.time_layers import norm_layer
 
-SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "gradient"}
+SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "nodes", "gradient"}
 BLOCK_ARGS = frozenset({"augment", "budgets", "steer"})
 FIELD_ARGS = frozenset({"time_channel"})
 """Keyword arguments that go to the solver, to the ODE blocks and to their fields."""
@@ -34,6 +34,7 @@ class StageOptions:
         solver: A method of :data:`~odebackbones.ode.METHODS`, the same for all stages.
         steps: Steps of a solve; by default as many as bring the evaluations to what the stage replaces (rounded up to
             whole steps).
+        nodes: Of adaptive methods, which find their own steps: in how many parts norms keep statistics per time.
         gradient: Gradient mode, see :class:`~odebackbones.ode.SolverConfig`; the same for all stages.
         norm: ``"batch"`` (statistics per evaluation time), ``"group"``, ``"frozen"`` or, where there is no other,
             ``"none"``, in the whole network.
@@ -53,6 +54,7 @@ class StageOptions:
     stages: int
     solver: str = "midpoint"
     steps: int | Sequence[int] | None = None
+    nodes: int | Sequence[int] | None = None
     gradient: str = "checkpoint"
     norm: str = "batch"
     bases: int | Sequence[int] = 1
@@ -67,6 +69,7 @@ class StageOptions:
         self.block_args: dict[str, Any] = {}
         self.field_args: dict[str, Any] = {}
         self.steps_of = per_stage("steps", self.steps, int, stages=self.stages)
+        self.nodes_of = per_stage("nodes", self.nodes, int, stages=self.stages)
         self.bases_of = per_stage("bases", self.bases, int, stages=self.stages)
         self.norm_bases_of = per_stage("norm_bases", self.norm_bases, int, stages=self.stages)
         self.duration_of = per_stage("duration", self.duration, float, stages=self.stages)
@@ -93,10 +96,10 @@ class StageOptions:
             evaluations: What it makes by default, at least.
             name: What errors call it.
         """
-        steps = self.steps_of[i]
-        config = SolverConfig(self.solver, 1 if steps is None else steps, self.gradient, **self.solver_args)
-        if steps is None and config.grid is None:
-            config = replace(config, steps=default_steps(config, evaluations))
+        steps, nodes = self.steps_of[i], self.nodes_of[i]
+        config = SolverConfig(self.solver, steps, self.gradient, nodes=nodes, **self.solver_args)
+        if steps is None and nodes is None and config.grid is None:
+            config = with_steps(config, default_steps(config, evaluations))
         extra, budgets = self.block_args.get("augment", 0), self.block_args.get("budgets", ())
         require_augment(extra)
         weights = {"bases": self.bases_of[i], "basis": self.basis}
@@ -156,5 +159,6 @@ def take(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 
 def default_steps(solver: SolverConfig, evaluations: int) -> int:
-    """The fewest steps that take ``evaluations`` at least."""
-    return next(n for n in count(1) if planned_nfe(replace(solver, steps=n, max_nfe=None)) >= evaluations)
+    """The fewest steps (of an adaptive method, nodes) that take ``evaluations`` at least."""
+    unbound = replace(solver, max_nfe=None)
+    return next(n for n in count(1) if planned_nfe(with_steps(unbound, n)) >= evaluations)

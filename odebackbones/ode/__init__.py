@@ -1,7 +1,17 @@
 """The ODE engine: solvers with exact gradients in bounded memory. It knows torch, and nothing of images or timm."""
 
+from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution, odeint
 from odebackbones.ode.solvers import GRADIENTS, METHODS, SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
 
-__all__ = ["GRADIENTS", "METHODS", "Solution", "SolverConfig", "SolverStats", "build_integrator", "odeint"]
+__all__ = [
+    "GRADIENTS",
+    "METHODS",
+    "Solution",
+    "SolverConfig",
+    "SolverStats",
+    "TensorTime",
+    "build_integrator",
+    "odeint",
+]

@@ -1,7 +1,7 @@
 """Adaptive steps: torchdiffeq finds them, and then they are a grid like any other."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -9,8 +9,9 @@ import torchdiffeq
 from torch import Tensor
 
 from odebackbones.errors import SolverError
+from odebackbones.ode.field_state import FieldState, buffers_untouched
 from odebackbones.ode.integrators import Integrator, ReusedSlope, RungeKutta, VectorField, not_recordable
-from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+from odebackbones.ode.surroundings import Surroundings
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
 
 TORCHDIFFEQS_STOPS = ("underflow in dt", "non-finite values in state")
@@ -42,7 +43,7 @@ class ObservedField:
     """A field as torchdiffeq wants it, that counts the evaluations of a forward solve.
 
     torchdiffeq solves forward without gradients, and evaluates with gradients only on an adjoint's way back: there
-    running statistics are left alone, and nothing is counted.
+    nothing is counted, and the field computes with what it had in the forward pass.
     """
 
     integrator: Integrator
@@ -52,15 +53,20 @@ class ObservedField:
     nfe: int = 0
     rejected: int = 0
     starts: list[float] = field(default_factory=list)
+    field: FieldState | None = None
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
         """The slope, in the state's dtype."""
-        time, returning = float(t.detach()), torch.is_grad_enabled()
-        if not returning:
-            self.count(time)
-        modules = list(self.integrator.modules()) if returning else []
-        with self.surroundings.casts(), running_statistics_untouched(modules):
-            return self.integrator.vector_field(time, state).to(state.dtype)
+        time = float(t.detach())
+        with ExitStack() as stack:
+            stack.enter_context(self.surroundings.casts())
+            if not torch.is_grad_enabled():
+                self.count(time)
+            elif self.field:
+                tensors = self.field.tensors
+                stack.enter_context(self.field.restored(tensors, [p.requires_grad for p in tensors], itself=True))
+                self.field.set_buffers(self.field.start)
+            return self.integrator.slope(time, state).to(state.dtype)
 
     def count(self, t: float) -> None:
         """Count an evaluation at ``t``.
@@ -119,19 +125,21 @@ class AdaptiveSolution:
         steps: The accepted steps, as a method on a fixed grid.
         nfe: Evaluations, those of rejected steps included.
         rejected: Rejected steps.
+        moves_buffers: Whether the field has moved a buffer of its own; they stand as before.
     """
 
     state: Tensor
     steps: RungeKutta
     nfe: int
     rejected: int
+    moves_buffers: bool
 
 
 @torch.no_grad()
 def solve_adaptively(
     integrator: AdaptiveIntegrator, state: Tensor, *, rtol: float, atol: float, max_nfe: int | None, name: str
 ) -> AdaptiveSolution:
-    """Solve by torchdiffeq, without a graph and without counting a batch in running statistics.
+    """Solve by torchdiffeq, without a graph and without moving buffers.
 
     Args:
         integrator: Field, method and time span.
@@ -147,9 +155,9 @@ def solve_adaptively(
     observed = ObservedSteps(integrator, Surroundings(state.device), max_nfe, name)
     times = torch.tensor(integrator.ends(), dtype=torch.float64, device=state.device)
     options = {"step_t": times[1:]}  # end on t1, where torchdiffeq would step beyond and interpolate
-    with running_statistics_untouched(list(integrator.modules())), observed.explaining(integrator.method):
+    with buffers_untouched(integrator.modules()) as moved, observed.explaining(integrator.method):
         states = torchdiffeq.odeint(
             observed, state, times, rtol=rtol, atol=atol, method=integrator.method, options=options
         )
     end: Tensor = states[-1]  # pyright: ignore[reportAssignmentType] (no tuple comes of a tensor)
-    return AdaptiveSolution(end, observed.accepted_steps(), observed.nfe, observed.rejected)
+    return AdaptiveSolution(end, observed.accepted_steps(), observed.nfe, observed.rejected, any(moved))

@@ -4,23 +4,25 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torchdiffeq
 from torch import Tensor
 
 from odebackbones.ode.adaptive import AdaptiveIntegrator, ObservedField, ObservedSteps
+from odebackbones.ode.field_state import FieldState, buffers_untouched
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.solvers import METHODS, SolverConfig
 from odebackbones.ode.stats import SolverStats
-from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched, tracking_norms
+from odebackbones.ode.surroundings import Surroundings
 
 WARNED: set[str] = set()
 """The methods whose adjoint was warned of in this process."""
 
 
 def solve_adjoint(
-    integrator: Integrator, state: Tensor, solver: SolverConfig, *, parameters: Sequence[Tensor], name: str
+    integrator: Integrator, state: Tensor, solver: SolverConfig, *, field: FieldState, name: str
 ) -> tuple[Tensor, SolverStats]:
     """Solve forward without a graph, and get gradients by solving the adjoint equation backward.
 
@@ -32,15 +34,15 @@ def solve_adjoint(
     surroundings = Surroundings(state.device)
     random_state = surroundings.random_state()
     observe = ObservedSteps if isinstance(integrator, AdaptiveIntegrator) else ObservedField
-    observed = observe(integrator, surroundings, solver.max_nfe, name)
-    with observed.explaining(solver.method), running_statistics_untouched(list(integrator.modules())):
-        end = torchdiffeq_adjoint(observed, state, integrator.ends(), solver, parameters=parameters)
+    observed = observe(integrator, surroundings, solver.max_nfe, name, field=field)
+    with observed.explaining(solver.method), buffers_untouched(integrator.modules()) as moved:
+        end = torchdiffeq_adjoint(observed, state, integrator.ends(), solver, parameters=field.tensors)
     if solver.method not in WARNED:
         WARNED.add(solver.method)
         warn_of_error(integrator, state, end, solver)
     steps = observed.accepted_steps() if isinstance(observed, ObservedSteps) else integrator
     nfe = observed.nfe
-    if tracking_norms(list(integrator.modules())):  # they must see the steps as in every other gradient mode
+    if any(moved) or field.uncounted:  # they must see the steps as in every other gradient mode
         surroundings.draw_from(random_state)
         with torch.no_grad():
             steps(state)
@@ -60,15 +62,17 @@ def torchdiffeq_adjoint(
     """The end state, by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
     method = METHODS[solver.method]
     times = torch.tensor(t_span, dtype=torch.float64, device=state.device)
-    fractions = torch.linspace(0.0, 1.0, solver.steps + 1, dtype=times.dtype, device=times.device)
-    grid = {"grid_constructor": lambda _, y, t: torch.lerp(t[0], t[-1], fractions.to(t))}
-    options, adjoint_options = (grid, grid) if method.build else ({"step_t": times[1:]}, {})  # end on t1
+    options, adjoint_options = {"step_t": times[1:]}, {}
+    tolerances: dict[str, Any] = {"rtol": solver.rtol, "atol": solver.atol}
+    if solver.steps is not None:
+        fractions = torch.linspace(0.0, 1.0, solver.steps + 1, dtype=times.dtype, device=times.device)
+        options = adjoint_options = {"grid_constructor": lambda _, y, t: torch.lerp(t[0], t[-1], fractions.to(t))}
+        tolerances = {}
     states = torchdiffeq.odeint_adjoint(
         observed,
         state,
         times,
-        rtol=solver.rtol,
-        atol=solver.atol,
+        **tolerances,
         method=method.torchdiffeq,
         options=options,
         adjoint_options=adjoint_options,
@@ -83,7 +87,7 @@ def warn_of_error(integrator: Integrator, state: Tensor, end: Tensor, solver: So
     surroundings = Surroundings(state.device)
     observed = ObservedField(integrator, surroundings, None, "")
     t0, t1 = integrator.ends()
-    with surroundings.forked_random(), running_statistics_untouched(list(integrator.modules())):
+    with surroundings.forked_random(), buffers_untouched(integrator.modules()):
         try:
             found = torchdiffeq_adjoint(observed, end.detach(), (t1, t0), replace(solver, max_nfe=None))
         except AssertionError:  # torchdiffeq's, of a solve that explodes

@@ -77,7 +77,7 @@ class FixedPointShears(Shears):
         for target, source, factor, weight, evaluates, t in self.plan[i]:
             slope = pair[source].to(self.form.increments) * units[source]
             if evaluates:
-                slope = self.vector_field(t, slope.to(dtype))
+                slope = self.slope(t, slope.to(dtype))
             added = straight_round(increment(slope, weight / units[target], self.form))
             pair[target] = factor * pair[target] + added
         return [*pair, *carry[2:]]

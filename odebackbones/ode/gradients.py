@@ -1,17 +1,84 @@
 """Gradient modes: where the backward pass takes the states of the forward pass from."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from odebackbones.ode.field_state import Buffers, FieldState
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.schedule import Budget, first_snapshots, reversal
-from odebackbones.ode.surroundings import RandomState, Surroundings, running_statistics_untouched
+from odebackbones.ode.surroundings import RandomState, Surroundings
 
-Snapshot = tuple[list[Tensor], RandomState]
-"""A carry, and where the random generators stood with it."""
+
+class Snapshot(NamedTuple):
+    """A carry, where the random generators stood with it, and the field's buffers."""
+
+    carry: list[Tensor]
+    random_state: RandomState
+    buffers: Buffers
+
+
+class Recomputation:
+    """A solve without a graph, and what its backward pass needs to repeat it.
+
+    Args:
+        integrator: Field and method.
+        allowed: Snapshots and graphs at one time.
+        state: ``(B, ...)``
+        field: What the field computes with.
+    """
+
+    def __init__(self, integrator: Integrator, allowed: Budget, state: Tensor, field: FieldState) -> None:
+        self.integrator, self.allowed, self.field = integrator, allowed, field
+        self.surroundings = Surroundings(state.device)
+        with self.surroundings.casts():
+            self.end, self.kept = self.solve(state)
+        self.first = self.kept[0]._replace(carry=[])
+        field.leave_out_results()
+
+    @torch.no_grad()
+    def solve(self, state: Tensor) -> tuple[Tensor, list[Snapshot]]:
+        """Solve, and keep the carries that the schedule names; returns the end state and them."""
+        steps = len(self.integrator.grid)
+        wanted = set(first_snapshots(steps, self.allowed))
+        carry, kept = [state], []
+        for i in range(steps):
+            if i in wanted:
+                kept.append(self.snapshot(carry))
+            carry = self.integrator.advance(i, carry)
+        return carry[0], kept
+
+    def snapshot(self, carry: list[Tensor]) -> Snapshot:
+        """The solve as it stands with this carry."""
+        return Snapshot(carry, self.surroundings.random_state(), self.field.buffers())
+
+    def go_back_to(self, snapshot: Snapshot) -> None:
+        """Let random draws and buffers be as they were."""
+        self.surroundings.draw_from(snapshot.random_state)
+        self.field.set_buffers(snapshot.buffers)
+
+    def take_snapshots(self, state: Tensor) -> list[Snapshot]:
+        """The snapshots, which are given up; solved for anew by a second backward pass (retain_graph=True)."""
+        kept, self.kept = self.kept, []
+        if not kept:
+            self.go_back_to(self.first)
+            _, kept = self.solve(state)
+        return kept
+
+
+def solve_with_checkpoints(integrator: Integrator, allowed: Budget, state: Tensor, field: FieldState) -> Tensor:
+    """The end state ``(B, ...)``, with the gradients of :class:`CheckpointedSolve`.
+
+    Args:
+        integrator: Field and method.
+        allowed: Snapshots and graphs at one time.
+        state: ``(B, ...)``
+        field: What the field computes with.
+    """
+    again = Recomputation(integrator, allowed, state, field)
+    return CheckpointedSolve.apply(again, state, *field.tensors)  # pyright: ignore[reportReturnType]
 
 
 class CheckpointedSolve(torch.autograd.Function):
@@ -24,105 +91,68 @@ class CheckpointedSolve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, integrator: Integrator, allowed: Budget, state: Tensor, *parameters: Tensor) -> Tensor:
-        """Solve without a graph."""
-        ctx.integrator, ctx.allowed, ctx.surroundings = integrator, allowed, Surroundings(state.device)
-        ctx.random_state = ctx.surroundings.random_state()
-        ctx.save_for_backward(state, *parameters)
-        with ctx.surroundings.casts():
-            # On ctx, not among the saved tensors: the backward pass gives them up one by one.
-            end, ctx.kept = keep_snapshots(integrator, state, allowed, ctx.surroundings)
+    def forward(ctx: Any, again: Recomputation, state: Tensor, *tensors: Tensor) -> Tensor:
+        """The end state of a solve that was made."""
+        ctx.again = again  # its snapshots are not saved tensors: the backward pass gives them up one by one
+        ctx.save_for_backward(state, *tensors)
+        end, again.end = again.end, state.new_empty(0)  # or the graph would keep itself alive
         return end
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Repeat the steps in reverse order, each followed by its vector-Jacobian product."""
-        state, *parameters = ctx.saved_tensors
-        wanted = [p for p, needed in zip(parameters, ctx.needs_input_grad[3:], strict=True) if needed]
-        surroundings, modules = ctx.surroundings, list(ctx.integrator.modules())
-        find = differentiable_gradients if torch.is_grad_enabled() else recomputed_gradients
-        with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
-            of_state, of_parameters = find(ctx, state, wanted, gradients[0])
-        found = iter(of_parameters)
-        by_parameter = [next(found) if needed else None for needed in ctx.needs_input_grad[3:]]
-        return None, None, of_state if ctx.needs_input_grad[2] else None, *by_parameter
+        again, (state, *tensors) = ctx.again, ctx.saved_tensors
+        needed, twice = ctx.needs_input_grad[2:], torch.is_grad_enabled()
+        find = differentiable_gradients if twice else recomputed_gradients
+        with (
+            again.surroundings.casts(),
+            again.surroundings.forked_random(),
+            again.field.restored(tensors, needed, itself=twice) as wanted,
+        ):
+            of_state, of_tensors = find(again, state, wanted, gradients[0])
+        found = iter(of_tensors)
+        by_tensor = [next(found) if is_needed else None for is_needed in needed]
+        return None, of_state if ctx.needs_input_grad[1] else None, *by_tensor
 
 
 Gradients = tuple[Tensor | None, Sequence[Tensor | None]]
-"""With respect to the initial state, and to every parameter that wants one."""
+"""With respect to the initial state, and to every other tensor that wants one."""
 
 
-def differentiable_gradients(ctx: Any, state: Tensor, parameters: Sequence[Tensor], gradient: Tensor) -> Gradients:
+def differentiable_gradients(
+    again: Recomputation, state: Tensor, parameters: Sequence[Tensor], gradient: Tensor
+) -> Gradients:
     """Gradients that can be differentiated again (``create_graph=True``): the solve is repeated with its graph."""
-    ctx.surroundings.draw_from(ctx.random_state)
+    again.go_back_to(again.first)
     inputs = [state, *parameters] if state.requires_grad else list(parameters)
-    found = torch.autograd.grad(ctx.integrator(state), inputs, gradient, create_graph=True, allow_unused=True)
+    found = torch.autograd.grad(again.integrator(state), inputs, gradient, create_graph=True, allow_unused=True)
     return (found[0], found[1:]) if state.requires_grad else (None, found)
 
 
-def recomputed_gradients(ctx: Any, state: Tensor, parameters: Sequence[Tensor], gradient: Tensor) -> Gradients:
-    """Gradients by recomputation from the snapshots, which a first backward pass gives up."""
-    kept, ctx.kept = ctx.kept, None
-    if kept is None:  # a second backward pass (retain_graph=True)
-        ctx.surroundings.draw_from(ctx.random_state)
-        _, kept = keep_snapshots(ctx.integrator, state, ctx.allowed, ctx.surroundings)
-    of_state, *of_parameters = reverse(ctx.integrator, kept, ctx.allowed, ctx.surroundings, parameters, gradient)
-    return of_state, of_parameters
-
-
-def keep_snapshots(
-    integrator: Integrator, state: Tensor, allowed: Budget, surroundings: Surroundings
-) -> tuple[Tensor, list[Snapshot]]:
-    """Solve, and keep the carries that the schedule names; returns the end state and them."""
-    steps = len(integrator.grid)
-    wanted = set(first_snapshots(steps, allowed))
-    carry, kept = [state], []
-    with torch.no_grad():
-        for i in range(steps):
-            if i in wanted:
-                kept.append((carry, surroundings.random_state()))
-            carry = integrator.advance(i, carry)
-    return carry[0], kept
-
-
-def reverse(
-    integrator: Integrator,
-    kept: list[Snapshot],
-    allowed: Budget,
-    surroundings: Surroundings,
-    parameters: Sequence[Tensor],
-    gradient: Tensor,
-) -> list[Tensor | None]:
-    """The vector-Jacobian products of a whole solve with respect to its initial state and to ``parameters``.
-
-    Args:
-        integrator: Field and method.
-        kept: The snapshots of :func:`keep_snapshots`; they are given up.
-        allowed: How many there may be at one time, and how many graphs.
-        surroundings: Of the forward pass.
-        parameters: Those that want gradients.
-        gradient: That of the end state.
-    """
-    sums = Sums(len(parameters))
+def recomputed_gradients(
+    again: Recomputation, state: Tensor, parameters: Sequence[Tensor], gradient: Tensor
+) -> Gradients:
+    """Gradients by recomputation from the snapshots, step by step from the last to the first."""
+    kept, sums = again.take_snapshots(state), Sums(len(parameters))
     gradients: list[Tensor | None] = [gradient]
-    for segment, advances in reversal(len(integrator.grid), allowed):
-        carry, random_state = kept[-1]
-        surroundings.draw_from(random_state)
+    for segment, advances in reversal(len(again.integrator.grid), again.allowed):
+        again.go_back_to(kept[-1])
+        carry = kept[-1].carry
         for start, target, keep in advances:
             with torch.no_grad():
                 for i in range(start, target):
-                    carry = integrator.advance(i, carry)
+                    carry = again.integrator.advance(i, carry)
             if keep:
-                kept.append((carry, surroundings.random_state()))
+                kept.append(again.snapshot(carry))
         if not advances or advances[-1].keep:
             kept.pop()
         graphs: list[Graph] = []
         for i in segment:
-            graphs.append(step_graph(integrator, i, carry))
+            graphs.append(step_graph(again.integrator, i, carry))
             carry = graphs[-1][1]
         while graphs:
             gradients = pull_back(*graphs.pop(), gradients, parameters, sums)
-    return [gradients[0], *sums.totals]
+    return gradients[0], sums.totals
 
 
 Graph = tuple[list[Tensor], list[Tensor]]

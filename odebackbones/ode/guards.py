@@ -6,26 +6,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from odebackbones.errors import InputError, SolverError
+from odebackbones.errors import SolverError
+from odebackbones.ode.evaluation import changes_its_input, is_recording, is_transformed
+from odebackbones.ode.field_state import buffers_untouched
 from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+from odebackbones.ode.surroundings import Surroundings
 
 
-def is_recording(state: Tensor) -> bool:
-    """Whether a graph is being recorded (fx, TorchScript, export, compile): no value can be looked at."""
-    return not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
+def can_differentiate(state: Tensor) -> bool:
+    """Whether a backward pass of ours can follow: not while recording, and the transforms of torch.func have theirs."""
+    return torch.is_grad_enabled() and not is_recording(state) and not is_transformed()
 
 
-def wants_gradient(state: Tensor, parameters: Sequence[Tensor]) -> bool:
-    """Whether a backward pass can follow."""
-    if is_recording(state) or not torch.is_grad_enabled():
-        return False
-    return state.requires_grad or any(p.requires_grad for p in parameters)
-
-
-def is_transformed() -> bool:
-    """Whether a transform of torch.func is at work."""
-    return torch._C._are_functorch_transforms_active()
+def wants_gradient(state: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Whether the state or one of the tensors that the field depends on wants a gradient."""
+    return state.requires_grad or any(tensor.requires_grad for tensor in tensors)
 
 
 def can_check(state: Tensor) -> bool:
@@ -33,6 +28,17 @@ def can_check(state: Tensor) -> bool:
     if is_recording(state) or is_transformed() or state.device.type == "meta":
         return False
     return not (state.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+
+
+def checksum(state: Tensor) -> Tensor | None:
+    """The sum of a tensor of the inference mode, which counts no changes in place; None for others."""
+    return state.sum() if state.is_inference() and can_check(state) else None
+
+
+def require_untouched(integrator: Integrator, state: Tensor, before: Tensor | None) -> None:
+    """Refuse a field that changed the initial state in place, which others than inference tensors tell themselves."""
+    if before is not None and not torch.equal(before, state.sum()) and bool(before.isfinite()):
+        raise changes_its_input(integrator.vector_field)
 
 
 def is_finite(state: Tensor) -> bool:
@@ -48,22 +54,13 @@ def where_not_finite(integrator: Integrator, state: Tensor) -> str:
     surroundings = Surroundings(state.device)
     if not is_finite(state):
         return "before the solve; look at the input and at the layers before it"
-    with surroundings.forked_random(), running_statistics_untouched(list(integrator.modules())):
+    with surroundings.forked_random(), buffers_untouched(integrator.modules()):
         carry = [state]
         for i, (t, h) in enumerate(integrator.grid):
             carry = integrator.advance(i, carry)
             if not all(is_finite(tensor) for tensor in carry if tensor.is_floating_point()):
                 return f"after step {i + 1} of {len(integrator.grid)}, from t = {t:g} to {t + h:g}; {advice}"
     return f"after the solve, but was when it was repeated (random layers may have drawn otherwise); {advice}"
-
-
-def require_shape(end: Tensor, state: Tensor, *, name: str) -> None:
-    """Refuse an end state of another shape than the initial one: the field's slopes have that shape."""
-    if end.shape != state.shape:
-        raise InputError(
-            f"{name}the field makes states of the shape {tuple(end.shape)} of one of {tuple(state.shape)}; return "
-            f"slopes of the state's shape"
-        )
 
 
 def require_finite(

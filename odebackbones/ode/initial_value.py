@@ -1,7 +1,7 @@
 """``odeint``: solve an initial value problem."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
+from odebackbones.ode.field_state import buffers_untouched
 from odebackbones.ode.integrate import integrate
+from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.solvers import SolverConfig, build_integrator
 from odebackbones.ode.stats import SolverStats
+from odebackbones.ode.surroundings import Surroundings
 from odebackbones.ode.tuples import FlatField, flatten, split
 
 S = TypeVar("S", Tensor, tuple[Tensor, ...])
@@ -35,23 +38,29 @@ class Solution(Generic[S]):
 def odeint(
     vector_field: Callable[[float, S], S],
     state: S,
-    t_span: Sequence[float] = (0.0, 1.0),
+    t_span: Sequence[float] | Tensor = (0.0, 1.0),
     solver: SolverConfig = SolverConfig(),  # noqa: B008 (frozen)
     *,
     parameters: Iterable[Tensor] | None = None,
+    **others: Any,
 ) -> Solution[S]:
     r"""Solve :math:`x'(t) = f(t, x),\; x(t_0) = x_0` for :math:`x(t_1)`, or for more times.
 
     Args:
         vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``. One with normalisation
-            layers must be a module: layers in a closure can't be seen, and would count a recomputed batch twice.
+            layers must be a module: layers in a closure can't be seen, and would count a recomputed batch twice. One
+            written for tensors as times is wrapped: ``TensorTime(field)``.
         state: :math:`x_0`: ``(B, ...)``, any shape, or a tuple of tensors, which the field then takes and gives.
         t_span: ``(t0, t1)`` or more times in one direction, which may be backward; the solver takes its steps from
-            each to the next.
+            each to the next. Times that are tensors and want a gradient get that of the exact flow,
+            :math:`\partial L / \partial t_1 = \langle \partial L / \partial x(t_1), f(t_1, x(t_1)) \rangle`
+            (the negative at :math:`t_0`), at one more evaluation for each solve that
+            starts or ends there.
         solver: Method, steps and gradient mode.
-        parameters: Tensors besides ``state`` that the field depends on and that want gradients; by default the
-            parameters of a field that is a module. Needed with any other callable, unless ``gradient="backprop"``:
-            pass ``()`` if there are none.
+        parameters: Tensors besides ``state`` that the field depends on and that want gradients, of a field that is no
+            module; ``()`` if there are none. Without, what it depends on can't be seen: then ``"checkpoint"`` is
+            ``"backprop"``, and the other modes ask for them.
+        **others: Nothing: what other solvers' functions take is refused with the words for it here.
 
     Returns:
         The end state, of the shape of ``state``, the states at all times if there are more than two, and the
@@ -66,47 +75,86 @@ def odeint(
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366
     """
+    require_ours(solver, others)
+    require_state(state)
     times = require_monotone(t_span)
-    if not isinstance(solver, SolverConfig):
-        raise InputError(f"solver={solver!r}: expected a SolverConfig, such as SolverConfig('rk4', steps=10)")
     if solver.method == "lm":
         raise InputError("solver 'lm' has coefficients to learn, which a function can't keep: use an ODEBlock")
-    parameters = field_parameters(vector_field, gradient=solver.gradient) if parameters is None else tuple(parameters)
+    solver, given = with_parameters(vector_field, parameters, solver)
     if isinstance(state, tuple):
         flat, shapes = flatten(state)
-        solution = odeint(FlatField(vector_field, shapes), flat, times, solver, parameters=parameters)
+        solution = odeint(FlatField(vector_field, shapes), flat, t_span, solver, parameters=given)
         states = None if solution.states is None else split(solution.states, shapes)
         return Solution(split(solution.state, shapes), solution.stats, states)
-    if not state.is_floating_point():
-        raise InputError(
-            f"state of {state.dtype}: expected real floating point; convert it, as by state.float(), or solve real and "
-            f"imaginary part as a tuple"
-        )
+    learns = torch.is_grad_enabled()
+    learned = [t if learns and isinstance(t, Tensor) and t.requires_grad else None for t in t_span]
     states, stats = [state], SolverStats(0, 0, 0)
-    for interval in pairwise(times):
+    for i, interval in enumerate(pairwise(times)):
         integrator = build_integrator(vector_field, interval, solver)  # pyright: ignore[reportArgumentType] (no tuples)
-        end, cost = integrate(integrator, states[-1], solver, parameters=parameters)
-        states.append(end)
-        stats = stats + cost
+        start = moved_by_time(integrator, states[-1], learned[i], sign=-1.0)
+        end, cost = integrate(integrator, start, solver, parameters=given)
+        states.append(moved_by_time(integrator, end, learned[i + 1], sign=1.0))
+        slopes = sum(time is not None for time in learned[i : i + 2])
+        stats = stats + cost + SolverStats(slopes, 0, 0)
     return Solution(states[-1], stats, torch.stack(states) if len(times) > 2 else None)
 
 
-def require_monotone(t_span: Sequence[float]) -> list[float]:
+def moved_by_time(integrator: Integrator, state: Tensor, time: Tensor | None, *, sign: float) -> Tensor:
+    """The state itself, with the gradient of a flow that ends (``sign`` 1) or starts (-1) at ``time``."""
+    if time is None:
+        return state
+    with torch.no_grad(), Surroundings(state.device).forked_random(), buffers_untouched(integrator.modules()):
+        slope = integrator.slope(time.detach().item(), state)
+    return state + sign * (time - time.detach()).to(state) * slope
+
+
+def require_ours(solver: Any, others: Mapping[str, Any]) -> None:
+    """Refuse what other solvers' functions take, in the words for it here."""
+    if others:
+        name, value = next(iter(others.items()))
+        raise InputError(
+            f"{name}={value!r}: odeint takes its options as solver=SolverConfig(...), such as SolverConfig('rk4', "
+            f"steps=10) or SolverConfig('dopri5', rtol=1e-6, atol=1e-8)"
+        )
+    if not isinstance(solver, SolverConfig):
+        raise InputError(f"solver={solver!r}: expected a SolverConfig, such as SolverConfig('rk4', steps=10)")
+
+
+def require_state(state: Any) -> None:
+    """Refuse what is no real tensor, or tuple of such."""
+    tensors = state if isinstance(state, tuple) else (state,)
+    if strange := [part for part in tensors if not isinstance(part, Tensor)]:
+        raise InputError(
+            f"a state with a {type(strange[0]).__name__}: expected a tensor, or a tuple of tensors "
+            f"(torch.as_tensor(...) makes one of an array, tuple(...) of a list or of a dictionary's values)"
+        )
+    if whole := [part for part in tensors if not part.is_floating_point()]:
+        raise InputError(
+            f"state of {whole[0].dtype}: expected real floating point; convert it, as by state.float(), or solve real "
+            f"and imaginary part as a tuple"
+        )
+
+
+def require_monotone(t_span: Sequence[float] | Tensor) -> list[float]:
     """The times as floats, refused if they are fewer than two or don't ascend or descend."""
-    times = [float(t) for t in t_span]
+    times = [float(t.detach() if isinstance(t, Tensor) else t) for t in t_span]
     steps = [b - a for a, b in pairwise(times)]
     if len(times) < 2 or not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
         raise InputError(f"t_span={tuple(times)}: expected two times or more, ascending or descending throughout")
     return times
 
 
-def field_parameters(vector_field: Callable[..., Any], *, gradient: str) -> tuple[Tensor, ...]:
-    """The parameters of a field that is a module; a closure's can't be seen, so they are asked for where needed."""
-    if isinstance(vector_field, nn.Module):
-        return tuple(vector_field.parameters())
-    if gradient != "backprop":
-        raise InputError(
-            f"gradient={gradient!r} needs to know what the vector field depends on, and it is no torch.nn.Module: "
-            f"pass parameters=(...), which may be empty, or use gradient='backprop'"
-        )
-    return ()
+def with_parameters(
+    vector_field: Callable[..., Any], parameters: Iterable[Tensor] | None, solver: SolverConfig
+) -> tuple[SolverConfig, tuple[Tensor, ...]]:
+    """The solver, and what the field depends on beyond what its modules hold, which are asked for where needed."""
+    if parameters is not None:
+        return solver, tuple(parameters)
+    if isinstance(vector_field, nn.Module) or not torch.is_grad_enabled():
+        return solver, ()
+    if solver.gradient in ("checkpoint", "backprop"):
+        return replace(solver, gradient="backprop", checkpoints="every"), ()
+    raise InputError(
+        f"gradient={solver.gradient!r} needs to know what the vector field depends on, and it is no torch.nn.Module: "
+        f"pass parameters=(...), which may be empty, or use gradient='backprop'"
+    )

@@ -9,51 +9,41 @@ from torch import Tensor
 from odebackbones.errors import SolverError, addressed
 from odebackbones.ode.adaptive import AdaptiveIntegrator, solve_adaptively
 from odebackbones.ode.adjoint import solve_adjoint
+from odebackbones.ode.evaluation import is_recording, is_transformed
+from odebackbones.ode.field_state import FieldState, tracking_norms
 from odebackbones.ode.fixed_point import in_fixed_point
-from odebackbones.ode.gradients import CheckpointedSolve
+from odebackbones.ode.gradients import solve_with_checkpoints
 from odebackbones.ode.guards import (
     can_check,
-    is_recording,
-    is_transformed,
+    can_differentiate,
+    checksum,
     require_finite,
-    require_shape,
+    require_untouched,
     wants_gradient,
 )
 from odebackbones.ode.integrators import ConvergenceError, Integrator, not_recordable
-from odebackbones.ode.reversible import ReversibleSolve
+from odebackbones.ode.reversible import solve_reversibly
 from odebackbones.ode.schedule import budget, count_evaluations
-from odebackbones.ode.solvers import SolverConfig, is_planned
+from odebackbones.ode.solvers import SolverConfig, changed, is_planned
 from odebackbones.ode.stats import SolverStats
-from odebackbones.ode.surroundings import tracking_norms
 
-Solve = Callable[[Integrator, Tensor, SolverConfig, Sequence[Tensor]], tuple[Tensor, Tensor | None]]
+Solve = Callable[[Integrator, Tensor, SolverConfig, FieldState], tuple[Tensor, Tensor | None]]
 """A solve on a fixed grid: ``(B, ...) -> (B, ...)``, and how far numbers in fixed point went, if there are any."""
 
 
-def loop(
-    integrator: Integrator, state: Tensor, solver: SolverConfig, parameters: Sequence[Tensor]
-) -> tuple[Tensor, None]:
-    """The plain loop, for autograd to keep all activations, or none."""
-    return integrator(state), None
-
-
-def checkpointed(
-    integrator: Integrator, state: Tensor, solver: SolverConfig, parameters: Sequence[Tensor]
-) -> tuple[Tensor, None]:
+def checkpointed(integrator: Integrator, state: Tensor, solver: SolverConfig, field: FieldState) -> tuple[Tensor, None]:
     """Keep some states."""
     allowed = budget(solver.checkpoints, len(integrator.grid))
-    return CheckpointedSolve.apply(integrator, allowed, state, *parameters), None  # pyright: ignore[reportReturnType]
+    return solve_with_checkpoints(integrator, allowed, state, field), None
 
 
-def reversible(
-    integrator: Integrator, state: Tensor, solver: SolverConfig, parameters: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:
+def reversible(integrator: Integrator, state: Tensor, solver: SolverConfig, field: FieldState) -> tuple[Tensor, Tensor]:
     """Keep the end."""
-    return ReversibleSolve.apply(in_fixed_point(integrator), state, *parameters)  # pyright: ignore[reportReturnType]
+    return solve_reversibly(in_fixed_point(integrator), state, field)
 
 
-SOLVES: dict[str, Solve] = {"backprop": loop, "checkpoint": checkpointed, "reversible": reversible}
-"""Gradient mode -> its solve on a fixed grid."""
+SOLVES: dict[str, Solve] = {"checkpoint": checkpointed, "reversible": reversible}
+"""Gradient mode with a backward pass of its own -> its solve on a fixed grid."""
 
 EVALUATIONS_AGAIN: dict[str, Callable[[int, SolverConfig], Sequence[int]]] = {
     "backprop": lambda steps, _: (0,) * steps,
@@ -65,7 +55,7 @@ EVALUATIONS_AGAIN: dict[str, Callable[[int, SolverConfig], Sequence[int]]] = {
 
 
 def integrate(
-    integrator: Integrator, state: Tensor, solver: SolverConfig, *, parameters: Sequence[Tensor], name: str = ""
+    integrator: Integrator, state: Tensor, solver: SolverConfig, *, parameters: Sequence[Tensor] = (), name: str = ""
 ) -> tuple[Tensor, SolverStats]:
     """Run ``integrator`` in a gradient mode, check the outcome and count what it costs.
 
@@ -75,7 +65,7 @@ def integrate(
         integrator: Field and method.
         state: ``(B, ...)``
         solver: Gradient mode and checks.
-        parameters: What the field depends on.
+        parameters: What the field depends on beyond what its modules hold.
         name: Whose solve it is, for errors.
 
     Returns:
@@ -92,29 +82,40 @@ def integrate(
         return integrator(state), planned_stats(integrator, solver, "backprop")
     if state.numel() == 0:
         return solve_nothing(integrator, state), SolverStats(1, 0, 0)
-    prefix = addressed(name)
-    backward = wants_gradient(state, parameters) and not is_transformed()
-    gradient, reached = solver.gradient if backward else "backprop", None
-    if gradient == "adjoint":
-        end, stats = solve_adjoint(integrator, state, solver, parameters=parameters, name=prefix)
+    prefix, before = addressed(name), checksum(state)
+    field = None if solver.gradient == "backprop" else differentiated_field(integrator, state, parameters)
+    gradient, reached = solver.gradient if field else "backprop", None
+    if field and gradient == "adjoint":
+        end, stats = solve_adjoint(integrator, state, solver, field=field, name=prefix)
     elif isinstance(integrator, AdaptiveIntegrator):
         return integrate_adaptively(integrator, state, solver, parameters=parameters, name=name)
     else:
         try:
-            end, reached = SOLVES[gradient](integrator, state, solver, parameters)
+            if field and gradient in SOLVES:
+                end, reached = SOLVES[gradient](integrator, state, solver, field)
+            else:  # autograd keeps all activations, or none
+                end = integrator(state)
         except ConvergenceError as error:
             raise SolverError(f"{prefix}{error}") from None
         stats = planned_stats(integrator, solver, gradient)
-    require_shape(end, state, name=prefix)
+    require_untouched(integrator, state, before)
     if solver.check_finite and can_check(end):
         require_finite(integrator, state, end, reached, name=prefix)
     return end, stats
 
 
+def differentiated_field(integrator: Integrator, state: Tensor, parameters: Sequence[Tensor]) -> FieldState | None:
+    """What the field computes with, if a backward pass of ours may have to find it again."""
+    if not can_differentiate(state):
+        return None
+    field = FieldState(integrator.modules(), parameters)
+    return field if wants_gradient(state, field.tensors) else None
+
+
 def solve_nothing(integrator: Integrator, state: Tensor) -> Tensor:
     """An empty state's end: there is no largest number and no norm of an error, but a graph to the parameters."""
     times = chain(*integrator.times, integrator.ends())
-    return state + integrator.vector_field(next(times), state)
+    return state + integrator.slope(next(times), state)
 
 
 def planned_stats(integrator: Integrator, solver: SolverConfig, gradient: str) -> SolverStats:
@@ -134,13 +135,15 @@ def integrate_adaptively(
     The gradient is that of the accepted steps, exact for them (J. Zhuang et al.: Adaptive Checkpoint Adjoint Method
     for Gradient Estimation in Neural ODE, ICML 2020, arXiv:2006.02493).
     """
+    is_differentiated = is_transformed() or differentiated_field(integrator, state, parameters) is not None
+    assert solver.rtol is not None and solver.atol is not None
     found = solve_adaptively(
         integrator, state, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, name=addressed(name)
     )
     steps = len(found.steps.grid)
     stats = SolverStats(found.nfe, 0, steps, found.rejected)
-    if not wants_gradient(state, parameters) and not tracking_norms(list(integrator.modules())):
+    if not (is_differentiated or found.moves_buffers or tracking_norms(list(integrator.modules()))):
         return found.state, stats
-    fixed = replace(solver, method="euler", steps=steps, grid=None)  # for its gradient mode and its checks
+    fixed = changed(solver, method="euler", steps=steps)  # for its gradient mode and its checks
     end, cost = integrate(found.steps, state, fixed, parameters=parameters, name=name)
     return end, replace(stats, nfe=found.nfe + cost.nfe, nfe_backward=cost.nfe_backward)

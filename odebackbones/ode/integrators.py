@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode.adams import adams_bashforth_weights
+from odebackbones.ode.evaluation import evaluate
 from odebackbones.ode.grids import Grid
 from odebackbones.ode.tableaus import Tableau
 
@@ -52,6 +53,18 @@ class Integrator(nn.Module):
     def evaluations(self) -> list[int]:
         """Evaluations of the vector field in each step."""
         return [len(times) for times in self.times]
+
+    def slope(self, t: float, state: Tensor) -> Tensor:
+        """The field at a time and a state; checked, where that is no part of a graph."""
+        if torch.jit.is_scripting():
+            return self.vector_field(t, state)
+        else:  # noqa: RET505 (TorchScript compiles no other branch)
+            return self.checked_slope(t, state)
+
+    @torch.jit.unused
+    def checked_slope(self, t: float, state: Tensor) -> Tensor:
+        """As :func:`~odebackbones.ode.evaluation.evaluate`."""
+        return evaluate(self.vector_field, t, state)
 
     def start(self, state: Tensor) -> list[Tensor]:
         """The first carry, from the initial state."""
@@ -129,7 +142,7 @@ class RungeKutta(Integrator):
         times = self.times[i]
         slopes: list[Tensor] = []
         for stage in range(len(times)):
-            slopes.append(self.vector_field(times[stage], self.stage_state(stage, state, slopes, h)))
+            slopes.append(self.slope(times[stage], self.stage_state(stage, state, slopes, h)))
         return slopes
 
     def stage_state(self, stage: int, state: Tensor, slopes: list[Tensor], h: float) -> Tensor:
@@ -163,13 +176,13 @@ class ReusedSlope(RungeKutta):
 
     def start(self, state: Tensor) -> list[Tensor]:
         """The state and its slope."""
-        return [state, self.vector_field(self.grid[0][0], state)]
+        return [state, self.slope(self.grid[0][0], state)]
 
     def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
         """The state and the latest slope at the end of step ``i``."""
         h, slopes = self.grid[i][1], [carry[1]]
         for t in self.times[i][-(len(self.b) - 1) :]:
-            slopes.append(self.vector_field(t, combine(carry[0], slopes, self.a[len(slopes)], h)))
+            slopes.append(self.slope(t, combine(carry[0], slopes, self.a[len(slopes)], h)))
         return [combine(carry[0], slopes, self.b, h), slopes[-1]]
 
 
@@ -207,7 +220,7 @@ class AdamsBashforth(RungeKutta):
             latest.insert(0, slopes[0])
             end = combine(state, slopes, self.b, h)
         else:
-            latest.insert(0, self.vector_field(self.times[i][0], state))
+            latest.insert(0, self.slope(self.times[i][0], state))
             end = combine(state, latest, self.weights[i], h)
         following = latest[: self.order - 1]
         following.insert(0, end)
@@ -250,7 +263,7 @@ class LinearTwoStep(Integrator):
         state, previous = carry[0], carry[1]
         coefficient = self.coefficients[i].to(state.dtype)
         moved = torch.lerp(state, previous, coefficient)
-        return [torch.add(moved, self.vector_field(t, state), alpha=h), state]
+        return [torch.add(moved, self.slope(t, state), alpha=h), state]
 
 
 class ImplicitEulerSeries(Integrator):
@@ -278,7 +291,7 @@ class ImplicitEulerSeries(Integrator):
         h = self.grid[i][1]
         power, total = carry[0], carry[0]
         for k in range(self.degree):
-            slope = self.vector_field(self.times[i][k], power)
+            slope = self.slope(self.times[i][k], power)
             total = torch.add(total, slope, alpha=h)
             if k + 1 < self.degree:
                 power = h * slope
@@ -326,7 +339,7 @@ class ImplicitEuler(Integrator):
         end, used = carry[0], sum(map(len, self.times[:i]))
         allowed = self.MAX_ITERATIONS if self.max_nfe is None else min(self.MAX_ITERATIONS, self.max_nfe - used)
         for iteration in range(1, allowed + 1):
-            previous, end = end, torch.add(carry[0], self.vector_field(t + h, end), alpha=h)
+            previous, end = end, torch.add(carry[0], self.slope(t + h, end), alpha=h)
             if self.converged(previous.detach(), end.detach()):
                 self.times[i] = [t + h] * iteration
                 return [end]

@@ -1,15 +1,76 @@
 """Gradients with a memory that does not grow with the steps: the states are reconstructed exactly, last to first."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from odebackbones.errors import InputError
+from odebackbones.ode.field_state import Buffers, FieldState
 from odebackbones.ode.fixed_point import FixedPointShears, increment, quanta
 from odebackbones.ode.gradients import Sums
 from odebackbones.ode.shears import Shear
-from odebackbones.ode.surroundings import Surroundings, running_statistics_untouched
+from odebackbones.ode.surroundings import RandomState, Surroundings
+
+
+class Reconstruction:
+    """A solve in fixed point, and what its backward pass needs to undo it.
+
+    Args:
+        integrator: Field and method.
+        state: ``(B, ...)``
+        field: What the field computes with.
+
+    Attributes:
+        end: ``(B, ...)``
+        reached: The largest number that there may have been, over the format's limit: ``()``.
+        numbers: The quantum's power of two, and the last pair in quanta.
+    """
+
+    def __init__(self, integrator: FixedPointShears, state: Tensor, field: FieldState) -> None:
+        self.integrator, self.field, self.dtype = integrator, field, state.dtype
+        self.surroundings = Surroundings(state.device)
+        self.before: list[tuple[RandomState, Buffers]] = []  # each evaluation
+        with torch.no_grad(), self.surroundings.casts():
+            self.solve(state)
+        field.leave_out_results()
+
+    def solve(self, state: Tensor) -> None:
+        """Do the shears."""
+        integrator = self.integrator
+        carry = integrator.start(state)
+        numbers = [z.to(integrator.form.storage, copy=True) for z in carry[:2]]
+        pair = FixedPair(integrator, numbers, carry[2], state.dtype)
+        pair.follow(carry[:2])
+        for step in integrator.scheme.steps:
+            for shear in step:
+                if shear.evaluates:
+                    self.before.append((self.surroundings.random_state(), self.field.buffers()))
+                pair.apply(shear)
+        end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
+        self.reached = torch.where(end.isfinite().all(), pair.reached() / integrator.form.limit, torch.inf)
+        end.masked_fill_(~(self.reached < 1.0), torch.nan)  # integers would hide it from who checks nothing
+        self.end, self.numbers = end, [carry[2], *pair.numbers]
+
+    def undo(self, numbers: Sequence[Tensor], gradients: "PairGradients") -> None:
+        """Undo the shears from the last to the first, each with its vector-Jacobian product; ``numbers`` stay."""
+        power, *pair_numbers = numbers
+        pair = FixedPair(self.integrator, [z.clone() for z in pair_numbers], power, self.dtype)
+        before = list(self.before)
+        for step in reversed(self.integrator.scheme.steps):
+            for shear in reversed(step):
+                if shear.evaluates:
+                    random_state, buffers = before.pop()
+                    self.surroundings.draw_from(random_state)
+                    self.field.set_buffers(buffers)
+                gradients.pull_back(shear, pair.undo(shear))
+
+
+def solve_reversibly(integrator: FixedPointShears, state: Tensor, field: FieldState) -> tuple[Tensor, Tensor]:
+    """The end state ``(B, ...)`` and how far numbers went, with the gradients of :class:`ReversibleSolve`."""
+    again = Reconstruction(integrator, state, field)
+    return ReversibleSolve.apply(again, state, *field.tensors)  # pyright: ignore[reportReturnType]
 
 
 class ReversibleSolve(torch.autograd.Function):
@@ -21,52 +82,36 @@ class ReversibleSolve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, integrator: FixedPointShears, state: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve: ``(B, ...) -> (B, ...), ()``: the end, and the largest number that may have been, over its limit."""
-        ctx.integrator, ctx.surroundings = integrator, Surroundings(state.device)
-        ctx.dtype, ctx.random_states = state.dtype, []
-        carry = integrator.start(state)
-        numbers = [z.to(integrator.form.storage, copy=True) for z in carry[:2]]
-        pair = FixedPair(integrator, numbers, carry[2], state.dtype)
-        pair.follow(carry[:2])
-        with ctx.surroundings.casts():
-            for step in integrator.scheme.steps:
-                for shear in step:
-                    if shear.evaluates:
-                        ctx.random_states.append(ctx.surroundings.random_state())
-                    pair.apply(shear)
-        ctx.save_for_backward(*parameters, carry[2], *pair.numbers)
-        end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
-        reached = torch.where(end.isfinite().all(), pair.reached() / integrator.form.limit, torch.inf)
-        end.masked_fill_(~(reached < 1.0), torch.nan)  # integers would hide it from who checks nothing
+    def forward(ctx: Any, again: Reconstruction, state: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """The end of a solve that was made, and how far its numbers went: ``(B, ...), ()``."""
+        ctx.again = again
+        ctx.save_for_backward(*again.numbers, *tensors)
+        end, reached = again.end, again.reached
+        again.end, again.numbers = state.new_empty(0), []  # autograd's alone, or the graph would keep them alive
         ctx.mark_non_differentiable(reached)
         return end, reached
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Undo the shears from the last to the first, each with its vector-Jacobian product."""
+        """Undo the shears."""
         if torch.is_grad_enabled():
             raise InputError(
                 "gradient='reversible' has no second derivatives (create_graph=True): "
                 "use gradient='backprop' or 'checkpoint'"
             )
-        *parameters, power, first, second = ctx.saved_tensors
-        wanted = [p for p, needed in zip(parameters, ctx.needs_input_grad[2:], strict=True) if needed]
-        integrator, surroundings = ctx.integrator, ctx.surroundings
-        pair = FixedPair(integrator, [first.clone(), second.clone()], power, ctx.dtype)
-        gradients = PairGradients(integrator, gradient, wanted)
-        random_states = list(ctx.random_states)
-        modules = list(integrator.modules())
-        with surroundings.casts(), surroundings.forked_random(), running_statistics_untouched(modules):
-            for step in reversed(integrator.scheme.steps):
-                for shear in reversed(step):
-                    if shear.evaluates:
-                        surroundings.draw_from(random_states.pop())
-                    gradients.pull_back(shear, pair.undo(shear))
+        again, needed = ctx.again, ctx.needs_input_grad[2:]
+        numbers, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        with (
+            again.surroundings.casts(),
+            again.surroundings.forked_random(),
+            again.field.restored(tensors, needed) as wanted,
+        ):
+            gradients = PairGradients(again.integrator, gradient, wanted)
+            again.undo(numbers, gradients)
         found = iter(gradients.sums.totals)
-        by_parameter = [next(found) if needed else None for needed in ctx.needs_input_grad[2:]]
-        start = gradients.of_initial_state().to(ctx.dtype)
-        return None, start if ctx.needs_input_grad[1] else None, *by_parameter
+        by_tensor = [next(found) if is_needed else None for is_needed in needed]
+        start = gradients.of_initial_state().to(again.dtype)
+        return None, start if ctx.needs_input_grad[1] else None, *by_tensor
 
 
 class FixedPair:
@@ -119,7 +164,7 @@ class FixedPair:
             return source, source
         point = source.to(self.dtype).requires_grad_()
         with torch.enable_grad():
-            return point, self.integrator.vector_field(shear.t, point)
+            return point, self.integrator.slope(shear.t, point)
 
     def added(self, shear: Shear, slope: Tensor) -> Tensor:
         """What the shear adds, in whole quanta."""

@@ -128,7 +128,7 @@ class Shears(Integrator):
         for target, source, factor, weight, evaluates, t in self.plan[i]:
             slope = pair[source]
             if evaluates:
-                slope = self.vector_field(t, slope)
+                slope = self.slope(t, slope)
             kept = pair[target]
             if factor != 1.0:
                 kept = factor * kept

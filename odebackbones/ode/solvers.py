@@ -1,29 +1,20 @@
 """Which solvers there are, how one is configured, and its building."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from odebackbones.errors import InputError, addressed, unknown_name
 from odebackbones.ode.adaptive import AdaptiveIntegrator
-from odebackbones.ode.fixed_point import FORMATS, FixedPointShears
+from odebackbones.ode.fixed_point import FORMATS
 from odebackbones.ode.grids import Grid, distinct_times, uneven_grid, uniform_grid
-from odebackbones.ode.integrators import (
-    AdamsBashforth,
-    ImplicitEuler,
-    ImplicitEulerSeries,
-    Integrator,
-    LinearTwoStep,
-    RungeKutta,
-    VectorField,
-)
+from odebackbones.ode.integrators import Integrator, VectorField
+from odebackbones.ode.methods import METHODS, OPTIONS
 from odebackbones.ode.schedule import budget
-from odebackbones.ode.shears import Scheme, Shears, alf, leapfrog, reversible_heun
-from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS, TABLEAUS
 
 GRADIENTS = ("checkpoint", "backprop", "reversible", "adjoint")
 """How the backward pass gets the states: recompute them, keep everything, reconstruct them, or solve another ODE."""
@@ -35,8 +26,7 @@ class SolverConfig:
 
     Args:
         method: A name in :data:`METHODS`.
-        steps: Equal steps over the whole time span. An adaptive method has no use for them, but norms with
-            statistics per time then keep them at the ends of these steps.
+        steps: Equal steps over the whole time span of a method with fixed steps: by default 4, or those of ``grid``.
         gradient: ``"checkpoint"`` keeps some states and evaluates the field again in the backward pass;
             ``"backprop"`` keeps all activations; ``"reversible"`` keeps nothing and reconstructs the states to the
             last bit (methods leapfrog, alf, reversible_heun); ``"adjoint"`` solves the continuous adjoint equation by
@@ -44,8 +34,10 @@ class SolverConfig:
         grid: Ends of uneven steps as fractions of the time span, ascending to 1, in place of ``steps``.
         checkpoints: Of ``"checkpoint"``: ``"every"`` step's state is kept, ``"sqrt"``, for N steps, 2 + sqrt(N) states,
             or that many; fewer states cost more evaluations.
-        rtol: Relative tolerance of adaptive methods and of fixed-point iterations.
-        atol: Absolute tolerance of both.
+        rtol: Relative tolerance of adaptive methods and of fixed-point iterations, by default 1e-3.
+        atol: Absolute tolerance of both, by default 1e-4.
+        nodes: Of adaptive methods: norms with statistics per time keep them at the ends of so many equal parts of the
+            time span, by default 4.
         max_nfe: Evaluations that a forward solve, from one time to the next, may take, an adaptive one's repetition of
             the accepted steps not counted; None for any number.
         degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
@@ -59,12 +51,13 @@ class SolverConfig:
     """
 
     method: str = "midpoint"
-    steps: int = 4
+    steps: int | None = None
     gradient: str = "checkpoint"
     grid: tuple[float, ...] | None = None
     checkpoints: str | int = "every"
-    rtol: float = 1e-3
-    atol: float = 1e-4
+    rtol: float | None = None
+    atol: float | None = None
+    nodes: int | None = None
     max_nfe: int | None = None
     degree: int | None = None
     damping: float = 1.0
@@ -77,93 +70,68 @@ class SolverConfig:
             raise unknown_name("solver", self.method, METHODS)
         if self.gradient not in GRADIENTS:
             raise unknown_name("gradient mode", self.gradient, GRADIENTS)
-        for name in ("steps", "max_nfe", "degree"):
-            require_count(name, getattr(self, name), optional=name != "steps")
+        for name in ("steps", "max_nfe", "degree", "nodes"):
+            require_count(name, getattr(self, name))
         for name, most in (("rtol", math.inf), ("atol", math.inf), ("damping", 1.0)):
             require_positive(name, getattr(self, name), most=most)
         if self.grid is not None:
-            require_ascending(self.grid)
-        budget(self.checkpoints, self.steps)
+            require_ascending(self.grid, self.steps)
+        require_taken(self)
+        for name, value in defaults(self).items():
+            object.__setattr__(self, name, value)
+        budget(self.checkpoints, self.steps or 1)
         require_possible(self)
 
 
-class Method(NamedTuple):
-    """What there is to know about a method."""
-
-    order: int
-    """Of convergence, on even grids."""
-    build: Callable[[VectorField, Grid, SolverConfig], Integrator] | None
-    """Makes its integrator; None for adaptive methods, whose grid the solve finds."""
-    reversible: bool = False
-    """Whether it can be run backward exactly."""
-    torchdiffeq: str = ""
-    """torchdiffeq's name of it, which the adjoint needs."""
+DEFAULTS: dict[str, Any] = {"steps": 4, "rtol": 1e-3, "atol": 1e-4, "nodes": 4}
+"""Of the options that only some methods have."""
 
 
-def runge_kutta(name: str, torchdiffeq: str = "") -> Method:
-    """The explicit Runge-Kutta method of that tableau."""
-    tableau = TABLEAUS[name]
-
-    def build(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
-        return RungeKutta(vector_field, tableau=tableau, grid=grid, projected=solver.projected)
-
-    return Method(tableau.order, build, torchdiffeq=torchdiffeq)
+def defaults(solver: SolverConfig) -> dict[str, Any]:
+    """The options that the method has and that were not given."""
+    own = DEFAULTS if solver.grid is None else DEFAULTS | {"steps": len(solver.grid)}
+    return {name: own[name] for name in own if getattr(solver, name) is None and has_option(solver, name)}
 
 
-def adams_bashforth(order: int, starter: str) -> Method:
-    """The Adams-Bashforth method of that order."""
-    return Method(order, lambda f, grid, _: AdamsBashforth(f, order=order, starter=TABLEAUS[starter], grid=grid))
+def has_option(solver: SolverConfig, name: str) -> bool:
+    """Whether the method, as it is configured, has this option."""
+    if name in ("rtol", "atol") and solver.degree is not None:  # nothing is iterated
+        return False
+    return name not in OPTIONS or solver.method in OPTIONS[name]
 
 
-def reversible(order: int, scheme: Callable[[Grid, SolverConfig], Scheme]) -> Method:
-    """The method of these shears."""
+def changed(solver: SolverConfig, **changes: Any) -> SolverConfig:
+    """Another configuration; options that a new method has not are left out, and so is the grid of other steps.
 
-    def build(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
-        shears = scheme(grid, solver)
-        if solver.state_dtype in FORMATS:
-            return FixedPointShears(vector_field, scheme=shears, grid=grid, form=FORMATS[solver.state_dtype])
-        return Shears(vector_field, scheme=shears, grid=grid)
-
-    return Method(order, build, reversible=True)
-
-
-def implicit_euler(vector_field: VectorField, grid: Grid, solver: SolverConfig) -> Integrator:
-    """Backward Euler, by its series or by iterations."""
-    if solver.degree is not None:
-        return ImplicitEulerSeries(vector_field, degree=solver.degree, grid=grid)
-    return ImplicitEuler(vector_field, rtol=solver.rtol, atol=solver.atol, max_nfe=solver.max_nfe, grid=grid)
+    Raises:
+        InputError: A change is none that the new method has.
+    """
+    if ("steps" in changes) != ("grid" in changes):  # the one replaces the other
+        changes = {"steps": None, "grid": None, **changes}
+    given = {field.name: getattr(solver, field.name) for field in fields(solver)} | changes
+    if changes.get("degree") is not None or given["method"] != solver.method:
+        target = SolverConfig(given["method"], degree=changes.get("degree"))
+        foreign = {f.name: f.default for f in fields(solver) if f.name in LOST and not has_option(target, f.name)}
+        given = given | foreign | changes
+    return SolverConfig(**given)  # pyright: ignore[reportArgumentType] (a field without default is none of these)
 
 
-METHODS: dict[str, Method] = {
-    "euler": runge_kutta("euler", "euler"),
-    "midpoint": runge_kutta("midpoint", "midpoint"),
-    "heun": runge_kutta("heun", "heun2"),
-    "ralston": runge_kutta("ralston"),
-    "rk3": runge_kutta("rk3"),
-    "rk4": runge_kutta("rk4", "rk4"),
-    "rk4_classic": runge_kutta("rk4_classic"),
-    "ab2": adams_bashforth(2, "heun"),
-    "ab3": adams_bashforth(3, "rk3"),
-    "lm": Method(1, lambda f, grid, _: LinearTwoStep(f, grid=grid)),
-    "implicit_euler": Method(1, implicit_euler),
-    "leapfrog": reversible(2, lambda grid, _: leapfrog(grid)),
-    "alf": reversible(2, lambda grid, solver: alf(grid, solver.damping)),
-    "reversible_heun": reversible(2, lambda grid, _: reversible_heun(grid)),
-    **{name: Method(tableau.order, None, torchdiffeq=name) for name, tableau in ADAPTIVE_TABLEAUS.items()},
-}
-"""Method name -> what it is. Names that torchdiffeq has, too, mean the same method (its ``heun2`` is our ``heun``)."""
+LOST = ("steps", "grid", "rtol", "atol", "nodes", "degree", "damping")
+"""Options that say nothing of the function when the method changes; others, such as ``projected``, do."""
 
 
-def require_count(name: str, value: int | None, *, optional: bool = False) -> None:
-    """Refuse what is no whole number of at least 1 (nor None, if that is ``optional``)."""
-    if value is None and optional:
+def require_count(name: str, value: int | None) -> None:
+    """Refuse what is neither None nor a whole number of at least 1."""
+    if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
 
 
-def require_positive(name: str, value: float, *, most: float) -> None:
-    """Refuse what is no number above 0, or one above ``most``."""
+def require_positive(name: str, value: float | None, *, most: float) -> None:
+    """Refuse what is neither None nor a number above 0, or one above ``most``."""
+    if value is None:
+        return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= most:
         limit = "" if most == math.inf else f", and {most:g} at most"
         raise InputError(f"{name}={value!r}: expected a number above 0{limit}")
@@ -174,14 +142,31 @@ def require_budgets(budgets: Sequence[int]) -> None:
     if not isinstance(budgets, Sequence):
         raise InputError(f"budgets={budgets!r}: expected numbers of steps, such as (1, 2, 4)")
     for steps in budgets:
+        if steps is None:
+            raise InputError(f"budgets={budgets!r}: expected numbers of steps, such as (1, 2, 4)")
         require_count("budgets", steps)
 
 
-def require_ascending(grid: tuple[float, ...]) -> None:
-    """Refuse fractions that don't ascend from above 0 to 1."""
+def require_ascending(grid: tuple[float, ...], steps: int | None) -> None:
+    """Refuse fractions that don't ascend from above 0 to 1, or that are not as many as the steps."""
     ends = (0.0, *grid) if isinstance(grid, Sequence) else ()
     if len(ends) < 2 or ends[-1] != 1.0 or any(a >= b for a, b in zip(ends, ends[1:])):  # noqa: B905, RUF007
         raise InputError(f"grid={grid}: expected the ends of the steps as fractions that ascend from above 0 to 1")
+    if steps not in (None, len(grid)):
+        raise InputError(f"grid={grid} has {len(grid)} steps, and steps={steps}: leave steps out, or make them agree")
+
+
+def require_taken(solver: SolverConfig) -> None:
+    """Refuse options that the method ignores, with the methods that have them."""
+    for field in fields(solver):
+        value = getattr(solver, field.name)
+        if value != field.default and not has_option(solver, field.name):
+            series = " with degree=..." if solver.degree is not None and field.name in ("rtol", "atol") else ""
+            finds = " (it finds its own steps: rtol and atol say how)" if field.name in ("steps", "grid") else ""
+            raise InputError(
+                f"{field.name}={value!r}: solver {solver.method!r}{series} has no such option{finds}, but "
+                f"{', '.join(OPTIONS[field.name])} have; leave it out, or take one of them"
+            )
 
 
 def require_possible(solver: SolverConfig) -> None:
@@ -200,13 +185,8 @@ def require_possible(solver: SolverConfig) -> None:
             f"gradient='adjoint' works, on equal steps, with {able}; solver {solver.method!r}"
             f"{' on an uneven grid' if solver.grid else ''} works with 'checkpoint' and 'backprop'"
         )
-    if solver.projected and (solver.method not in TABLEAUS or solver.gradient == "adjoint"):
-        raise InputError(
-            f"projected=True works with {', '.join(TABLEAUS)} and every gradient mode but 'adjoint'; solver "
-            f"{solver.method!r} with {solver.gradient!r} came"
-        )
-    if method.build is None and solver.grid is not None:
-        raise InputError(f"solver {solver.method!r} finds its own steps: leave grid out, or take one with fixed steps")
+    if solver.projected and solver.gradient == "adjoint":
+        raise InputError("projected=True works with every gradient mode but 'adjoint'")
     if solver.state_dtype not in ("auto", "float", *FORMATS):
         raise unknown_name("state_dtype", solver.state_dtype, ("auto", "float", *FORMATS))
     fixed = solver.state_dtype in FORMATS
@@ -245,14 +225,18 @@ def is_planned(solver: SolverConfig) -> bool:
 
 
 def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
-    """The steps of a method with fixed steps."""
-    return uniform_grid(t_span, solver.steps) if solver.grid is None else uneven_grid(t_span, solver.grid)
+    """The steps of a method with fixed steps; of an adaptive one, the parts at whose ends statistics are kept."""
+    if solver.grid is not None:
+        return uneven_grid(t_span, solver.grid)
+    parts = solver.steps or solver.nodes
+    assert parts is not None
+    return uniform_grid(t_span, parts)
 
 
 def planned_nfe(solver: SolverConfig) -> int:
-    """The least evaluations that a forward solve takes; of an adaptive method, its ``steps``."""
-    if METHODS[solver.method].build is None:
-        return solver.steps
+    """The least evaluations that a forward solve takes; of an adaptive method, its ``nodes``."""
+    if solver.nodes is not None:
+        return solver.nodes
     return sum(build_integrator(zero_field, (0.0, 1.0), solver).evaluations())
 
 
@@ -262,19 +246,24 @@ def evaluation_times(
     """The distinct times, ascending, at which solves over ``t_span`` evaluate their vector field.
 
     Args:
-        solver: Method and steps; for an adaptive method, the ends of its equal steps stand in for the times.
+        solver: Method and steps; for an adaptive method, the ends of its ``nodes`` parts stand in for the times.
         t_span: Start and end.
         budgets: Further numbers of steps whose times count, too.
     """
     require_budgets(budgets)
     times = []
-    for config in (solver, *(replace(solver, steps=steps) for steps in budgets)):
+    for config in (solver, *(with_steps(solver, steps) for steps in budgets)):
         if METHODS[solver.method].build is None:
             times += [*(t for t, _ in solver_grid(config, t_span)), t_span[1]]
         else:
             integrator = build_integrator(zero_field, t_span, replace(config, max_nfe=None))
             times += chain(*integrator.times)
     return distinct_times(times, length=t_span[1] - t_span[0])
+
+
+def with_steps(solver: SolverConfig, number: int) -> SolverConfig:
+    """The same with so many equal steps, or, of an adaptive method, nodes."""
+    return replace(solver, nodes=number) if solver.nodes is not None else replace(solver, steps=number, grid=None)
 
 
 def zero_field(t: float, state: Tensor) -> Tensor:

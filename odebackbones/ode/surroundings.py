@@ -1,10 +1,10 @@
-"""What a recomputation must find again to repeat a step: autocast, the random generators, the running statistics."""
+"""What a recomputation must find again around a field to repeat a step: autocast and the random generators."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 RandomState = tuple[Tensor, Tensor | None]
 """The generators' states, on the CPU and on the state's GPU."""
@@ -51,21 +51,3 @@ class Surroundings:
 def same(a: Tensor | None, b: Tensor | None) -> bool:
     """Whether two generators' states are equal, or both missing."""
     return a is b if a is None or b is None else torch.equal(a, b)
-
-
-def tracking_norms(modules: Sequence[nn.Module]) -> list[nn.Module]:
-    """The normalisation layers whose running statistics a forward pass updates."""
-    return [m for m in modules if m.training and getattr(m, "track_running_stats", False)]
-
-
-@contextmanager
-def running_statistics_untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Let normalisation layers use batch statistics without counting the batch a second time."""
-    tracking = tracking_norms(modules)
-    try:
-        for module in tracking:
-            module.track_running_stats = False  # pyright: ignore[reportArgumentType]
-        yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True  # pyright: ignore[reportArgumentType]

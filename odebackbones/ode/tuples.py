@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
+from odebackbones.ode.evaluation import as_slope, name_of
 
 
 def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
@@ -44,12 +45,12 @@ class FlatField(nn.Module):
         """The slope as a row.
 
         Raises:
-            InputError: The field's slopes have other shapes than the state.
+            InputError: The field's slopes are not as many, or have other shapes than the state.
         """
-        slopes = self.vector_field(t, split(row, self.shapes))
-        if [slope.shape for slope in slopes] != list(self.shapes):
-            raise InputError(
-                f"the field's slopes have the shapes {[tuple(slope.shape) for slope in slopes]}, the state has "
-                f"{[tuple(shape) for shape in self.shapes]}; return one slope a tensor of the state"
-            )
-        return torch.cat([slope.reshape(-1) for slope in slopes])
+        state = split(row, self.shapes)
+        slopes, source = self.vector_field(t, state), f"{name_of(self.vector_field)} (at t = {t:g})"
+        if not isinstance(slopes, tuple | list) or len(slopes) != len(state):
+            count = len(slopes) if isinstance(slopes, tuple | list) else f"a {type(slopes).__name__}"
+            raise InputError(f"{source} gives {count} for a state of {len(state)} tensors: return a tuple of as many")
+        pairs = zip(slopes, state, strict=True)
+        return torch.cat([as_slope(slope, part, source=source).reshape(-1) for slope, part in pairs])

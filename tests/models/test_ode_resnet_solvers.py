@@ -55,10 +55,19 @@ def test_the_default_steps_are_the_fewest_that_evaluate_as_often_as_there_were_b
 
 
 def test_the_fields_of_the_solver_are_arguments_of_the_model():
-    options = {"checkpoints": "sqrt", "rtol": 1e-5, "atol": 1e-6, "max_nfe": 40, "check_finite": False}
+    options = {"checkpoints": "sqrt", "max_nfe": 40, "check_finite": False}
     model = create(solver="heun", steps=(1, 2, 3, 4), **options)
     expected = [SolverConfig("heun", steps, **options) for steps in (1, 2, 3, 4)]
     assert [block.solver for block in blocks(model)] == expected
+    options = {"rtol": 1e-5, "atol": 1e-6}
+    model = create(solver="dopri5", nodes=(1, 2, 3, 4), **options)
+    expected = [SolverConfig("dopri5", nodes=nodes, **options) for nodes in (1, 2, 3, 4)]
+    assert [block.solver for block in blocks(model)] == expected
+
+
+def test_an_option_that_the_solver_ignores_is_refused():
+    with pytest.raises(InputError, match=r"steps=2: solver 'dopri5' has no such option"):
+        create(solver="dopri5", steps=2)
 
 
 def test_lists_as_yaml_has_them_become_tuples():

@@ -1,6 +1,7 @@
 """All methods with fixed steps, some in more than one way, as data for parametrised tests."""
 
 from odebackbones.ode import METHODS, SolverConfig
+from odebackbones.ode.methods import OPTIONS
 from odebackbones.ode.solvers import is_planned
 from odebackbones.ode.tableaus import TABLEAUS
 
@@ -28,6 +29,11 @@ ONE_STEP = {name: tableau.stages for name, tableau in TABLEAUS.items()} | {
 def solver_config(variant, steps=4, gradient="checkpoint", **kwargs):
     """The configuration of a variant."""
     return SolverConfig(steps=steps, gradient=gradient, **(VARIANTS | FIXED_POINT)[variant], **kwargs)
+
+
+def fitting(method, **options):
+    """The configuration of a method with those of the options that it has."""
+    return SolverConfig(method, **{name: v for name, v in options.items() if method in OPTIONS.get(name, [method])})
 
 
 def planned(variants):

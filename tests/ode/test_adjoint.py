@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchdiffeq
 from closed_form_problems import CountedDecay, Turning
+from solver_variants import fitting
 from trained_fields import assert_buffers_equal, gradients, images, make, passes, relative_error
 
 from odebackbones.errors import InputError, SolverError
@@ -32,7 +33,7 @@ def not_warned_yet(monkeypatch):
 
 
 def config(method, steps=5, gradient="adjoint", **kwargs):
-    return SolverConfig(method, steps, gradient, rtol=1e-3, atol=1e-4, **kwargs)
+    return fitting(method, steps=steps, gradient=gradient, rtol=1e-3, atol=1e-4, **kwargs)
 
 
 def end_and_gradients(solve, field, dtype):
@@ -118,8 +119,8 @@ def test_more_steps_of_rk4_bring_the_adjoint_to_the_exact_gradient_of_a_trained_
 def test_running_statistics_are_updated_once_and_as_by_backprop(name, method, not_warned_yet):
     before = make(name, method) if method in FIXED else make(name)
     with pytest.warns(UserWarning, match=WARNING):
-        found = passes(before, SolverConfig(method, 5, "adjoint", rtol=1e-2))
-    reference = passes(before, SolverConfig(method, 5, "backprop", rtol=1e-2))
+        found = passes(before, fitting(method, steps=5, gradient="adjoint", rtol=1e-2))
+    reference = passes(before, fitting(method, steps=5, gradient="backprop", rtol=1e-2))
     assert_buffers_equal(found.field, reference.field)
     assert any(not torch.equal(*pair) for pair in zip(found.field.buffers(), before.buffers(), strict=True))
 
@@ -215,4 +216,4 @@ def test_methods_that_torchdiffeq_lacks_are_refused_with_those_that_it_has(metho
 @pytest.mark.parametrize("method", ["euler", "rk4"])
 def test_an_uneven_grid_is_refused(method):
     with pytest.raises(InputError, match=f"'{method}' on an uneven grid works with 'checkpoint' and 'backprop'"):
-        config(method, grid=(0.3, 1.0))
+        config(method, steps=None, grid=(0.3, 1.0))

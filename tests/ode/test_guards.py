@@ -2,17 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+import torchdiffeq
 from closed_form_problems import CountedDecay
-from solver_variants import ONE_STEP, VARIANTS, solver_config
+from solver_variants import ONE_STEP, VARIANTS, fitting, solver_config
 from torch import nn
 from trained_fields import images, make
 
 from odebackbones.errors import InputError, SolverError
-from odebackbones.ode import SolverConfig, build_integrator, odeint
+from odebackbones.ode import SolverConfig, TensorTime, build_integrator, odeint
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.solvers import planned_nfe
+from odebackbones.ode.solvers import changed, planned_nfe
 from odebackbones.stages import ODEBlock
 
 GRADIENTS = ("backprop", "checkpoint")
@@ -48,7 +50,7 @@ class BadFrom(nn.Module):
     ],
 )
 def test_a_state_that_is_not_finite_names_the_block_and_the_step(method, t_span, step, gradient, value, grad):
-    solver = SolverConfig(method, 4, gradient, rtol=1e-6, atol=1e-6)
+    solver = fitting(method, steps=4, gradient=gradient, rtol=1e-6, atol=1e-6)
     block = ODEBlock(BadFrom(0.5, value), solver, t_span=t_span, name="layer2.1")
     with (
         torch.set_grad_enabled(grad),
@@ -103,7 +105,7 @@ def test_who_wants_no_check_gets_the_state_as_it_is(gradient):
 )
 def test_an_empty_batch_stays_empty(method, gradient):
     field, x = CountedDecay(), torch.empty(0, 3, dtype=torch.float64, requires_grad=True)
-    end = odeint(field, x, solver=SolverConfig(method, 4, gradient)).state
+    end = odeint(field, x, solver=fitting(method, steps=4, gradient=gradient)).state
     end.sum().backward()
     assert end.shape == x.grad.shape == (0, 3)
     assert all(p.grad == 0 for p in field.parameters())
@@ -119,8 +121,83 @@ def test_a_block_is_named_whose_iterations_do_not_converge_or_whose_steps_are_to
 
 @gradients
 def test_slopes_of_another_shape_are_refused(gradient):
-    with pytest.raises(InputError, match=r"states of the shape \(2, 3\) of one of \(3,\); return slopes of"):
-        odeint(lambda t, x: torch.ones(2, 3), torch.ones(3), solver=SolverConfig("euler", 2, gradient), parameters=())
+    for slope, said in SLOPES:
+        with pytest.raises(InputError, match=said):
+            odeint(lambda t, x: slope, torch.ones(3), solver=SolverConfig("euler", 2, gradient), parameters=())  # noqa: B023
+
+
+SLOPES = [
+    (torch.ones(2, 3), r"a slope of the shape \(2, 3\) for a state of \(3,\): return slopes of the state's shape"),
+    (torch.ones(1), r"a slope of the shape \(1,\) for a state of \(3,\)"),
+    (1.0, "gives a float: return a tensor of the state's shape"),
+    (None, "gives a NoneType: return a tensor"),
+    (
+        torch.ones(3, dtype=torch.int64),
+        "gives a slope of torch.int64 for a state of torch.float32: return real numbers",
+    ),
+    (torch.ones(3, dtype=torch.complex64), "gives a slope of torch.complex64 for a state of torch.float32"),
+]
+
+
+@gradients
+def test_a_slope_of_higher_precision_leaves_the_state_in_its_own(gradient):
+    x = torch.ones(3, requires_grad=True)
+    end = odeint(lambda t, x: -x.double(), x, solver=SolverConfig("euler", 2, gradient), parameters=()).state
+    end.sum().backward()
+    assert end.dtype == x.grad.dtype == torch.float32
+    assert end.tolist() == [0.25] * 3
+
+
+@gradients
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_field_that_changes_its_input_in_place_is_named(gradient, grad):
+    field = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 2))
+    with torch.set_grad_enabled(grad), pytest.raises(InputError, match=r"changes its input in place .at t = 0"):
+        odeint(Untimed(field), 1.0 * X0.clone().requires_grad_(), solver=SolverConfig("euler", 2, gradient))
+
+
+class Untimed(nn.Module):
+    """A field that does not depend on time."""
+
+    def __init__(self, field):
+        super().__init__()
+        self.field = field
+
+    def forward(self, t, x):
+        return self.field(x)
+
+
+def test_so_is_one_in_inference_mode_where_tensors_count_no_changes():
+    with torch.inference_mode(), pytest.raises(InputError, match="changes its input in place"):
+        ODEBlock(Untimed(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 2))), SolverConfig("euler", 2))(X0.clone())
+
+
+@pytest.mark.parametrize("field", [lambda t, x: torch.sin(t) * x, lambda t, x: x * t.view(1)])
+def test_a_field_for_tensors_as_times_is_told_how_to_be_ported(field):
+    with pytest.raises(InputError, match=r"its time 0, which is a number here .*TensorTime\(field\)"):
+        odeint(field, X0)
+    end = odeint(TensorTime(field), X0, solver=SolverConfig("rk4", 8)).state
+    expected = torchdiffeq.odeint(field, X0, torch.tensor([0.0, 1.0]), method="rk4", options={"step_size": 1 / 8})[-1]
+    torch.testing.assert_close(end, expected)
+
+
+def test_an_error_of_the_field_itself_stays_what_it_is():
+    with pytest.raises(TypeError, match=r"no attribute|must be|unsupported"):
+        odeint(lambda t, x: x + "a", X0)
+
+
+@pytest.mark.parametrize("others", [{"method": "rk4"}, {"rtol": 1e-5}, {"options": {"step_size": 0.1}}])
+def test_arguments_of_torchdiffeq_are_refused_with_the_words_for_them_here(others):
+    with pytest.raises(InputError, match=r"odeint takes its options as solver=SolverConfig\(\.\.\.\), such as"):
+        odeint(lambda t, x: -x, X0, torch.tensor([0.0, 1.0]), **others)
+
+
+@pytest.mark.parametrize(
+    "state", [[torch.ones(2)], {"x": torch.ones(2)}, np.ones(2), 1.0, (torch.ones(2), 1.0)], ids=str
+)
+def test_a_state_that_is_no_tensor_is_refused_in_one_line(state):
+    with pytest.raises(InputError, match=r"a state with a \w+: expected a tensor, or a tuple of tensors"):
+        odeint(lambda t, x: x, state)
 
 
 @pytest.mark.parametrize("variant", [name for name in ONE_STEP if name != "lm"])
@@ -236,12 +313,12 @@ BAD = [
     ({"method": "rk5"}, r"unknown solver 'rk5'; did you mean .*'rk4'"),
     ({"method": "zzz"}, r"unknown solver 'zzz'; known: .*'?midpoint"),
     ({"gradient": "chekpoint"}, r"unknown gradient mode 'chekpoint'; did you mean 'checkpoint'"),
-    *[({"steps": bad}, rf"steps={bad!r}: expected a whole number of at least 1") for bad in (0, -1, 2.0, True, None)],
+    *[({"steps": bad}, rf"steps={bad!r}: expected a whole number of at least 1") for bad in (0, -1, 2.0, True)],
     *[({"max_nfe": bad}, rf"max_nfe={bad!r}: expected a whole number of at least 1") for bad in (0, 1.5, True)],
-    *[({"degree": bad}, rf"degree={bad!r}: expected a whole number of at least 1") for bad in (0, 2.0, False)],
-    *[({"rtol": bad}, rf"rtol={bad!r}: expected a number above 0") for bad in (0.0, -1e-3, math.nan)],
-    *[({"atol": bad}, rf"atol={bad!r}: expected a number above 0") for bad in (0.0, -1e-3, math.nan)],
-    *[({"damping": bad}, rf"damping={bad!r}: expected a number above 0, and 1 at") for bad in (0.0, 1.1, math.nan)],
+    *[({"method": "implicit_euler", "degree": bad}, rf"degree={bad!r}: expected a whole") for bad in (0, 2.0, False)],
+    *[({"method": "dopri5", "rtol": bad}, rf"rtol={bad!r}: expected a number") for bad in (0.0, -1e-3, math.nan)],
+    *[({"method": "dopri5", "atol": bad}, rf"atol={bad!r}: expected a number") for bad in (0.0, -1e-3, math.nan)],
+    *[({"method": "alf", "damping": bad}, rf"damping={bad!r}: .* above 0, and 1 at") for bad in (0.0, 1.1, math.nan)],
     *[
         ({"grid": bad}, r"grid=\(.*\): expected the ends of the steps as fractions that ascend from above 0 to 1")
         for bad in ((), (0.5,), (0.0, 1.0), (0.5, 0.5, 1.0), (0.7, 0.3, 1.0), (-0.1, 1.0), (0.5, 1.1))
@@ -263,9 +340,39 @@ def test_a_bad_configuration_is_refused_with_what_was_expected(arguments, messag
         SolverConfig(**arguments)
 
 
-def test_a_grid_is_refused_by_a_method_that_would_not_take_it():
-    with pytest.raises(InputError, match="grid"):
-        SolverConfig("dopri5", grid=(0.3, 1.0))
+@pytest.mark.parametrize(
+    ("arguments", "able"),
+    [
+        ({"method": "dopri5", "grid": (0.3, 1.0)}, "finds its own steps.* but euler, midpoint, .* have"),
+        ({"method": "dopri5", "steps": 10}, "finds its own steps.* but euler, midpoint, .* have"),
+        ({"method": "euler", "rtol": 1e-5}, "but adaptive_heun, .*dopri5, .*implicit_euler have"),
+        ({"method": "rk4", "atol": 1e-4}, "but adaptive_heun, .*dopri5, .*implicit_euler have"),
+        ({"method": "implicit_euler", "degree": 2, "rtol": 1e-5}, ""),
+        ({"method": "euler", "nodes": 4}, "but adaptive_heun, bosh3, dopri5, dopri8 have"),
+        ({"method": "euler", "degree": 2}, "but implicit_euler have"),
+        ({"method": "leapfrog", "damping": 0.5}, "but alf have"),
+        ({"method": "leapfrog", "projected": True}, "but euler, midpoint"),
+    ],
+    ids=str,
+)
+def test_an_option_is_refused_by_a_method_that_would_ignore_it(arguments, able):
+    with pytest.raises(InputError, match=rf"has no such option.*{able}"):
+        SolverConfig(**arguments)
+
+
+def test_steps_and_a_grid_agree_or_are_refused():
+    assert SolverConfig("euler", grid=(0.3, 0.5, 1.0)).steps == 3
+    with pytest.raises(InputError, match=r"has 2 steps, and steps=4: leave steps out"):
+        SolverConfig("euler", 4, grid=(0.3, 1.0))
+
+
+def test_a_change_of_the_method_leaves_out_what_the_new_one_has_not():
+    fixed = changed(SolverConfig("dopri5", gradient="backprop", rtol=1e-6, nodes=8), method="rk4", steps=3)
+    assert fixed == SolverConfig("rk4", 3, "backprop")
+    assert changed(fixed, method="dopri5", rtol=1e-5) == SolverConfig("dopri5", gradient="backprop", rtol=1e-5)
+    assert changed(SolverConfig("euler", grid=(0.3, 1.0)), steps=5) == SolverConfig("euler", 5)
+    with pytest.raises(InputError, match="projected=True: solver 'leapfrog' has no such option"):
+        changed(SolverConfig("euler", projected=True), method="leapfrog")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +391,15 @@ def test_times_that_lead_nowhere_are_refused(t_span, message):
         odeint(CountedDecay(), X0.double(), t_span)
 
 
-@pytest.mark.parametrize("gradient", ["checkpoint", "reversible", "adjoint"])
+def test_a_closure_is_differentiated_by_backprop_where_its_parameters_are_not_named():
+    rate, x = torch.tensor(-2.0, requires_grad=True), torch.ones(1)
+    odeint(lambda t, x: rate * x, x, solver=SolverConfig("euler", 4, checkpoints="sqrt")).state.sum().backward()
+    assert rate.grad.item() == pytest.approx(0.5**3)  # d/dr (1 + r / 4)^4 = (1 + r / 4)^3
+    with torch.no_grad():
+        odeint(lambda t, x: rate * x, x, solver=SolverConfig("leapfrog", gradient="reversible"))
+
+
+@pytest.mark.parametrize("gradient", ["reversible", "adjoint"])
 def test_a_closure_is_asked_for_its_parameters(gradient):
     solver = SolverConfig("euler" if gradient == "adjoint" else "leapfrog", gradient=gradient)
     with pytest.raises(InputError, match=rf"gradient='{gradient}' needs to know .*pass parameters=\(\.\.\.\)"):

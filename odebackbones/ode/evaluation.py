@@ -1,0 +1,101 @@
+"""One evaluation of a vector field: what it gives is a slope for the state, and the state is as it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from odebackbones.errors import InputError
+from odebackbones.ode.field_state import version
+
+
+def is_recording(state: Tensor) -> bool:
+    """Whether a graph is being recorded (fx, TorchScript, export, compile): no value can be looked at."""
+    return not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def evaluate(vector_field: Callable[[float, Tensor], Any], t: float, state: Tensor) -> Tensor:
+    """The slope at time ``t``: ``(B, ...) -> (B, ...)``.
+
+    Raises:
+        InputError: It has another shape than the state, is none of real floating point, or the field changed the state
+            in place; or the field takes the time for a tensor.
+    """
+    if is_recording(state):
+        return vector_field(t, state)
+    before = None if is_transformed() else version(state)
+    try:
+        slope = vector_field(t, state)
+    except (AttributeError, TypeError) as error:
+        raise taken_for_tensor(vector_field, t, error) or error from None
+    if before is not None and version(state) != before:
+        raise changes_its_input(vector_field, f" (at t = {t:g})")
+    return as_slope(slope, state, source=f"{name_of(vector_field)} (at t = {t:g})")
+
+
+def changes_its_input(vector_field: Any, where: str = "") -> InputError:
+    """Say that a field changes the state."""
+    return InputError(
+        f"{name_of(vector_field)} changes its input in place{where}, and with it the state of the solve: let its first "
+        f"layer make a new tensor, as ReLU(inplace=False) does, or begin with x = x.clone()"
+    )
+
+
+def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
+    """The slope in the state's dtype; under autocast in the one that it comes in.
+
+    Raises:
+        InputError: It is no tensor of the state's shape, or none of real floating point.
+    """
+    if not isinstance(slope, Tensor):
+        raise InputError(f"{source} gives a {type(slope).__name__}: return a tensor of the state's shape")
+    if slope.shape != state.shape:
+        raise InputError(
+            f"{source} gives a slope of the shape {tuple(slope.shape)} for a state of {tuple(state.shape)}: return "
+            f"slopes of the state's shape, as by slope.expand_as(state)"
+        )
+    if slope.dtype == state.dtype:
+        return slope
+    if not slope.is_floating_point():
+        raise InputError(f"{source} gives a slope of {slope.dtype} for a state of {state.dtype}: return real numbers")
+    widens = torch.promote_types(slope.dtype, state.dtype) != state.dtype
+    return slope.to(state.dtype) if widens and not torch.is_autocast_enabled(state.device.type) else slope
+
+
+def taken_for_tensor(vector_field: Any, t: float, error: Exception) -> InputError | None:
+    """What to say if a field failed because its time is a number, as one written for torchdiffeq does."""
+    if "float" not in str(error):
+        return None
+    return InputError(
+        f"{name_of(vector_field)} failed with its time {t:g}, which is a number here and no tensor ({error}): use "
+        f"math.sin(t) and the like, or wrap the field: odebackbones.ode.TensorTime(field)"
+    )
+
+
+def name_of(vector_field: Any) -> str:
+    """What to call a field in an error."""
+    kind = vector_field if hasattr(vector_field, "__name__") else type(vector_field)
+    return f"the vector field {kind.__name__}"
+
+
+class TensorTime(nn.Module):
+    """A field written for tensors as times, such as torchdiffeq's, for the solvers here, whose times are numbers.
+
+    Args:
+        vector_field: ``(t, state) -> slope`` with ``t: ()`` on the state's device, in its dtype.
+    """
+
+    def __init__(self, vector_field: Callable[[Tensor, Any], Any]) -> None:
+        super().__init__()
+        self.vector_field = vector_field
+
+    def forward(self, t: float, state: Any) -> Any:
+        """The slope at time ``t``."""
+        like = state[0] if isinstance(state, tuple) else state
+        return self.vector_field(torch.as_tensor(t, dtype=like.dtype, device=like.device), state)
