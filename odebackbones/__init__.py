@@ -10,7 +10,7 @@ from odebackbones.recompute import recompute_blocks
 from odebackbones.saving import model_arguments, save_pretrained
 from odebackbones.solver_change import calibrate, change_solver
 from odebackbones.stages import ODEBlock, compile_fields, ode_blocks, set_gradient, solver_stats
-from odebackbones.time_layers import freeze_norms
+from odebackbones.time_norms import freeze_norms
 
 __all__ = [
     "InputError",

@@ -11,7 +11,8 @@ from odebackbones.bases import projection, require_basis, require_reached
 from odebackbones.errors import InputError, addressed
 from odebackbones.ode.solvers import evaluation_times, is_planned
 from odebackbones.stages import ODEBlock, ode_blocks
-from odebackbones.time_layers import TimeConv2d, TimeNorm
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import TimeNorm
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -208,8 +208,7 @@ def set_statistics(field: Any, t: float, start: Tensor) -> None:
     """Let the norms at time ``t``, but for the last one, have the statistics of what ``start`` leads to."""
     for depth, (conv, norm) in enumerate(field.layers()[:-1]):
         outputs = chunked(lambda x, d=depth, c=conv: c(hidden(field, t, x, d), t), start)
-        index, _ = norm.locate(t)
-        norm.running_mean[index], norm.running_var[index] = outputs.mean((0, 2, 3)), outputs.var((0, 2, 3))
+        norm.set_statistics(norm.nearest(t), outputs.mean((0, 2, 3)), outputs.var((0, 2, 3)))
 
 
 def moments(field: Any, t: float, start: Tensor, target: Tensor) -> Moments:
@@ -236,9 +235,8 @@ def solve(block: ODEBlock, k: int, group: Sequence[int], found: Sequence[Moments
     conv.weight[k].copy_(weight.T.reshape_as(conv.weight[k]))
     for i, m in zip(group, found, strict=True):
         t, h = grid(block)[i]
-        index, _ = norm.locate(t)
         variance = (weight * (m.features @ weight)).sum(0)
         gain = (weight * m.crossed).sum(0) / variance.clamp(min=torch.finfo(variance.dtype).tiny)
-        norm.running_mean[index], norm.running_var[index] = m.mean_feature @ weight, variance
+        norm.set_statistics(norm.nearest(t), m.mean_feature @ weight, variance)
         norm.weight[i].copy_(gain * (variance + norm.eps).sqrt() / (norm.scale * h))
         norm.bias[i].copy_(m.mean_residual / (norm.scale * h))

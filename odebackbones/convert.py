@@ -26,7 +26,7 @@ from odebackbones.residual_branch import (
     set_branch,
 )
 from odebackbones.stages import ODEBlock, ode_blocks
-from odebackbones.time_layers import TimeBatchNorm2d
+from odebackbones.time_norms import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -7,6 +7,7 @@ A. F. Queiruga, N. B. Erichson, L. Hodgkinson, M. W. Mahoney: Stateful ODE-Nets 
 NeurIPS 2021, arXiv:2106.10820
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,26 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from odebackbones.time_layers import NormLayer, TimeConv2d, TimeNorm, TimeSqueezeExcite, Untouched
+from odebackbones.compiled_field import CompiledField
+from odebackbones.time_layers import TimeConv2d, TimeSqueezeExcite, Untouched
+from odebackbones.time_norms import NormLayer, TimeNorm
 
 
-class ConvolutionalField(nn.Module):
+def factory_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that all layers take: ``device`` and ``dtype``."""
+    return {name: arguments[name] for name in ("device", "dtype") if name in arguments}
+
+
+class TimeField(nn.Module):
+    """A field whose layers depend on time."""
+
+    @torch.jit.unused
+    def compile(self, **kwargs: Any) -> None:
+        """As ``nn.Module.compile``, but one graph serves all times."""
+        self._compiled_call_impl = CompiledField(self, **kwargs)
+
+
+class ConvolutionalField(TimeField):
     """What the fields have in common: convolutions, each with its norm; then attention and drop path.
 
     Args:
@@ -27,16 +44,25 @@ class ConvolutionalField(nn.Module):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         attention: Channels of the squeezed slope, for channel attention; None for no attention.
         drop_path: In training, the probability that an image's slope is dropped, drawn at every evaluation.
+        **factory: ``device`` and ``dtype``.
     """
 
     is_preactivated = False
     """Whether a ReLU comes before the first convolution, too."""
 
     def __init__(
-        self, channels: int, *, bases: int, basis: str, attention: int | None = None, drop_path: float = 0.0
+        self,
+        channels: int,
+        *,
+        bases: int,
+        basis: str,
+        attention: int | None = None,
+        drop_path: float = 0.0,
+        **factory: Any,
     ) -> None:
         super().__init__()
-        self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, bases=bases, basis=basis)
+        weights = {"bases": bases, "basis": basis, **factory}
+        self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, **weights)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     @torch.jit.unused
@@ -112,7 +138,7 @@ class BasicField(TwoLayerField):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         dilation: Of the convolutions.
         time_channel: Whether the convolutions see the time, too.
-        **kwargs: ``attention`` and ``drop_path`` of :class:`ConvolutionalField`.
+        **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of :class:`ConvolutionalField`.
 
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
@@ -130,9 +156,8 @@ class BasicField(TwoLayerField):
         time_channel: bool = False,
         **kwargs: Any,
     ) -> None:
-        conv = partial(
-            TimeConv2d, kernel_size=3, bases=bases, basis=basis, dilation=dilation, time_channel=time_channel
-        )
+        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, **factory_of(kwargs)}
+        conv = partial(TimeConv2d, kernel_size=3, dilation=dilation, **weights)
         convolutions = conv(channels, width), conv(width, channels)
         norms = norm(width), norm(channels)
         super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)
@@ -152,7 +177,7 @@ class BottleneckField(ConvolutionalField):
         groups: Of the 3x3 convolution.
         dilation: Of the 3x3 convolution.
         time_channel: Whether the convolutions see the time, too.
-        **kwargs: ``attention`` and ``drop_path`` of :class:`ConvolutionalField`.
+        **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of :class:`ConvolutionalField`.
 
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
@@ -172,7 +197,8 @@ class BottleneckField(ConvolutionalField):
         **kwargs: Any,
     ) -> None:
         super().__init__(channels, bases=bases, basis=basis, **kwargs)
-        conv = partial(TimeConv2d, bases=bases, basis=basis, time_channel=time_channel)
+        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, **factory_of(kwargs)}
+        conv = partial(TimeConv2d, **weights)
         self.conv1 = conv(channels, width, kernel_size=1)
         self.norm1 = norm(width)
         self.conv2 = conv(width, width, kernel_size=3, groups=groups, dilation=dilation)

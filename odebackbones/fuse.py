@@ -15,7 +15,7 @@ from odebackbones.fused_field import FusedField
 from odebackbones.ode.adaptive import AdaptiveIntegrator
 from odebackbones.prepack import pack_convolutions
 from odebackbones.stages import ODEBlock
-from odebackbones.time_layers import TimeBatchNorm2d
+from odebackbones.time_norms import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
 

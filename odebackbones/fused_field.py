@@ -10,7 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from odebackbones.bases import basis_values, blend
 from odebackbones.errors import InputError
 from odebackbones.fields import ConvolutionalField
-from odebackbones.time_layers import TimeBatchNorm2d, TimeConv2d
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import TimeBatchNorm2d
 
 
 class FusedConv2d(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from odebackbones.errors import InputError
 from odebackbones.fields import BasicField, BottleneckField
-from odebackbones.time_layers import NormLayer, TimeBatchNorm2d, TimeSqueezeExcite
+from odebackbones.time_layers import TimeSqueezeExcite
+from odebackbones.time_norms import NormLayer, TimeBatchNorm2d
 
 BASIC = (timm.models.resnet.BasicBlock, torchvision.models.resnet.BasicBlock)
 BOTTLENECK = (timm.models.resnet.Bottleneck, torchvision.models.resnet.Bottleneck)
@@ -93,8 +94,7 @@ def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> 
         take(conv.weight[basis], from_conv.weight)
         take(norm.weight[basis], from_norm.weight, factor=scale)
         take(norm.bias[basis], from_norm.bias, factor=scale)
-        for name in ("running_mean", "running_var"):
-            norm.get_buffer(name)[basis].copy_(from_norm.get_buffer(name))
+        norm.set_statistics(basis, from_norm.get_buffer("running_mean"), from_norm.get_buffer("running_var"))
     if isinstance(field.se, TimeSqueezeExcite) and (se := attention(block)):
         for conv, from_conv, scale in ((field.se.fc1, se.fc1, 1.0 / factor), (field.se.fc2, se.fc2, 1.0)):
             take(conv.weight[basis], from_conv.weight, factor=scale)  # what it sees is factor times as large

@@ -15,7 +15,8 @@ from torch import nn
 from odebackbones.errors import InputError, addressed
 from odebackbones.models import CifarResNet
 from odebackbones.stages import ODEBlock, ode_blocks
-from odebackbones.time_layers import TimeConv2d, TimeNorm
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import TimeNorm
 
 FOUND_BY_TIMM = ("num_classes", "in_chans", "global_pool")
 

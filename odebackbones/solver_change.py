@@ -13,7 +13,7 @@ from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import changed
 from odebackbones.stages import ode_blocks
-from odebackbones.time_layers import TimeBatchNorm2d
+from odebackbones.time_norms import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -64,27 +64,23 @@ def calibrate(
     run = forward or (lambda model, batch: model(batch[0] if isinstance(batch, list | tuple) else batch))
     norms = [module for module in model.modules() if isinstance(module, TimeBatchNorm2d)]
     seen = 0
-    with estimating(model, norms):
+    with evaluating(model), estimating(norms):
         for seen, batch in enumerate(batches, start=1):
             for norm in norms:
-                norm.momentum = 1.0 / seen
+                norm.calibration = 1.0 / seen
             run(model, batch)
     if not seen:
         raise InputError("calibrate: there are no batches to estimate the statistics from")
 
 
 @contextmanager
-def estimating(model: nn.Module, norms: list[TimeBatchNorm2d]) -> Iterator[None]:
-    """Norms with statistics per time learn them, all other modules evaluate; afterwards all are as before."""
-    before = [(norm.momentum, norm.frozen) for norm in norms]
-    with evaluating(model):
-        try:
-            for norm in norms:
-                norm.training, norm.frozen = True, False
-            yield
-        finally:
-            for norm, (momentum, frozen) in zip(norms, before, strict=True):
-                norm.momentum, norm.frozen = momentum, frozen
+def estimating(norms: list[TimeBatchNorm2d]) -> Iterator[None]:
+    """Norms with statistics per time learn them; afterwards they don't."""
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.calibration = None
 
 
 @contextmanager

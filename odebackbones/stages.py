@@ -223,9 +223,10 @@ def flow_in(stage: Iterable[nn.Module]) -> ODEBlock | None:
 
 
 def compile_fields(model: nn.Module, **kwargs: Any) -> None:
-    """Compile the vector field of every ODE block in place: once, or, with statistics or weights per time, once a time.
+    """Compile the vector field of every ODE block in place; fields of ours once for all evaluation times.
 
-    The solver's loop stays outside, so that every gradient mode keeps its memory.
+    The solver's loop stays outside, so that every gradient mode keeps its memory. A field of one's own is compiled
+    anew for every time that it uses, as times are constants of a graph.
 
     Args:
         model: Any module with ODE blocks.

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from odebackbones.fields import ConvolutionalField, TwoLayerField
-from odebackbones.time_layers import NormLayer, TimeConv2d, TimeNorm
+from odebackbones.fields import ConvolutionalField, TwoLayerField, factory_of
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import NormLayer, TimeNorm
 
 
 class ConvField(ConvolutionalField):
@@ -22,7 +23,8 @@ class ConvField(ConvolutionalField):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolution sees the time, too.
-        **kwargs: ``attention`` and ``drop_path`` of :class:`~odebackbones.fields.ConvolutionalField`.
+        **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of
+            :class:`~odebackbones.fields.ConvolutionalField`.
 
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
@@ -41,7 +43,8 @@ class ConvField(ConvolutionalField):
         **kwargs: Any,
     ) -> None:
         super().__init__(channels, bases=bases, basis=basis, **kwargs)
-        self.conv1 = TimeConv2d(channels, channels, kernel_size=3, bases=bases, basis=basis, time_channel=time_channel)
+        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, **factory_of(kwargs)}
+        self.conv1 = TimeConv2d(channels, channels, kernel_size=3, **weights)
         self.norm1 = norm(channels)
 
     @torch.jit.unused
@@ -65,7 +68,8 @@ class DepthwiseField(TwoLayerField):
         bases: Weights over time.
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolutions see the time, too.
-        **kwargs: ``attention`` and ``drop_path`` of :class:`~odebackbones.fields.ConvolutionalField`.
+        **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of
+            :class:`~odebackbones.fields.ConvolutionalField`.
 
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
@@ -81,7 +85,8 @@ class DepthwiseField(TwoLayerField):
         time_channel: bool = False,
         **kwargs: Any,
     ) -> None:
-        conv = partial(TimeConv2d, channels, channels, bases=bases, basis=basis, time_channel=time_channel)
+        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, **factory_of(kwargs)}
+        conv = partial(TimeConv2d, channels, channels, **weights)
         convolutions = conv(kernel_size=3, groups=channels), conv(kernel_size=1)
         norms = norm(channels), norm(channels)
         super().__init__(convolutions, norms, channels=channels, bases=bases, basis=basis, **kwargs)

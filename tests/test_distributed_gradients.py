@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from odebackbones import ODEBlock
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig
-from odebackbones.time_layers import norm_layer
+from odebackbones.time_norms import norm_layer
 
 PROCESSES, CHANNELS = 2, 32
 

@@ -13,7 +13,8 @@ from odebackbones.fields import BasicField, BottleneckField
 from odebackbones.models.odenet import PreactivatedField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times, uniform_grid
-from odebackbones.time_layers import NORMS, TimeBatchNorm2d, TimeConv2d, TimeGroupNorm, freeze_norms, norm_layer
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import NORMS, TimeBatchNorm2d, TimeGroupNorm, freeze_norms, norm_layer
 from odebackbones.vgg_fields import ConvField, DepthwiseField
 
 FIELDS = {"basic": BasicField, "bottleneck": BottleneckField}
@@ -143,7 +144,7 @@ def test_every_time_of_a_solve_is_a_node(method, steps):
 
 def test_without_tracking_the_batch_is_normalised_and_not_counted():
     tracking, untracking = (randomise(TimeBatchNorm2d(6, nodes=[0.0, 0.5])) for _ in range(2))
-    untracking.track_running_stats = False
+    untracking.norms[1].track_running_stats = False
     before = untracking.running_mean.clone()
     assert torch.equal(tracking(features(), 0.5), untracking(features(), 0.5))
     assert torch.equal(untracking.running_mean, before)
@@ -154,7 +155,7 @@ def test_a_frozen_norm_uses_its_running_statistics_and_trains_nothing():
     frozen = randomise(TimeBatchNorm2d(6, nodes=[0.0, 0.5], frozen=True)).train()
     before = {key: value.clone() for key, value in frozen.state_dict().items()}
     expected = F.batch_norm(
-        features(), before["running_mean"][1], before["running_var"][1], frozen.weight[0], frozen.bias[0]
+        features(), before["norms.1.running_mean"], before["norms.1.running_var"], frozen.weight[0], frozen.bias[0]
     )
     assert torch.equal(frozen(features(), 0.5), expected)
     assert not any(p.requires_grad for p in frozen.parameters())
@@ -165,11 +166,11 @@ def test_freezing_a_model_freezes_timms_norms_and_ours_where_they_stand():
     nodes = [0.0, 0.5]
     field = BasicField(6, width=4, norm=norm_layer("batch", nodes=nodes, bases=1))
     model = randomise(nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)), "field": field}))
-    before = {key: value.clone() for key, value in model.eval().state_dict().items()}
+    before = {k: v.clone() for k, v in model.eval().state_dict().items() if not k.endswith("num_batches_tracked")}
     expected = field(0.5, model["stem"](features()))
     frozen = freeze_norms(model).train()
     torch.testing.assert_close(frozen["field"](0.5, frozen["stem"](features())), expected)
-    assert all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
+    assert all(torch.equal(value, frozen.state_dict()[key]) for key, value in before.items())
     trained = {key for key, parameter in frozen.named_parameters() if parameter.requires_grad}
     assert trained == {"stem.0.weight", "stem.0.bias", "field.conv1.weight.0", "field.conv2.weight.0"}
 
@@ -183,7 +184,7 @@ def test_a_norm_uses_the_affine_map_of_its_time(norm):
         assert gain is layer.weight[k] and offset is layer.bias[k]
         plain = norm_layer(norm, nodes=[0.0, 0.5], bases=1)(32).eval()
         if norm == "batch":
-            plain.load_state_dict({"running_mean": layer.running_mean, "running_var": layer.running_var}, strict=False)
+            plain.norms.load_state_dict(layer.norms.state_dict())
         expected = plain(x, t) * layer.weight[k][:, None, None] + layer.bias[k][:, None, None]
         torch.testing.assert_close(layer(x, t), expected)
 
@@ -321,13 +322,13 @@ def test_a_field_with_time_channels_changes_with_time(field):
 
 def test_statistics_move_to_other_times_by_linear_interpolation():
     norm = TimeBatchNorm2d(2, nodes=[0.0, 0.5])
-    norm.running_mean.copy_(torch.tensor([[0.0, 10.0], [1.0, 20.0]]))
-    norm.running_var.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    norm.set_statistics(0, torch.tensor([0.0, 10.0]), torch.tensor([1.0, 2.0]))
+    norm.set_statistics(1, torch.tensor([1.0, 20.0]), torch.tensor([3.0, 4.0]))
     norm.set_times([0.0, 0.125, 0.5, 1.0])
     assert norm.nodes == [0.0, 0.125, 0.5, 1.0]
     torch.testing.assert_close(norm.running_mean, torch.tensor([[0.0, 10.0], [0.25, 12.5], [1.0, 20.0], [1.0, 20.0]]))
     torch.testing.assert_close(norm.running_var, torch.tensor([[1.0, 2.0], [1.5, 2.5], [3.0, 4.0], [3.0, 4.0]]))
-    assert set(dict(norm.named_buffers())) == {"running_mean", "running_var"}
+    assert [type(node) for node in norm.norms] == 4 * [nn.BatchNorm2d]
 
 
 @pytest.mark.parametrize("time_channel", [False, True])

@@ -11,6 +11,7 @@ import odebackbones
 from odebackbones.errors import InputError
 from odebackbones.fused_field import FusedConv2d
 from odebackbones.prepack import PackedConv2d
+from odebackbones.time_norms import TimeNorm
 
 WIDTHS = {"channels": (8, 16, 24, 32)}  # timm's argument: small stages
 
@@ -41,9 +42,9 @@ def make_model(name, **kwargs):
         for module in model.modules():
             for key in ("weight", "bias"):
                 values = getattr(module, key, None)
-                if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+                if isinstance(module, nn.BatchNorm2d | nn.GroupNorm) and values is not None:
                     values.add_(0.3 * torch.randn_like(values))
-                elif isinstance(module, odebackbones.time_layers.TimeNorm):
+                elif isinstance(module, TimeNorm):
                     for value in values:
                         value.add_(0.3 * torch.randn_like(value))
         for seed in range(3):

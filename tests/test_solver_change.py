@@ -12,7 +12,7 @@ from odebackbones import InputError, ODEBlock, calibrate, change_solver
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, odeint
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_layers import TimeBatchNorm2d, norm_layer
+from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
 
@@ -129,7 +129,8 @@ def test_calibration_leaves_everything_else_as_it_was():
     model = nn.Sequential(nn.BatchNorm2d(CHANNELS), make_block(), nn.Dropout(0.5))
     model[0].train()
     block = model[1]
-    norms(block)[1].momentum = 0.3
+    for node in norms(block)[1].norms:
+        node.momentum = 0.3
     before = copy.deepcopy(model.state_dict())
     calibrate(model, [images(seed=5)])
     assert [module.training for module in model] == [True, False, True]

@@ -4,16 +4,17 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from odebackbones import InputError, SolverError, fuse
+from odebackbones import InputError, SolverError, change_solver, fuse
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
 from odebackbones.stages import ODEBlock, compile_fields, set_gradient
-from odebackbones.time_layers import TimeBatchNorm2d, norm_layer
+from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
 
@@ -230,6 +231,42 @@ def test_compiled_fields_give_the_same_gradients(gradient):
         slopes.append([x.grad, *(p.grad for p in block.parameters())])
     for found, expected in zip(*slopes, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_graph_serves_all_times_of_a_field():
+    """Statistics, weights and gains of every time enter it; in training, in a recomputation and in evaluation."""
+    graphs, backend = count_compilations()
+    torch.manual_seed(0)
+    solver = SolverConfig("euler", 12)
+    norm = norm_layer("batch", nodes=evaluation_times(solver), bases=4)
+    block = ODEBlock(BasicField(CHANNELS, width=6, norm=norm, bases=4), solver)
+    plain = copy.deepcopy(block)
+    compile_fields(block, backend=backend)
+    for training, count in ((True, 2), (True, 2), (False, 4)):
+        for model in (block, plain):
+            model.train(training)
+            model.zero_grad()
+            model(images()).square().sum().backward()
+        assert len(graphs) == count  # without and with a graph for autograd
+    for (name, found), expected in zip(block.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(found, expected, msg=name)
+    for found, expected in zip(block.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"time_channel": True}, {"norm": "group"}, {"norm": "frozen"}, {"solver": "rk4"}], ids=str
+)
+def test_compiled_models_of_all_kinds_give_the_same_logits(kwargs):
+    torch.manual_seed(0)
+    model = timm.create_model("ode_resnet18", num_classes=5, zero_init_last=False, bases=2, steps=3, **kwargs).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        compile_fields(model, backend="eager")
+        torch.testing.assert_close(model(x), expected)
+        compile_fields(changed := change_solver(model, steps=5), backend="eager")
+        torch.testing.assert_close(changed(x), change_solver(model, steps=5)(x))
 
 
 def test_a_field_without_time_is_compiled_once_for_all_steps():

@@ -14,7 +14,7 @@ from odebackbones.fields import BasicField
 from odebackbones.ode import METHODS, SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times, planned_nfe
 from odebackbones.stages import ODEBlock, set_gradient, solver_stats
-from odebackbones.time_layers import norm_layer
+from odebackbones.time_norms import norm_layer
 
 CHANNELS = 4
 

@@ -26,6 +26,8 @@ class MLP(PooledHead):
         hidden: Hidden units.
         global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier.
+        device: Of the parameters.
+        dtype: Of the parameters.
 
     Shape:
         ``(B, in_chans, 28, 28) -> (B, num_classes)``; of larger images it takes a mean over tiles.
@@ -39,9 +41,13 @@ class MLP(PooledHead):
         hidden: int = 300,
         global_pool: str = "avg",
         drop_rate: float = 0.0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(hidden, in_chans=in_chans, drop_rate=drop_rate)
-        self.conv1 = nn.Conv2d(in_chans, hidden, SIDE, stride=SIDE)  # over the whole image: a linear layer
+        self.conv1 = nn.Conv2d(
+            in_chans, hidden, SIDE, stride=SIDE, device=device, dtype=dtype
+        )  # over the whole image: a linear layer
         self.act = nn.ReLU(inplace=True)
         self.feature_info = [{"num_chs": hidden, "reduction": SIDE, "module": "act"}]
         self.reset_classifier(num_classes, global_pool)

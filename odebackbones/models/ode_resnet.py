@@ -17,7 +17,7 @@ from odebackbones.models.stage_options import StageOptions, require_known, requi
 from odebackbones.recompute import recompute_blocks
 from odebackbones.residual_branch import branch_field
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
-from odebackbones.time_layers import freeze_norms
+from odebackbones.time_norms import freeze_norms
 
 STAGES = 4
 BLOCK_OPTIONS = ("act_layer", "aa_layer", "norm_layer", "block_reduce_first", "drop_block_rate")

@@ -16,7 +16,7 @@ from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
 from odebackbones.recompute import RecomputedLayers, recompute_blocks
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
-from odebackbones.time_layers import freeze_norms
+from odebackbones.time_norms import freeze_norms
 from odebackbones.vgg_fields import ConvField, DepthwiseField
 
 FIELDS = {
@@ -30,7 +30,7 @@ EVALUATIONS = {"bottleneck": (2, 4), "conv": (1, 1), "depthwise": (2, 4)}
 """Name of a field -> its evaluations for each convolution beyond a stage's first, and in a stage at least: the cheap
 ones take about an eighth of a convolution's MACs, and one step of the midpoint method alone is a residual block."""
 
-LAYER_OPTIONS = ("act_layer", "conv_layer", "norm_layer", "device", "dtype")
+LAYER_OPTIONS = ("act_layer", "conv_layer", "norm_layer")
 """timm's options that would hold in the discrete layers only; ``norm`` chooses the norm."""
 
 DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm", "none": None}

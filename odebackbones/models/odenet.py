@@ -1,5 +1,6 @@
 """The networks of Chen et al. (2018) for MNIST and CIFAR-10: one family, from their ResNet to their ODE-Net."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,13 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from odebackbones.errors import unknown_name
+from odebackbones.fields import TimeField
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.pooled_head import PooledHead
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
-from odebackbones.time_layers import NormLayer, TimeConv2d
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import NormLayer
 
 BLOCKS = 6
 """Residual blocks of their ResNet, which the ODE block replaces."""
@@ -24,7 +27,7 @@ DISCRETE_NORMS = {"group": partial(nn.GroupNorm, GROUPS), "batch": nn.BatchNorm2
 """Our norms -> that of the layers that stay discrete."""
 
 
-class PreactivatedField(nn.Module):
+class PreactivatedField(TimeField):
     r"""Chen et al.'s field: :math:`f(t, x) = n_3(w_2 * \mathrm{relu}(n_2(w_1 * \mathrm{relu}(n_1(x)))))`.
 
     Without the last norm it is the branch of a residual block of K. He et al.: Identity Mappings in Deep Residual
@@ -37,6 +40,7 @@ class PreactivatedField(nn.Module):
         basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
         time_channel: Whether the convolutions see the time, too, and have a bias.
         last_norm: Whether a norm comes last.
+        **factory: ``device`` and ``dtype``.
 
     Shape:
         ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
@@ -51,9 +55,10 @@ class PreactivatedField(nn.Module):
         basis: str = "constant",
         time_channel: bool = False,
         last_norm: bool = True,
+        **factory: Any,
     ) -> None:
         super().__init__()
-        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, "bias": time_channel}
+        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, "bias": time_channel, **factory}
         conv = partial(TimeConv2d, channels, channels, kernel_size=3, **weights)
         self.norm1, self.conv1 = norm(channels), conv()
         self.norm2, self.conv2 = norm(channels), conv()
@@ -90,11 +95,11 @@ class ResidualDownsampling(nn.Module):
         ``x: (B, channels, H, W) -> (B, channels, ceil(H / 2), ceil(W / 2))``
     """
 
-    def __init__(self, channels: int, norm: partial[nn.Module] | type[nn.Module]) -> None:
+    def __init__(self, channels: int, norm: Callable[..., nn.Module], **factory: Any) -> None:
         super().__init__()
-        conv = partial(nn.Conv2d, channels, channels, bias=False)
-        self.norm1, self.conv1 = norm(channels), conv(3, stride=2, padding=1)
-        self.norm2, self.conv2 = norm(channels), conv(3, padding=1)
+        conv = partial(nn.Conv2d, channels, channels, bias=False, **factory)
+        self.norm1, self.conv1 = norm(channels, **factory), conv(3, stride=2, padding=1)
+        self.norm2, self.conv2 = norm(channels, **factory), conv(3, padding=1)
         self.shortcut = conv(1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,10 +115,10 @@ class ConvDownsampling(nn.Sequential):
         ``x: (B, channels, H, W) -> (B, channels, H // 2, W // 2)``
     """
 
-    def __init__(self, channels: int, norm: partial[nn.Module] | type[nn.Module]) -> None:
+    def __init__(self, channels: int, norm: Callable[..., nn.Module], **factory: Any) -> None:
         super().__init__()
-        self.norm, self.act = norm(channels), nn.ReLU(inplace=True)
-        self.conv = nn.Conv2d(channels, channels, 4, stride=2, padding=1)
+        self.norm, self.act = norm(channels, **factory), nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(channels, channels, 4, stride=2, padding=1, **factory)
 
 
 DOWNSAMPLING = {"res": ResidualDownsampling, "conv": ConvDownsampling}
@@ -142,6 +147,8 @@ class ODENet(PooledHead):
         last_norm: Whether the field ends with a norm.
         downsampling: What halves the size: ``res``, a residual block, or ``conv``, a convolution, which leaves more of
             the work to the ODE block.
+        device: Of the parameters.
+        dtype: Of the parameters.
         **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...). By
             default ``solver="rk4", norm="group", time_channel=True, zero_init_last=False``, and 6 evaluations at least.
 
@@ -162,24 +169,26 @@ class ODENet(PooledHead):
         drop_rate: float = 0.0,
         last_norm: bool = True,
         downsampling: str = "res",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
         require_known(kwargs, ODENet)
         if downsampling not in DOWNSAMPLING:
             raise unknown_name("downsampling", downsampling, DOWNSAMPLING)
         defaults = {"solver": "rk4", "norm": "group", "time_channel": True, "zero_init_last": False}
-        options = StageOptions.take({**defaults, **kwargs}, stages=1)
+        options = StageOptions.take({**defaults, **kwargs, "device": device, "dtype": dtype}, stages=1)
         require_norm(options.norm, DISCRETE_NORMS)
-        norm = DISCRETE_NORMS[options.norm]
+        norm, factory = DISCRETE_NORMS[options.norm], options.factory_args
         super().__init__(channels, in_chans=in_chans, drop_rate=drop_rate)
-        self.conv1 = nn.Conv2d(in_chans, channels, 3, padding=1)
-        self.down1 = DOWNSAMPLING[downsampling](channels, norm)
-        self.down2 = DOWNSAMPLING[downsampling](channels, norm)
+        self.conv1 = nn.Conv2d(in_chans, channels, 3, padding=1, **factory)
+        self.down1 = DOWNSAMPLING[downsampling](channels, norm, **factory)
+        self.down2 = DOWNSAMPLING[downsampling](channels, norm, **factory)
         self.flow = nn.Sequential()
         if options.is_continuous[0]:
             make_field = partial(field_of, channels, last_norm=last_norm)
             self.flow.append(options.block(0, make_field, evaluations=BLOCKS, name="flow"))
-        self.norm = norm(channels)
+        self.norm = norm(channels, **factory)
         self.act = nn.ReLU(inplace=True)
         self.feature_info = [
             {"num_chs": channels, "reduction": reduction, "module": name}

@@ -35,7 +35,10 @@ class PooledHead(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         """Another last layer, for ``num_classes``; 0 for none."""
         self.num_classes = num_classes
-        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)  # pyright: ignore[reportAssignmentType]
+        like = next(self.parameters())
+        self.global_pool, self.fc = create_classifier(  # pyright: ignore[reportAssignmentType]
+            self.num_features, num_classes, pool_type=global_pool, device=like.device, dtype=like.dtype
+        )
 
     def forward_features(self, x: Tensor) -> Any:
         """``(B, in_chans, H, W) -> (B, num_features, H', W')``"""

@@ -14,7 +14,7 @@ from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
 from odebackbones.residual_branch import branch_field
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
-from odebackbones.time_layers import freeze_norms
+from odebackbones.time_norms import freeze_norms
 
 
 class PaddedShortcut(nn.Module):
@@ -47,6 +47,8 @@ class CifarResNet(ResNet):
         global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier.
         zero_init_last: Start from residual branches that are zero.
+        device: Of the parameters.
+        dtype: Of the parameters.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``
@@ -61,23 +63,26 @@ class CifarResNet(ResNet):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         zero_init_last: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
+        factory = {"device": device, "dtype": dtype}
         nn.Module.__init__(self)  # timm's constructor knows four stages and another stem
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         self.grad_checkpointing = False
-        self.conv1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
+        self.conv1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False, **factory)
+        self.bn1 = nn.BatchNorm2d(16, **factory)
         self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity()
-        self.layer1 = cifar_stage(16, 16, blocks)
-        self.layer2 = cifar_stage(16, 32, blocks)
-        self.layer3 = cifar_stage(32, 64, blocks)
+        self.layer1 = cifar_stage(16, 16, blocks, **factory)
+        self.layer2 = cifar_stage(16, 32, blocks, **factory)
+        self.layer3 = cifar_stage(32, 64, blocks, **factory)
         self.layer4 = nn.Sequential()
         self.feature_info = [
             {"num_chs": channels, "reduction": reduction, "module": module} for channels, reduction, module in FEATURES
         ]
         self.num_features = 64
-        self.global_pool, self.fc = create_classifier(64, num_classes, pool_type=global_pool)  # pyright: ignore[reportAssignmentType]
+        self.global_pool, self.fc = create_classifier(64, num_classes, pool_type=global_pool, **factory)  # pyright: ignore[reportAssignmentType]
         self.head_hidden_size = 64 * self.global_pool.feat_mult()
         self.init_weights(zero_init_last=zero_init_last)
 
@@ -118,12 +123,12 @@ class ODECifarResNet(CifarResNet):
         set_checkpointing(self, enable)
 
 
-def cifar_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+def cifar_stage(in_channels: int, channels: int, blocks: int, **factory: Any) -> nn.Sequential:
     """Basic blocks, of which the first halves the size where the channels are doubled."""
     halves = in_channels != channels
     shortcut = PaddedShortcut() if halves else None
-    first = BasicBlock(in_channels, channels, stride=2 if halves else 1, downsample=shortcut)
-    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
+    first = BasicBlock(in_channels, channels, stride=2 if halves else 1, downsample=shortcut, **factory)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, **factory) for _ in range(blocks - 1)))
 
 
 def timm_names(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

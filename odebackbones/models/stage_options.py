@@ -13,12 +13,15 @@ from odebackbones.bases import require_reached
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe, with_steps
 from odebackbones.stages import ODEBlock, require_augment
-from odebackbones.time_layers import norm_layer
+from odebackbones.time_norms import norm_layer
 
 SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "nodes", "gradient"}
 BLOCK_ARGS = frozenset({"augment", "budgets", "steer"})
 FIELD_ARGS = frozenset({"time_channel"})
 """Keyword arguments that go to the solver, to the ODE blocks and to their fields."""
+
+FACTORY_ARGS = frozenset({"device", "dtype"})
+"""Keyword arguments that go to all layers."""
 
 
 @dataclass
@@ -49,6 +52,7 @@ class StageOptions:
         solver_args: Further fields of the solver's configuration.
         block_args: Those of the ODE blocks.
         field_args: Those of the fields.
+        factory_args: ``device`` and ``dtype`` of all layers, where they are given.
     """
 
     stages: int
@@ -68,6 +72,7 @@ class StageOptions:
         self.solver_args: dict[str, Any] = {}
         self.block_args: dict[str, Any] = {}
         self.field_args: dict[str, Any] = {}
+        self.factory_args: dict[str, Any] = {}
         self.steps_of = per_stage("steps", self.steps, int, stages=self.stages)
         self.nodes_of = per_stage("nodes", self.nodes, int, stages=self.stages)
         self.bases_of = per_stage("bases", self.bases, int, stages=self.stages)
@@ -79,11 +84,12 @@ class StageOptions:
 
     @classmethod
     def take(cls, arguments: dict[str, Any], *, stages: int) -> Self:
-        """Take these options out of a model's keyword arguments."""
+        """Take these options out of a model's keyword arguments; device and dtype stay among them, too."""
         options = cls(stages, **{name: arguments.pop(name) for name in list(arguments) if name in OPTIONS})
         options.solver_args = take(arguments, SOLVER_ARGS)
         options.block_args = take(arguments, BLOCK_ARGS)
         options.field_args = take(arguments, FIELD_ARGS)
+        options.factory_args = {name: arguments[name] for name in FACTORY_ARGS if arguments.get(name) is not None}
         return options
 
     def block(self, i: int, make_field: Callable[..., Any], *, evaluations: int, name: str) -> ODEBlock:
@@ -106,8 +112,8 @@ class StageOptions:
         norm_bases = self.bases_of[i] if self.norm_bases_of[i] is None else self.norm_bases_of[i]
         times = evaluation_times(config, budgets=budgets)
         require_reached(self.basis, self.bases_of[i], times)
-        norms = norm_layer(self.norm, nodes=times, bases=norm_bases, basis=self.basis)
-        field = make_field(norm=norms, extra=extra, **weights, **self.field_args)
+        norms = norm_layer(self.norm, nodes=times, bases=norm_bases, basis=self.basis, **self.factory_args)
+        field = make_field(norm=norms, extra=extra, **weights, **self.field_args, **self.factory_args)
         field.set_duration(float(self.duration_of[i]))
         if self.zero_init_last and self.norm != "frozen":
             field.start_at_zero()

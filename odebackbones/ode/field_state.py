@@ -40,7 +40,8 @@ class FieldState:
     """The tensors with which a solve computes, and the switches of its modules, as the forward pass has them.
 
     The backward pass may find others: ``torch.func.functional_call`` and ``nn.DataParallel`` have put parameters back,
-    ``p.data = ...`` has replaced one, ``model.eval()`` has changed modes, another forward pass has moved buffers.
+    ``p.data = ...`` has replaced one, ``model.eval()`` has changed modes, a conversion has replaced layers, another
+    forward pass has moved buffers.
     :meth:`restored` brings all of it back for the time of a recomputation.
 
     Args:
@@ -66,9 +67,13 @@ class FieldState:
             for name, value in vars(module).items()
             if isinstance(value, bool)
         ]
+        self.children = [
+            (Slot(module._modules, name), child) for module in self.modules for name, child in module._modules.items()
+        ]
         self.uncounted = [Slot(vars(module), "track_running_stats") for module in tracking_norms(self.modules)]
         self.buffer_slots = [(slot, module) for module in self.modules for slot in buffer_slots(module)]
         self.latest: list[Recorded] = []
+        self.moving: set[int] = set()
         self.start = self.buffers()
 
     def collect(self) -> None:
@@ -99,12 +104,13 @@ class FieldState:
                 self.latest.append(recorded(buffer))
             elif has_moved(buffer, self.latest[i], compare=module.training):
                 self.latest[i] = recorded(buffer)
+                self.moving.add(i)
         return [copy for _, _, copy in self.latest]
 
     def set_buffers(self, buffers: Buffers) -> None:
         """Let the modules compute with what these copies have; they stay as they are."""
-        for (slot, _), buffer in zip(self.buffer_slots, buffers, strict=True):
-            slot.owner[slot.key] = buffer.clone()
+        for i, ((slot, _), buffer) in enumerate(zip(self.buffer_slots, buffers, strict=True)):
+            slot.owner[slot.key] = buffer.clone() if i in self.moving else buffer
 
     @contextmanager
     def restored(
@@ -134,7 +140,7 @@ class FieldState:
             if self.cached:
                 stack.enter_context(parametrize.cached())
                 settings += [(Slot(parametrize._cache, k), stand_ins[id(t)]) for k, t in self.cached.items()]
-            settings += [*self.switches, *((slot, False) for slot in self.uncounted)]
+            settings += [*self.switches, *self.children, *((slot, False) for slot in self.uncounted)]
             settings += [(slot, slot.value()) for slot, _ in self.buffer_slots]  # to be put back
             stack.enter_context(replaced(settings))
             yield [tensor for tensor, wanted in zip(computed, needed, strict=True) if wanted]

@@ -239,8 +239,8 @@ class LinearTwoStep(Integrator):
 
     def __init__(self, vector_field: VectorField, *, grid: Grid) -> None:
         super().__init__(vector_field, grid=grid, times=[[t] for t, _ in grid])
-        device = next((p.device for p in self.parameters()), None)
-        self.coefficients = nn.Parameter(torch.zeros(len(grid), device=device))
+        like = next(self.parameters(), torch.empty(0))
+        self.coefficients = nn.Parameter(torch.zeros(len(grid), device=like.device, dtype=like.dtype))
 
     @torch.jit.unused
     def take_coefficients(self, other: "LinearTwoStep") -> None:

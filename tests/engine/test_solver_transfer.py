@@ -18,7 +18,7 @@ from odebackbones.engine.solver_transfer import (
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_layers import TimeBatchNorm2d, norm_layer
+from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
 
 
 class GrowthField(nn.Module):

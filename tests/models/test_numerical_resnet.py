@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from odebackbones import ode_blocks, solver_stats
-from odebackbones.time_layers import TimeBatchNorm2d
+from odebackbones.time_norms import TimeBatchNorm2d
 
 SMALL = {"channels": (8, 16, 24, 32), "num_classes": 5, "zero_init_last": False}
 NAMES = ["lm_resnet50", "poly_resnet50", "fractal_resnet50", "rev_resnet50", "augmented_ode_resnet50"]
@@ -18,8 +18,9 @@ def create(name, **kwargs):
     model = timm.create_model(name, **{**SMALL, **kwargs}).double().eval()
     for module in model.modules():
         if isinstance(module, TimeBatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.3, 0.9)
+            for norm in module.norms:
+                nn.init.normal_(norm.running_mean, std=0.2)
+                nn.init.uniform_(norm.running_var, 0.3, 0.9)
             for gain in module.weight:
                 nn.init.uniform_(gain, 0.3, 0.9)
     return model

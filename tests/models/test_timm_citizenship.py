@@ -89,3 +89,11 @@ def test_gradient_checkpointing_can_be_switched(name):
         modes = {module.solver.gradient for module in model.modules() if isinstance(module, ODEBlock)}
         assert modes <= {mode, "reversible"}
         assert modes or model.grad_checkpointing == enable  # a plain ResNet
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_device_and_dtype_hold_for_all_parameters_and_buffers(name):
+    model = timm.create_model(name, device="meta", dtype=torch.bfloat16)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    assert {key for key, tensor in tensors.items() if tensor.device.type != "meta"} == set()
+    assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {torch.bfloat16}

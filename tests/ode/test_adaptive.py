@@ -23,7 +23,7 @@ from odebackbones.ode.integrators import RungeKutta
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
 from odebackbones.solver_change import calibrate
 from odebackbones.stages import ODEBlock
-from odebackbones.time_layers import TimeBatchNorm2d
+from odebackbones.time_norms import TimeBatchNorm2d
 
 TOLERANCES = {"adaptive_heun": 1e-4, "bosh3": 1e-6, "dopri5": 1e-8, "dopri8": 1e-10}
 """Method -> the relative tolerance at which it is tried, so that all take some dozens of steps."""

@@ -15,7 +15,7 @@ from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, odeint
 from odebackbones.ode.solvers import evaluation_times
 from odebackbones.stages import ODEBlock
-from odebackbones.time_layers import norm_layer
+from odebackbones.time_norms import norm_layer
 
 SOLVERS = {
     "checkpoint, Euler": SolverConfig("euler", 5),

@@ -19,7 +19,7 @@ from odebackbones.ode import SolverConfig, build_integrator, odeint
 from odebackbones.ode.integrate import integrate
 from odebackbones.ode.integrators import LinearTwoStep
 from odebackbones.ode.solvers import evaluation_times, is_planned
-from odebackbones.time_layers import norm_layer
+from odebackbones.time_norms import norm_layer
 
 CHANNELS, STEPS = 4, 7
 

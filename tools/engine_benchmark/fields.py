@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.fields import BottleneckField
-from odebackbones.time_layers import TimeConv2d, norm_layer
+from odebackbones.time_layers import TimeConv2d
+from odebackbones.time_norms import norm_layer
 
 
 class PaperField(nn.Module):

@@ -12,7 +12,7 @@ from odebackbones import ODEBlock
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_layers import norm_layer
+from odebackbones.time_norms import norm_layer
 
 from .crops import Batch, batches
 

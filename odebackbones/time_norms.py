@@ -1,0 +1,377 @@
+"""Norms whose gain, offset and statistics depend on time."""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from odebackbones.bases import basis_values, blend, require_basis, require_reached
+from odebackbones.errors import unknown_name
+from odebackbones.time_layers import blended
+
+NormLayer = Callable[..., "TimeNorm"]
+"""Makes a time-dependent norm for a number of channels; fields call ``norm(conv(x, t, norm.weight_gain(t)), t)``."""
+
+
+class TimeNorm(nn.Module):
+    """The affine map of a time-dependent norm, whose gain and offset depend on time: 1 and 0 at first.
+
+    Attributes:
+        scale: A constant by which both are multiplied.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        bases: int = 1,
+        basis: str = "constant",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        require_basis(basis, bases)
+        self.scale = 1.0
+        self.channels = channels
+        self.bases = bases
+        self.basis = basis
+        gains = [0.0 if basis == "chebyshev" and k else 1.0 for k in range(bases)]
+        full = partial(torch.full, (channels,), device=device, dtype=dtype)
+        self.weight = nn.ParameterList([full(gain) for gain in gains])
+        self.bias = nn.ParameterList([full(0.0) for _ in range(bases)])
+
+    @torch.jit.unused
+    def zero_gain(self) -> None:
+        """Start from the zero map, as timm's ``zero_init_last`` does for the last norm of a residual branch."""
+        for weight in self.weight:
+            nn.init.zeros_(weight)
+
+    @torch.jit.unused
+    def set_times(self, times: Sequence[float]) -> None:
+        """Prepare for evaluations at these times; a norm without statistics is ready for any."""
+
+    @torch.jit.unused
+    def keep_first(self) -> None:
+        """Be a norm of one gain and offset, the first, at all times."""
+        self.weight, self.bias = self.weight[:1], self.bias[:1]
+        self.bases, self.basis = 1, "constant"
+
+    @torch.jit.unused
+    def tensors_at(self, t: float) -> dict[str, Tensor]:
+        """What a norm of one gain and offset has by its names that is this one at time ``t``."""
+        values = basis_values(self.basis, self.bases, t)
+        return {f"{name}.0": blend(list(p), values) for name, p in (("weight", self.weight), ("bias", self.bias))}
+
+    def weight_gain(self, t: float) -> Tensor | None:
+        """Gain ``(channels,)`` at time ``t`` for the convolution before to take into its weights; None for none."""
+        return None
+
+    def affine(self, t: float) -> tuple[Tensor, Tensor]:
+        """Gain and offset ``(channels,)`` that hold at time ``t``."""
+        values = basis_values(self.basis, self.bases, t)
+        gain = blend([w for w in self.weight], values)  # noqa: C416 (TorchScript unrolls a ParameterList; no `list`)
+        offset = blend([b for b in self.bias], values)  # noqa: C416
+        if self.scale == 1.0:  # no tensors of their own
+            return gain, offset
+        return self.scale * gain, self.scale * offset
+
+
+class TimeBatchNorm2d(TimeNorm):
+    """Batch normalisation with running statistics per evaluation time.
+
+    The features of an ODE drift along its trajectory, so one running mean cannot describe them all. The statistics
+    stand on the solver's evaluation times (``nodes``); at other times, in evaluation, they are interpolated
+    linearly. In training the batch's own statistics serve, and the nearest node's running ones are updated.
+
+    Every node is a ``nn.BatchNorm2d`` without gain and offset, which all nodes share, so that tools that look for such
+    layers find them: conversion to SyncBatchNorm, timm's and torchvision's freezing, ``update_bn``.
+
+    S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015, arXiv:1502.03167
+
+    Args:
+        channels: Channels C.
+        nodes: Evaluation times, ascending.
+        frozen: Always use the running statistics, and train nothing (as torchvision's FrozenBatchNorm2d).
+        eps: Added to the variance.
+        momentum: Of the running statistics.
+        **kwargs: ``bases``, ``basis``, ``device`` and ``dtype`` of :class:`TimeNorm`.
+
+    Attributes:
+        norms: The layer of every node.
+        calibration: While statistics are estimated anew, the weight of the batch in them; else None.
+
+    Shape:
+        ``x: (B, C, H, W) -> (B, C, H, W)``
+    """
+
+    nodes: list[float]
+    calibration: float | None
+    counts: bool
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        nodes: list[float],
+        frozen: bool = False,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(channels, **kwargs)
+        self.nodes = list(nodes)
+        self.eps = eps
+        self.calibration = None
+        self.counts = not frozen
+        factory = {"device": kwargs.get("device"), "dtype": kwargs.get("dtype")}
+        norm = partial(nn.BatchNorm2d, channels, eps, momentum, affine=False, **factory)
+        self.norms = nn.ModuleList([norm() for _ in nodes])
+        if frozen:
+            self.freeze()
+
+    @torch.jit.unused
+    def freeze(self) -> None:
+        """From now on use the running statistics, in training too, and train nothing."""
+        freeze_batch_norm_2d(self)
+        self.requires_grad_(False)
+
+    @property
+    @torch.jit.unused
+    def frozen(self) -> bool:
+        """Whether the running statistics serve in training, too."""
+        return not isinstance(self.norms[0], _BatchNorm)
+
+    @property
+    @torch.jit.unused
+    def momentum(self) -> float | None:
+        """Of the running statistics; frozen ones have none."""
+        return getattr(self.norms[0], "momentum", None)
+
+    @property
+    @torch.jit.unused
+    def running_mean(self) -> Tensor:
+        """A copy of the nodes' running means: ``(nodes, C)``."""
+        return torch.stack([self.row(i)[0] for i in range(len(self.nodes))])
+
+    @property
+    @torch.jit.unused
+    def running_var(self) -> Tensor:
+        """A copy of the nodes' running variances: ``(nodes, C)``."""
+        return torch.stack([self.row(i)[1] for i in range(len(self.nodes))])
+
+    @torch.jit.unused
+    @torch.no_grad()
+    def set_statistics(self, node: int, mean: Tensor, var: Tensor) -> None:
+        """Set a node's running mean and variance: ``(C,)`` each."""
+        for own, other in zip(self.row(node), (mean, var), strict=True):
+            own.copy_(other)
+
+    @torch.jit.unused
+    def set_times(self, times: Sequence[float]) -> None:
+        """Move the nodes to these times, the running statistics by linear interpolation between the old ones."""
+        found = [self.statistics(t) for t in times]
+        self.norms = nn.ModuleList([copy.deepcopy(self.norms[self.nearest(t)]) for t in times])
+        self.nodes = list(times)
+        for i, (mean, var) in enumerate(found):
+            self.set_statistics(i, mean, var)
+
+    @torch.jit.unused
+    def keep_first(self) -> None:
+        """Be a norm of one gain, offset and node, the first, at all times."""
+        super().keep_first()
+        self.nodes, self.norms = self.nodes[:1], self.norms[:1]
+
+    @torch.jit.unused
+    def tensors_at(self, t: float) -> dict[str, Tensor]:
+        """What a norm of one gain, offset and node has by its names that is this one at time ``t``."""
+        if self.uses_batch(t):  # the node's own buffers, to be updated
+            of_node = dict(self.norms[self.nearest(t)].named_buffers())
+        else:
+            of_node = dict(zip(("running_mean", "running_var"), self.statistics(t), strict=True))
+        return super().tensors_at(t) | {f"norms.0.{name}": tensor for name, tensor in of_node.items()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        of_nodes = [key for key in state_dict if key.startswith(f"{prefix}norms.")]
+        times = len({key.removeprefix(prefix).split(".")[1] for key in of_nodes})
+        if times != len(self.nodes):
+            for key in of_nodes:
+                del state_dict[key]
+            if times:
+                *_, errors = args
+                errors.append(
+                    f"{prefix[:-1]} has statistics at {len(self.nodes)} times, and the weights to load at {times}: "
+                    f"build the model with the solver that trained them, load them, then "
+                    f"odebackbones.change_solver(model, ...)"
+                )
+                state_dict.update({f"{prefix}norms.{key}": value for key, value in self.norms.state_dict().items()})
+        else:
+            fit_frozen(state_dict, prefix, self.norms)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def row(self, index: int) -> tuple[Tensor, Tensor]:
+        """Running mean and variance ``(C,)`` of a node."""
+        mean, var = self.norms[0].running_mean, self.norms[0].running_var
+        for i, norm in enumerate(self.norms):  # TorchScript takes no number that is known only then
+            if i == index:
+                mean, var = norm.running_mean, norm.running_var
+        assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+        return mean, var
+
+    def statistics(self, t: float) -> tuple[Tensor, Tensor]:
+        """Running mean and variance ``(channels,)`` at time ``t``."""
+        index, fraction = self.locate(t)
+        mean, var = self.row(index)
+        if fraction > 0.0:
+            next_mean, next_var = self.row(index + 1)
+            mean = torch.lerp(mean, next_mean, fraction)
+            var = torch.lerp(var, next_var, fraction)
+        return mean, var
+
+    @torch.jit.unused
+    def at(self, t: float, *, factor: float = 1.0) -> nn.BatchNorm2d:
+        """The plain norm that this is at time ``t``, its gain and offset ``factor`` times."""
+        (mean, var), values = self.statistics(t), basis_values(self.basis, self.bases, t)
+        norm = nn.BatchNorm2d(self.channels, eps=self.eps, momentum=self.momentum).to(mean)
+        factor *= self.scale
+        norm.weight, norm.bias = (blended(list(p), values, factor=factor) for p in (self.weight, self.bias))
+        norm.running_mean, norm.running_var = mean.detach().clone(), var.detach().clone()
+        return norm
+
+    def locate(self, t: float) -> tuple[int, float]:
+        """Index i and fraction w with ``t = (1 - w) * nodes[i] + w * nodes[i + 1]``; outside the nodes, the end."""
+        for i, node in enumerate(self.nodes):
+            if t <= node + 1e-9:
+                if i == 0 or t >= node - 1e-9:
+                    return i, 0.0
+                return i - 1, (t - self.nodes[i - 1]) / (node - self.nodes[i - 1])
+        return len(self.nodes) - 1, 0.0
+
+    def nearest(self, t: float) -> int:
+        """The node that is nearest to ``t``."""
+        index, fraction = self.locate(t)
+        return index + int(fraction > 0.5)
+
+    def forward(self, x: Tensor, t: float) -> Tensor:
+        """Normalise ``x`` as at time ``t``."""
+        gain, offset = self.affine(t)
+        if torch.jit.is_scripting():
+            if self.training and self.counts:
+                mean, var = self.row(self.nearest(t))
+                return F.batch_norm(x, mean, var, gain, offset, True, 0.1, self.eps)
+        elif self.uses_batch(t):
+            return self.by_batch(x, t, gain, offset)
+        mean, var = self.statistics(t)
+        return F.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
+
+    @torch.jit.unused
+    def uses_batch(self, t: float) -> bool:
+        """Whether the batch's own statistics serve."""
+        norm = self.norms[self.nearest(t)]
+        return self.calibration is not None or (norm.training and isinstance(norm, _BatchNorm))
+
+    @torch.jit.unused
+    def by_batch(self, x: Tensor, t: float, gain: Tensor, offset: Tensor) -> Tensor:
+        """Normalise by the batch's own statistics, and count them in the nearest node's as that layer does."""
+        norm: Any = self.norms[self.nearest(t)]
+        if self.calibration is not None:
+            return F.batch_norm(x, *self.row(self.nearest(t)), gain, offset, True, self.calibration, self.eps)
+        if type(norm) is not nn.BatchNorm2d:  # of all processes (SyncBatchNorm), or whatever was put in its place
+            return torch.addcmul(offset.reshape(-1, 1, 1), norm(x), gain.reshape(-1, 1, 1))
+        if not norm.track_running_stats:  # a recomputation: the batch was counted the first time
+            return F.batch_norm(x, None, None, gain, offset, True, 0.0, norm.eps)
+        seen = norm.get_buffer("num_batches_tracked").add_(1)
+        momentum = 1.0 / float(seen) if norm.momentum is None else norm.momentum
+        return F.batch_norm(x, norm.running_mean, norm.running_var, gain, offset, True, momentum, norm.eps)
+
+    def __prepare_scriptable__(self) -> "TimeBatchNorm2d":
+        self.counts = not self.frozen
+        return self
+
+
+def fit_frozen(state_dict: dict[str, Tensor], prefix: str, norms: nn.ModuleList) -> None:
+    """Let weights of nodes be loaded that were frozen then, or are now: such layers have gains of 1, offsets of 0."""
+    for i, norm in enumerate(norms):
+        for name, value in (("weight", 1.0), ("bias", 0.0)):
+            key = f"{prefix}norms.{i}.{name}"
+            if getattr(norm, name) is None:
+                state_dict.pop(key, None)
+            else:
+                state_dict.setdefault(key, torch.full_like(norm.get_buffer(name), value))
+
+
+def freeze_norms(model: nn.Module) -> nn.Module:
+    """Freeze every batch norm in ``model``, timm's and ours; returns it with timm's replaced by frozen ones."""
+    for module in model.modules():
+        if isinstance(module, TimeBatchNorm2d):
+            module.requires_grad_(False)
+    return freeze_batch_norm_2d(model)
+
+
+class TimeGroupNorm(TimeNorm):
+    """Group normalisation with a time-dependent affine map: no statistics, hence free of grid and batch size.
+
+    Y. Wu, K. He: Group Normalization, ECCV 2018, arXiv:1803.08494
+
+    Shape:
+        ``x: (B, C, H, W) -> (B, C, H, W)``
+    """
+
+    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(channels, **kwargs)
+        self.groups = groups
+        self.eps = eps
+
+    def forward(self, x: Tensor, t: float) -> Tensor:
+        """Normalise ``x`` as at time ``t``."""
+        gain, offset = self.affine(t)
+        return F.group_norm(x, self.groups, gain, offset, self.eps)
+
+
+class TimeAffine(TimeNorm):
+    """No normalisation, but a gain and an offset: as VGG's convolutions, with a gain from which a field starts at zero.
+
+    The convolution before takes the gain into its weights: features scaled afterwards would be kept twice for the
+    backward pass.
+
+    H. Zhang, Y. N. Dauphin, T. Ma: Fixup Initialization, ICLR 2019, arXiv:1901.09321, has such gains.
+
+    Shape:
+        ``x: (B, C, H, W) -> (B, C, H, W)``
+    """
+
+    def weight_gain(self, t: float) -> Tensor | None:
+        """The gain; no parameter itself, which as a module's argument upsets torch's FLOP counter in inference mode."""
+        return self.affine(t)[0].clone()
+
+    def forward(self, x: Tensor, t: float) -> Tensor:
+        """Add the offset that holds at time ``t`` to ``x``, in place."""
+        return x.add_(self.affine(t)[1].reshape(-1, 1, 1))
+
+
+NORMS: dict[str, Callable[[list[float]], Callable[..., "TimeNorm"]]] = {
+    "batch": lambda nodes: partial(TimeBatchNorm2d, nodes=nodes),
+    "frozen": lambda nodes: partial(TimeBatchNorm2d, nodes=nodes, frozen=True),
+    "group": lambda nodes: TimeGroupNorm,
+    "none": lambda nodes: TimeAffine,
+}
+"""Norm name -> from evaluation times to the norm's constructor."""
+
+
+def norm_layer(norm: str, *, nodes: list[float], bases: int, basis: str = "constant", **factory: Any) -> NormLayer:
+    """The constructor of the norm called ``norm`` for a field with ``bases`` weights, evaluated at ``nodes``.
+
+    Further arguments are ``device`` and ``dtype``.
+
+    Raises:
+        InputError: The name is unknown, or a basis holds at none of the nodes and would never be trained.
+    """
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    require_reached(basis, bases, nodes)
+    return partial(NORMS[norm](nodes), bases=bases, basis=basis, **factory)
