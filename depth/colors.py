@@ -7,7 +7,6 @@ from math import log10
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
@@ -41,6 +40,8 @@ def coloured(shares: Tensor, known: Tensor, colormap: str) -> Tensor:
     Returns:
         ``(3, H, W)`` uint8.
     """
+    from matplotlib import colormaps  # not before it is used: half a second
+
     picture = torch.from_numpy(colormaps[colormap](shares.numpy(), bytes=True)[..., :3].copy()).permute(2, 0, 1)
     return torch.where(known, picture, GREY).to(torch.uint8)
 

@@ -12,7 +12,13 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from odebackbones.engine.checkpoint import load_checkpoint, load_weights
-from odebackbones.engine.timm_models import PlainValue, create_features, feature_levels, require_free
+from odebackbones.engine.timm_models import (
+    PlainValue,
+    create_features,
+    feature_levels,
+    require_free,
+    warn_of_weights_left,
+)
 from odebackbones.errors import InputError, unknown_name
 
 from .decoders import DECODERS
@@ -115,6 +121,8 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
     """
     config = replace(backbone, **settings) if isinstance(backbone, ModelConfig) else ModelConfig(backbone, **settings)
     decoder_class = DECODERS[config.decoder]
+    if not loaded:
+        warn_of_weights_left("model.backbone", config.backbone, config.pretrained or config.checkpoint)
     levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
     used = [stride for stride in decoder_class.strides if stride in levels]
     if len(used) < 2:

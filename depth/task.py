@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms.v2 import functional
 
 from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.distributed import gather_lists, share
+from odebackbones.engine.distributed import gather_lists, loader_processes, share
 from odebackbones.engine.log import progress_bar
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
@@ -25,6 +25,7 @@ from odebackbones.errors import first_of, unknown_name
 
 from .baselines import Baselines, fit_baselines
 from .colors import colour_depth, scale_bar, stacked
+from .data.check import describe
 from .data.config import DataConfig
 from .data.dataset import DepthDataset, collate
 from .data.depth_files import UNITS, depth_npy, depth_png
@@ -42,6 +43,9 @@ from .report import depth_report
 
 BODY = "body"
 """The backbone's name in the model."""
+
+TRIED = 2
+"""Images of the evaluation before a training."""
 
 FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
 """Figures in the training log."""
@@ -100,7 +104,6 @@ class DepthTask:
     name: ClassVar[str] = "depth"
     monitor: ClassVar[str] = "delta1"
     config_class: ClassVar[type[DepthConfig]] = DepthConfig
-    predict_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: DepthConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -114,6 +117,21 @@ class DepthTask:
             self.train_problems = tuple(metadata["train_problems"])
             if metadata["protocol"] == config.eval.protocol:  # another one's are of other pixels
                 self.baselines = Baselines(**metadata["baselines"])
+
+    @classmethod
+    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
+        """Nothing but the run's own settings."""
+        return []
+
+    def describe_data(self) -> list[str]:
+        """Pairs, sizes and depths of both splits."""
+        return [describe("train", self.train_pairs), describe("val", self.val_pairs)]
+
+    def trial(self, model: nn.Module, device: torch.device) -> None:
+        """Judge the depth of two images, by the protocol of the evaluation."""
+        few = range(min(TRIED, len(self.val_dataset)))
+        found = self.results(lambda _, x: self.infer(model, x, device), baselines=True, among=few)
+        self.comparison.metrics(found)
 
     @cached_property
     def train_pairs(self) -> DepthPairs:
@@ -189,15 +207,20 @@ class DepthTask:
                 depth = (depth + model(batch.flip(-1)).flip(-1)) / 2
         return depth[0, 0].float().cpu()
 
-    def results(self, predict: Callable[[int, Tensor], Tensor], *, baselines: bool) -> list[ImageResult]:
+    def results(
+        self, predict: Callable[[int, Tensor], Tensor], *, baselines: bool, among: Sequence[int] | None = None
+    ) -> list[ImageResult]:
         """The sums of every image of the validation set, each taken once, whatever the number of processes.
 
         Args:
             predict: From an image's number and the image in [0, 1] to its depth ``(h, w)`` [m].
             baselines: Whether they are compared, too.
+            among: Numbers of the images; None: all.
         """
-        indices = list(share(len(self.val_dataset)))
-        loader = DataLoader(Subset(self.val_dataset, indices), batch_size=None, num_workers=self.workers)
+        numbers = range(len(self.val_dataset)) if among is None else among
+        indices = [numbers[i] for i in share(len(numbers))]
+        workers = loader_processes(self.workers)
+        loader = DataLoader(Subset(self.val_dataset, indices), batch_size=None, num_workers=workers)
         found = []
         for index, (image, depth) in zip(indices, progress_bar("evaluation", loader), strict=True):
             truth = depth[0]

@@ -25,7 +25,10 @@ COCO_NAMES = (
 )
 THRESHOLDS = np.arange(101) / 100
 
-# Where COCOeval's arrays hold IoU 0.5, area "all" and 100 detections an image.
+COCOS_DETECTIONS = 100
+"""Detections an image and class that COCO judges."""
+
+# Where COCOeval's arrays hold IoU 0.5, area "all" and the most detections an image.
 _IOU_50, _ALL_AREAS, _MAX_DETECTIONS = 0, 0, -1
 
 
@@ -65,7 +68,9 @@ class DetectionMetrics:
     """All figures of one evaluation; ``None`` where the data set has no object that would define a figure.
 
     Args:
-        coco: COCO's 12 numbers by the names of ``COCO_NAMES``.
+        coco: COCO's 12 numbers by the names of ``COCO_NAMES``, of all detections that are kept.
+        at_100: The same of at most 100 detections an image, which is COCO's rule.
+        detections: How many an image and class were judged.
         per_class: One entry a class, in the data set's order.
         threshold: The confidence at which macro F1 is highest; the lowest of several.
         precision: Macro precision there: the mean over the classes that have objects.
@@ -79,6 +84,8 @@ class DetectionMetrics:
     """
 
     coco: dict[str, float | None]
+    at_100: dict[str, float | None]
+    detections: int
     per_class: tuple[ClassMetrics, ...]
     threshold: float | None
     precision: float | None
@@ -166,25 +173,31 @@ def to_coco_results(
     return results
 
 
-def evaluate_detections(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> DetectionMetrics:
+def evaluate_detections(
+    annotations: Annotations, results: Sequence[Mapping[str, Any]], *, detections: int = COCOS_DETECTIONS
+) -> DetectionMetrics:
     """Judge detections: COCO's 12 numbers, and precision, recall and F1 at IoU 0.5 over the confidence threshold.
 
     The matching is COCOeval's (T.-Y. Lin et al., "Microsoft COCO: Common Objects in Context", 2014,
-    https://arxiv.org/abs/1405.0312) at IoU 0.5, all areas, at most 100 detections an image and class. It goes by
-    descending score, so it holds for every threshold. Precision without any detection counts as 0.
+    https://arxiv.org/abs/1405.0312) at IoU 0.5, all areas, at most 100 detections an image and class, or as many more
+    as are kept. It goes by descending score, so it holds for every threshold. Precision without any detection counts
+    as 0.
 
     Args:
         annotations: The ground truth.
         results: COCO's results format: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) [px] and ``score``;
             an image counted twice is the caller's matter.
+        detections: Kept in an image. Beyond 100, all figures but ``at_100`` are of so many.
     """
     _check(annotations, results)
-    evaluation = _run_cocoeval(coco_ground_truth(annotations), results)
+    evaluation = _run_cocoeval(coco_ground_truth(annotations), results, most=max(detections, COCOS_DETECTIONS))
     counts = _count(evaluation, annotations.category_ids)
     curve = _f1_curve(counts)
     best = int(np.argmax(curve.f1)) if curve.f1 else None
     return DetectionMetrics(
-        coco={name: _defined(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)},
+        coco=_of_all_kept(evaluation) if detections > COCOS_DETECTIONS else _cocos(evaluation),
+        at_100=_cocos(evaluation),
+        detections=max(detections, COCOS_DETECTIONS),
         per_class=tuple(_per_class(evaluation, annotations, counts, best)),
         pr_curve=_pr_curve(evaluation),
         f1_curve=curve,
@@ -224,16 +237,40 @@ def _check(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> No
             raise InputError(f"detections must hold finite numbers, got {dict(result)}; look for NaN in the training")
 
 
-def _run_cocoeval(truth: COCO, results: Sequence[Mapping[str, Any]]) -> COCOeval:
+def _run_cocoeval(truth: COCO, results: Sequence[Mapping[str, Any]], *, most: int) -> COCOeval:
     """Run pycocotools, silently; its ``loadRes`` writes into the results and takes no empty list."""
     copies: Any = [dict(result) for result in results]  # loadRes takes a list; its type stub says a file name only
     with contextlib.redirect_stdout(io.StringIO()):
         detections = truth.loadRes(copies) if copies else COCO()
         evaluation = COCOeval(truth, detections, "bbox")
+        if most > COCOS_DETECTIONS:
+            evaluation.params.maxDets = [*evaluation.params.maxDets, most]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
+
+
+def _cocos(evaluation: COCOeval) -> dict[str, float | None]:
+    """pycocotools' own 12 numbers."""
+    return {name: _defined(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
+
+
+def _of_all_kept(evaluation: COCOeval) -> dict[str, float | None]:
+    """The 12 numbers with all detections judged, where COCO's are of 100: means as pycocotools' ``summarize``."""
+    precision, recall = (evaluation.eval[name][..., _MAX_DETECTIONS] for name in ("precision", "recall"))
+    found = _cocos(evaluation)
+    for name, at in (("AP", slice(None)), ("AP50", [0]), ("AP75", [5])):
+        found[name] = _mean(precision[at, :, :, _ALL_AREAS])
+    for number, size in enumerate(("small", "medium", "large"), start=1):
+        found[f"AP_{size}"], found[f"AR_{size}"] = _mean(precision[..., number]), _mean(recall[..., number])
+    return found | {"AR_100": _mean(recall[..., _ALL_AREAS])}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Over what is defined."""
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else None
 
 
 def _count(evaluation: COCOeval, category_ids: Sequence[int]) -> _Counts:

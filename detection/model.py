@@ -16,7 +16,13 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from odebackbones import freeze_norms
-from odebackbones.engine.timm_models import PlainValue, create_features, feature_levels, require_free
+from odebackbones.engine.timm_models import (
+    PlainValue,
+    create_features,
+    feature_levels,
+    require_free,
+    warn_of_weights_left,
+)
 from odebackbones.errors import InputError
 
 REDUCTIONS = (4, 8, 16, 32)
@@ -93,7 +99,7 @@ class FPNBackbone(nn.Module):
     Args:
         body: timm model made with ``features_only=True``, with the four levels as outputs.
         out_channels: Channels of the pyramid.
-        frozen: Names of the body's children that stay in evaluation mode and are not trained.
+        frozen: Names of the body's modules that stay in evaluation mode and are not trained.
 
     Shape:
         ``(B, 3, H, W) -> {"0": (B, out_channels, H / 4, W / 4), ..., "pool": (B, out_channels, H / 64, W / 64)}``
@@ -171,12 +177,14 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
     Raises:
         InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
     """
+    if pretrained is None:
+        warn_of_weights_left("model.backbone", config.backbone, config.pretrained)
     body = build_body(config, pretrained=config.pretrained if pretrained is None else pretrained)
     if (config.frozen_norm or config.frozen_stages) and not config.pretrained:
         logging.getLogger(__name__).warning("model.frozen_*: parts of a backbone without pretrained weights are frozen")
     if config.frozen_norm:
         body = freeze_norms(body)
-    backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_children(body, config.frozen_stages))
+    backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_modules(body, config.frozen_stages))
     normalisation = resolve_model_data_config(body)
     anchors = AnchorGenerator(
         tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
@@ -219,17 +227,33 @@ def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
         config.backbone_args,
         levels=[levels[r] for r in REDUCTIONS],
         pretrained=pretrained,
+        any_size=True,
     )
 
 
-def frozen_children(body: nn.Module, levels: int) -> list[str]:
-    """Names of the children of ``body`` up to and with its feature level ``levels``, counted from 1 (the stem)."""
+def frozen_modules(body: nn.Module, levels: int) -> list[str]:
+    """Names of the modules of ``body`` up to and with its feature level ``levels``, counted from 1 (the stem)."""
     if levels == 0:
         return []
     info: Any = body.feature_info
-    names = [level["module"].replace(".", "_") for level in info.info]
-    children = [name for name, _ in body.named_children()]
-    usable = {number: name for number, name in enumerate(names, start=1) if name in children}
+    names = [module_of(body, level["module"]) for level in info.info]
+    usable = {number: name for number, name in enumerate(names, start=1) if name is not None}
     if levels not in usable:
         raise InputError(f"model.frozen_stages={levels}: this backbone can be frozen up to one of {usable}; 0 is none")
-    return children[: children.index(names[levels - 1]) + 1]
+    return up_to(body, usable[levels])
+
+
+def module_of(body: nn.Module, name: str) -> str | None:
+    """What a feature extractor calls the module that the network calls ``name``; None if it has none."""
+    modules = dict(body.named_modules())
+    return next((form for form in (name.replace(".", "_"), name) if form in modules), None)
+
+
+def up_to(body: nn.Module, name: str) -> list[str]:
+    """The modules that come before the one of this name, in the order in which they are declared, and itself."""
+    found, module, prefix = [], body, ""
+    for part in name.split("."):
+        children = [child for child, _ in module.named_children()]
+        found += [f"{prefix}{child}" for child in children[: children.index(part)]]
+        module, prefix = module.get_submodule(part), f"{prefix}{part}."
+    return [*found, name]

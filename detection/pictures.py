@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
 
-from odebackbones.engine.drawing import enlarged, font_file, png, zoom_of
+from odebackbones.engine.drawing import enlarged, font_file, legible, png, zoom_of
 from odebackbones.engine.report import Picture
 
 from .data.dataset import DetectionDataset
@@ -41,7 +41,7 @@ def draw_detections(
     canvas = enlarged(image)
     if not len(labels):
         return canvas
-    names = [("ignored", *classes)[label] for label in labels]
+    names = [legible(("ignored", *classes)[label], f"class {label}") for label in labels]
     if scores is not None:
         names = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
     palette = colors(len(classes))
@@ -51,7 +51,7 @@ def draw_detections(
         names,
         colors=[palette[label] for label in labels],
         width=2,
-        font=font_file(),
+        font=font_file("".join(names)),
         font_size=12,
     )
 

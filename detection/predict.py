@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from odebackbones.engine.distributed import gather_lists, share
+from odebackbones.engine.distributed import gather_lists, loader_processes, share
 from odebackbones.engine.log import progress_bar
 
 from .data.dataset import DetectionDataset, collate
@@ -58,7 +58,9 @@ def predict_dataset(
     records = dataset.annotations.images
     category_ids = dataset.annotations.category_ids
     indices = list(share(len(records)))
-    loader = DataLoader(Subset(dataset, indices), batch_size=1, num_workers=workers, collate_fn=collate)
+    loader = DataLoader(
+        Subset(dataset, indices), batch_size=1, num_workers=loader_processes(workers), collate_fn=collate
+    )
     results: list[dict[str, Any]] = []
     for index, (images, _) in zip(indices, progress_bar("evaluation", loader), strict=True):
         found = detect(model, images, device, autocast)

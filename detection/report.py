@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
 
 from .data.records import Annotations
-from .metrics import DetectionMetrics
+from .metrics import COCOS_DETECTIONS, DetectionMetrics
 
 
 def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:
-    """COCO's 12 numbers, and precision, recall and F1 at the best threshold."""
+    """COCO's 12 numbers, and precision, recall and F1 at the best threshold.
+
+    Where that is 0, all detections count, and how many are kept decides: these are then neither better nor worse.
+    """
     at_best = {
         "precision (macro)": metrics.precision,
         "recall (macro)": metrics.recall,
@@ -18,9 +21,17 @@ def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:
         "recall (micro)": metrics.micro_recall,
         "F1 (micro)": metrics.micro_f1,
     }
+    ours = metrics.detections > COCOS_DETECTIONS
+    at_100 = (
+        {f"{name} (COCO's, 100 detections)": metrics.at_100[name] for name in ("AP", "AP50", "AP75")} if ours else {}
+    )
+    shown = {f"AR_{metrics.detections}" if name == "AR_100" else name: value for name, value in metrics.coco.items()}
     return (
-        *(Quantity(name, value, better="higher") for name, value in metrics.coco.items()),
-        *(Quantity(name, value, better="higher") for name, value in at_best.items()),
+        *(Quantity(name, value, better="higher") for name, value in (shown | at_100).items()),
+        *(
+            Quantity(name, value, better="higher" if metrics.threshold else "neither")
+            for name, value in at_best.items()
+        ),
         Quantity("confidence at best F1", metrics.threshold),
     )
 
@@ -65,11 +76,12 @@ def detection_report(
     )
 
 
-def image_facts(annotations: Annotations, *, min_size: int, max_size: int) -> dict[str, str]:
+def image_facts(annotations: Annotations, *, min_size: int, max_size: int, detections: int) -> dict[str, str]:
     """Which images were evaluated, and at what size."""
+    judged = max(detections, COCOS_DETECTIONS)
     return {
         "data set": annotations.name,
         "images": str(len(annotations.images)),
         "image size": f"shorter side {min_size} px, longer side at most {max_size} px",
-        "protocol": "COCO (pycocotools, 100 detections an image); P/R/F1 at IoU 0.5, best macro F1",
+        "protocol": f"COCO (pycocotools, {judged} detections an image); P/R/F1 at IoU 0.5, best macro F1",
     }

@@ -1,8 +1,9 @@
 """Detection as a task of the engine."""
 
 import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +20,13 @@ from odebackbones.engine.report import Quantity, Report
 from odebackbones.engine.task import Prediction, Probe
 from odebackbones.errors import first_of
 
+from .data.check import crowding_notes, describe, require_objects, warn_of_common_images, without_thin_images
 from .data.config import DataConfig
 from .data.dataset import DetectionDataset, collate
 from .data.read import read_annotations
 from .data.records import Annotations
 from .data.transforms import build_transforms
-from .metrics import coco_ground_truth, evaluate_detections
+from .metrics import DetectionMetrics, coco_ground_truth, evaluate_detections
 from .model import ModelConfig, build_faster_rcnn
 from .pictures import draw_detections, example_pictures
 from .predict import count_proposals, detect, predict_dataset
@@ -32,6 +34,12 @@ from .report import detection_report, image_facts
 
 BODY = "backbone.body"
 """The backbone's name in the detector."""
+
+LEAST_SHOWN, DEFAULT_SHOWN = 0.05, 0.5
+"""Confidence from which on a prediction shows an object: at least, and where no evaluation tells."""
+
+TRIED = 2
+"""Images of the evaluation before a training."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +70,46 @@ class DetectionTask:
     name: ClassVar[str] = "detection"
     monitor: ClassVar[str] = "AP"
     config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
-    predict_arguments: ClassVar[tuple[str, ...]] = ("--model.score_threshold=0.5",)
 
     def __init__(self, config: DetectionConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
         self.workers = config.data.workers
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_annotations.classes)
-        if metadata is None:
-            _ = self.val_annotations  # faults in the data show before training starts
+        if metadata is None:  # faults in the data show before training starts
+            require_objects(self.train_annotations)
+            warn_of_common_images(self.train_annotations, self.val_annotations)
 
     @cached_property
     def train_annotations(self) -> Annotations:
         """The training set."""
-        return read_annotations(self.config.data, "train")
+        return self.sized(read_annotations(self.config.data, "train"))
 
     @cached_property
     def val_annotations(self) -> Annotations:
         """The validation set, with the labels of the training set."""
-        return read_annotations(self.config.data, "val", classes=self.classes)
+        return self.sized(read_annotations(self.config.data, "val", classes=self.classes))
+
+    def sized(self, annotations: Annotations) -> Annotations:
+        """The images that the detector can resize."""
+        model = self.config.model
+        return without_thin_images(
+            annotations, size=(min(model.min_size), model.max_size), strict=self.config.data.strict
+        )
+
+    def describe_data(self) -> list[str]:
+        """Images, objects and boxes of both splits."""
+        return [describe("train", self.train_annotations), describe("val", self.val_annotations)]
+
+    @classmethod
+    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
+        """The confidence at which F1 was best on the validation set; 0.5 of a run that does not know."""
+        threshold = max(LEAST_SHOWN, metrics.get("confidence", DEFAULT_SHOWN))
+        return [f"--model.score_threshold={threshold:g}"]
+
+    def trial(self, model: nn.Module, device: torch.device) -> None:
+        """Detect in two images, and judge it."""
+        few = replace(self.val_annotations, images=self.val_annotations.images[:TRIED])
+        evaluate_detections(few, self.predictions(model, device, few), detections=self.config.model.detections)
 
     def build_model(self, *, loaded: bool = False) -> FasterRCNN:
         """The detector, with one class for the background; without pretrained weights if others will be loaded."""
@@ -91,9 +121,9 @@ class DetectionTask:
         transforms = build_transforms(self.config.data.augment)
         return DetectionDataset(self.train_annotations, transforms, keep_crowds=False)
 
-    def val_dataset(self) -> DetectionDataset:
-        """The validation set, images as floats in [0, 1]."""
-        return DetectionDataset(self.val_annotations, build_transforms("none"), keep_crowds=True)
+    def val_dataset(self, annotations: Annotations | None = None) -> DetectionDataset:
+        """The validation set, or some of it, images as floats in [0, 1]."""
+        return DetectionDataset(annotations or self.val_annotations, build_transforms("none"), keep_crowds=True)
 
     def collate(self, samples: list[Any]) -> Any:
         """Lists of images and targets."""
@@ -105,21 +135,28 @@ class DetectionTask:
         boxes_and_labels = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in targets]
         return model([image.to(device, non_blocking=True) for image in images], boxes_and_labels)
 
-    def predictions(self, model: nn.Module, device: torch.device) -> list[dict[str, Any]]:
-        """The detections on the validation set in COCO's results format."""
-        dataset, workers = self.val_dataset(), self.config.data.workers
+    def predictions(
+        self, model: nn.Module, device: torch.device, annotations: Annotations | None = None
+    ) -> list[dict[str, Any]]:
+        """The detections on the validation set, or on some of it, in COCO's results format."""
+        dataset, workers = self.val_dataset(annotations), self.workers
         return predict_dataset(model, dataset, device, autocast=lambda: self.autocast(device), workers=workers)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """The metrics that are followed during training."""
-        metrics = evaluate_detections(self.val_annotations, self.predictions(model, device))
+        metrics = self.judge(self.predictions(model, device))
         followed = {
             **{name: metrics.coco[name] for name in ("AP", "AP50", "AP75", "AR_100")},
             "precision": metrics.precision,
             "recall": metrics.recall,
             "f1": metrics.f1,
+            "confidence": metrics.threshold,
         }
         return {name: value for name, value in followed.items() if value is not None}
+
+    def judge(self, results: list[dict[str, Any]]) -> DetectionMetrics:
+        """The metrics of detections on the validation set."""
+        return evaluate_detections(self.val_annotations, results, detections=self.config.model.detections)
 
     def metadata(self) -> dict[str, Any]:
         """The names of the labels 1..C, and the data set's own ids of them."""
@@ -128,7 +165,7 @@ class DetectionTask:
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Metrics, cost, speed and example pictures; and, for pycocotools, the detections and the truth as JSON."""
         results = self.predictions(model, device)
-        metrics = evaluate_detections(self.val_annotations, results)
+        metrics = self.judge(results)
         measured = measure(self, model, device, self.config.optim, body=BODY)
         proposals = Quantity("proposals", count_proposals(model, measured.probe.infer), group="cost")
         report = detection_report(
@@ -149,7 +186,8 @@ class DetectionTask:
         labels, scores = found["labels"].tolist(), found["scores"].tolist()
         names = [self.classes[label - 1] for label in labels]
         picture = draw_detections(image, found["boxes"], labels, self.classes, scores)
-        return Prediction(picture, {"boxes": found["boxes"].tolist(), "labels": names, "scores": scores})
+        facts = {"boxes": found["boxes"].tolist(), "labels": names, "scores": scores}
+        return Prediction(picture, facts, counts={"objects": len(scores)})
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The detector on the first validation image that has objects (or the first), and copies of it as a batch."""
@@ -199,14 +237,18 @@ class DetectionTask:
         model = self.config.model
         return {
             "model": f"Faster R-CNN, FPN {model.fpn_channels}, {described(model.backbone, model.backbone_args)}",
-            **image_facts(self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size),
+            **image_facts(
+                self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size, detections=model.detections
+            ),
             "proposals": f"at most {model.proposals_test} an image",
         }
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
-        name = Path(self.val_annotations.name).name
-        return tuple(f"{name}: {line}" for line in first_of(self.val_annotations.problems, "faults like these"))
+        annotations, kept = self.val_annotations, self.config.model.detections
+        name = Path(annotations.name).name
+        faults = tuple(f"{name}: {line}" for line in first_of(annotations.problems, "faults like these"))
+        return (*crowding_notes(annotations, detections=kept), *faults)
 
 
 def is_frozen(module: nn.Module) -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from odebackbones.engine.distributed import rank
 from odebackbones.errors import InputError, first_of
 
 from .dataset import decode_pair
@@ -23,6 +27,9 @@ FAR = 0.95
 SET_RANGE = (1 / 7, 1.0)
 """The far end of a set's scenes, of the greatest depth: outside of it the unit is wrong. KITTI's is about 0.4,
 and the two units differ by 3.9."""
+
+BEYOND = 10
+"""Times the greatest depth, from which on a depth is a word for "nothing there" (1e10, 65504, 1000) and no measure."""
 
 PAIR_RANGE = (1 / 50, 2.0)
 """The same of one pair: metres where 256ths of them are expected are outside."""
@@ -42,14 +49,22 @@ def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, ver
     """
     spread = np.unique(np.linspace(0, len(found.pairs) - 1, LOOKED_AT).round().astype(int))
     looked_at = found.pairs if verify else [found.pairs[i] for i in spread]
-    far, problems = {}, {}
+    far, problems, beyond = {}, {}, 0
     for pair in tqdm(looked_at, desc="checking pairs", leave=False, disable=None):
         try:
-            far[pair] = far_end(decode_pair(pair, found.unit)[1], pair, max_depth=max_depth)
+            depth = decode_pair(pair, found.unit, exif=found.exif)[1]
+            far[pair] = far_end(depth, pair, max_depth=max_depth)
+            beyond += 0 if max_depth is None else int((depth > BEYOND * max_depth).sum())
         except InputError as error:
             problems[pair] = str(error)
-    for problem in problems.values():
-        logging.getLogger(__name__).warning(f"faulty pair: {problem}")
+    if rank() == 0:
+        for examples in by_kind(list(problems.values())):
+            logging.getLogger(__name__).warning(f"{found.name}: {len(examples)} faulty pairs, such as {examples[0]}")
+        if beyond:
+            logging.getLogger(__name__).warning(
+                f"{found.name}: {beyond} depths beyond {BEYOND} times model.max_depth, as some tools have for the sky, "
+                f"count as not measured"
+            )
     if problems and (strict or not far):
         faults = "; ".join(first_of(list(problems.values()), "of them"))
         raise InputError(
@@ -59,7 +74,15 @@ def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, ver
     if max_depth is not None:
         require_unit(found, float(np.median(list(far.values()))), max_depth=max_depth)
     kept = tuple(pair for pair in found.pairs if pair not in problems)
-    return DepthPairs(found.name, kept, found.unit, tuple(problems.values()))
+    return replace(found, pairs=kept, problems=tuple(problems.values()))
+
+
+def by_kind(problems: Sequence[str]) -> list[list[str]]:
+    """Problems that differ in their files and numbers only, together."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(re.sub(r"\S*[\d/]\S*", "", problem), []).append(problem)
+    return list(kinds.values())
 
 
 def far_end(depth: Tensor, pair: DepthPair, *, max_depth: float | None) -> float:
@@ -71,6 +94,8 @@ def far_end(depth: Tensor, pair: DepthPair, *, max_depth: float | None) -> float
     measured = depth[depth > 0]
     if not len(measured):
         raise InputError(f"{pair.depth}: no pixel has a measured depth (all are 0, 65535 or not finite)")
+    if max_depth is not None and bool((measured <= BEYOND * max_depth).any()):  # or all are of another unit
+        measured = measured[measured <= BEYOND * max_depth]
     far = float(np.quantile(measured.numpy(), FAR))
     if max_depth is not None and not PAIR_RANGE[0] <= far / max_depth <= PAIR_RANGE[1]:
         raise InputError(
@@ -90,3 +115,19 @@ def require_unit(found: DepthPairs, far: float, *, max_depth: float) -> None:
             f"model.max_depth={max_depth:g} m lets expect {low:.3g} to {high:.3g} m: set data.unit or model.max_depth, "
             f"or pass data.check_unit=false if all is right"
         )
+
+
+def describe(split: str, found: DepthPairs) -> str:
+    """Pairs, sizes and depths of a split, the latter of some of its pairs."""
+    spread = np.unique(np.linspace(0, len(found.pairs) - 1, LOOKED_AT).round().astype(int))
+    depths = [decode_pair(found.pairs[i], found.unit, exif=found.exif)[1] for i in spread]
+    sizes = [f"{height}x{width}" for height, width in sorted({tuple(depth.shape) for depth in depths})]
+    measured = np.concatenate([depth[depth > 0].numpy() for depth in depths])
+    low, middle, high = np.quantile(measured, (1 - FAR, 0.5, FAR))
+    share = len(measured) / sum(depth.numel() for depth in depths)
+    pairs = f"{len(found.pairs)} pairs of {', '.join(first_of(sizes, 'sizes'))} px"
+    return (
+        f"{split}: {pairs}, {len(found.problems)} left out; "
+        f"of {len(depths)} of them {100 * share:.1f} % of the pixels measured, 90 % from {low:.3g} to {high:.3g} m, "
+        f"median {middle:.3g} m"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from odebackbones.engine.image_files import Turning
 from odebackbones.errors import InputError, unknown_name
 
 from .depth_files import UNITS
@@ -46,7 +47,8 @@ class DataConfig:
             annotated depth).
         root: Folder that paths are relative to; scenes: where they are generated.
         depth_root: Folder that the depth maps' paths are relative to; empty: root. KITTI: of ``data_depth_annotated``.
-        train: Training split. A text file with lines ``IMAGE DEPTH ...``, absolute or relative to root; of a folder
+        train: Training split. A text file with lines ``IMAGE DEPTH ...``, absolute or relative to root, in quotes where
+            they have spaces, or TUM's ``TIME IMAGE TIME DEPTH``; of a folder
             also a subfolder of root that holds the folders rgb and depth, or a slice of the pairs in it, in the order
             of their names: ``:800`` are the first 800.
         val: Validation split, likewise.
@@ -55,6 +57,8 @@ class DataConfig:
         unit: Of depth maps in whole numbers: ``m/256`` (KITTI) or ``mm`` (NYU, most cameras); floats are metres.
         strict: Stop at faulty pairs, naming them; otherwise leave them out, and report it.
         verify: Decode every pair at the start, so that faults are found then and not in training.
+        exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the depth map has the
+            size of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, but for ``ignore``.
         check_unit: Refuse depths that are far from ``model.max_depth``, as those read in a wrong unit are.
         size: Height and width [px] that images are resized to; null: as they are.
         crop: Height and width [px] of a random crop for training; null: none.
@@ -75,6 +79,7 @@ class DataConfig:
     unit: str = "m/256"
     strict: bool = True
     verify: bool = True
+    exif: Turning = "auto"
     check_unit: bool = True
     size: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
+from odebackbones.engine.image_files import Turning
 from odebackbones.engine.media import decode
 from odebackbones.errors import InputError
 
@@ -55,7 +56,7 @@ class DepthDataset(Dataset[Sample]):
         Raises:
             InputError: It can't be read.
         """
-        sample = decode_pair(self.pairs.pairs[index], self.pairs.unit)
+        sample = decode_pair(self.pairs.pairs[index], self.pairs.unit, exif=self.pairs.exif)
         return sample if self.cut is None else self.cut(sample)
 
     def depth(self, index: int) -> Tensor:
@@ -63,14 +64,17 @@ class DepthDataset(Dataset[Sample]):
         return torch.from_numpy(read_depth(self.pairs.pairs[index].depth, unit=self.pairs.unit))
 
 
-def decode_pair(pair: DepthPair, unit: str) -> Sample:
-    """An image ``(3, H, W)`` uint8 and its depth ``(H, W)`` [m].
+def decode_pair(pair: DepthPair, unit: str, *, exif: Turning = "auto") -> Sample:
+    """An image ``(3, H, W)`` uint8, turned upright or not as its depth map is, and its depth ``(H, W)`` [m].
 
     Raises:
         InputError: One can't be read, or they differ in size.
     """
-    image = torch.from_numpy(np.array(decode(pair.image))).permute(2, 0, 1)
     depth = torch.from_numpy(read_depth(pair.depth, unit=unit))
+    turn = exif != "ignore"
+    image = torch.from_numpy(np.array(decode(pair.image, turn=turn))).permute(2, 0, 1)
+    if exif == "auto" and image.shape[1:] != depth.shape and image.shape[:0:-1] == depth.shape:
+        image = torch.from_numpy(np.array(decode(pair.image, turn=False))).permute(2, 0, 1)
     if image.shape[1:] != depth.shape:
         sizes = " and ".join(f"{height}x{width} px" for height, width in (image.shape[1:], depth.shape))
         raise InputError(f"{pair.image} and {pair.depth} are of {sizes}; expected pairs of one size")

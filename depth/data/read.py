@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from odebackbones.engine.media import IMAGES
+from odebackbones.engine.image_files import has_image_suffix
 from odebackbones.errors import InputError, listed
 
 from .check import sound_pairs
@@ -38,7 +39,7 @@ def read_pairs(config: DataConfig, split: Split, *, max_depth: float) -> DepthPa
     name, pairs = READERS[config.format](config, split)
     if not pairs:
         raise InputError(f"{name}: no pairs of an image and a depth map; look at data.root, data.{split} and the lists")
-    found = DepthPairs(name, pairs, unit_of(config))
+    found = DepthPairs(name, pairs, unit_of(config), exif=config.exif)
     if repeated := [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]:
         raise InputError(f"{name}: {len(repeated)} images are there twice, {repeated[0]} and others; leave one out")
     scale = max_depth if config.check_unit else None
@@ -110,8 +111,8 @@ def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
     for folder in (images, depths):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; set data.root, data.rgb and data.depth")
-    maps = {file.stem: file for file in sorted(depths.iterdir()) if file.suffix.lower() in SUFFIXES}
-    found = sorted(file for file in images.iterdir() if file.suffix.lower() in IMAGES)
+    maps = {f.stem: f for f in sorted(depths.iterdir()) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")}
+    found = sorted(file for file in images.iterdir() if has_image_suffix(file) and not file.name.startswith("."))
     if missing := [file.name for file in found if file.stem not in maps]:
         raise InputError(
             f"{images}: {len(missing)} images have no depth map of their name in {depths}: {listed(missing)}; leave "
@@ -127,17 +128,18 @@ def read_list(
 
     Args:
         root: Of the images: their names are relative to it.
-        file: Lines ``IMAGE DEPTH ...``; what follows, such as a focal length, is left aside, and so are lines whose
-            depth is ``None``, as in Eigen's list of KITTI's test images.
+        file: Lines ``IMAGE DEPTH ...``, or TUM's ``TIME IMAGE TIME DEPTH``; what follows, such as a focal length, is
+            left aside, and so are comments (``#``) and lines whose depth is ``None``, as in Eigen's list of KITTI's
+            test images.
         locate: From a line's words to the two files; None leaves the line aside.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such list, folder, or slice like :80; set data.train and data.val")
     pairs, without = [], 0
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        words = [word.lstrip("/") if not Path(word).exists() else word for word in line.split()]
-        if not words:
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
+        words = [word.lstrip("/") if not Path(word).exists() else word for word in words_of(line)]
         if len(words) < 2:
             raise InputError(f"{file}, line {number}: expected IMAGE DEPTH, got {line!r}")
         try:
@@ -151,6 +153,19 @@ def read_list(
     if without:
         logging.getLogger(__name__).warning(f"{file}: {without} images have no depth map, and are left out")
     return str(file), tuple(pairs)
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line; in quotes they may have spaces, and in paths of Windows a backslash is a slash."""
+    line = line.replace("\\", "/")
+    words = shlex.split(line) if line.count('"') > 1 else line.split()
+    is_tums = len(words) == 4 and is_number(words[0]) and is_number(words[2]) and not is_number(words[3])
+    return [words[1], words[3]] if is_tums else words
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a number."""
+    return word.replace(".", "", 1).isdecimal()
 
 
 def name_in(image: Path, root: Path) -> str:

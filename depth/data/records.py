@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from odebackbones.engine.image_files import Turning
+
 
 @dataclass(frozen=True)
 class DepthPair:
@@ -30,9 +32,11 @@ class DepthPairs:
         pairs: In the data set's order.
         unit: Of depth maps in whole numbers, a name of :data:`~depth.data.depth_files.UNITS`.
         problems: Pairs that were left out, one line each.
+        exif: What an orientation in an image's EXIF data does.
     """
 
     name: str
     pairs: tuple[DepthPair, ...]
     unit: str
     problems: tuple[str, ...] = ()
+    exif: Turning = "auto"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from odebackbones.engine.media import IMAGES, UNREADABLE
+from odebackbones.engine.image_files import IMAGE_SUFFIXES, UNREADABLE
 from odebackbones.errors import InputError, listed
 
 POINT_BYTES = 16
@@ -63,7 +63,7 @@ def match_scans(points: Path, calibration: Path, images: Path) -> list[Scan]:
     """
     scans = {points.stem: points} if points.is_file() else _files(points, [".bin"])
     calibrations = _partners(calibration, scans, [".txt"])
-    pictures = _partners(images, scans, sorted(IMAGES))
+    pictures = _partners(images, scans, sorted(IMAGE_SUFFIXES))
     return [Scan(stem, scans[stem], calibrations[stem], pictures[stem]) for stem in scans]
 
 

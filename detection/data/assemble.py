@@ -4,17 +4,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from odebackbones.engine.image_check import check_images
+from odebackbones.engine.image_check import inspect_images
+from odebackbones.engine.image_files import ImageFacts, Turning
 from odebackbones.errors import InputError, unknown_name
 
-from .boxes import Box, repair_box
+from .boxes import Box, box_area, object_area, repair_box
+from .exif import is_turned
+from .image_names import missing
+from .plausible import require_pixels
 from .problems import ProblemLog
 from .records import IGNORE_LABEL, Annotations, ImageRecord
+
+RESIZED_PX = 1
+"""Recorded sizes that differ by more have another meaning than rounding."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a reader treats what it finds.
+
+    Attributes:
+        strict: Refuse what could be repaired.
+        verify: Decode every image, not its header only.
+        exif: What an orientation in EXIF data does.
+        classes: Names in the order of the labels; None: those of the data set.
+        chosen: Whether the user named the classes: others are left out, which is no fault.
+    """
+
+    strict: bool = False
+    verify: bool = True
+    exif: Turning = "auto"
+    classes: Sequence[str] | None = None
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +76,37 @@ def assemble(
     log: ProblemLog,
     images: Sequence[RawImage],
     *,
+    form: str,
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
-    verify: bool,
+    options: ReadOptions,
 ) -> Annotations:
     """Check images and boxes against the files and each other, and number the classes.
 
     Args:
         log: Takes the problems; names the data set.
         images: What the annotations hold.
+        form: ``coco``, ``voc`` or ``kitti``.
         classes: The name of label i + 1.
         category_ids: The data set's own ids; None: 1..C.
-        verify: Decode every image.
+        options: How to treat what is found.
     """
-    _refuse_bad_classes(log.source, classes)
-    _refuse_unknown_classes(images, classes)
-    _refuse_duplicates(log.source, images)
+    refuse_bad_classes(log, classes)
+    refuse_duplicates(log, images)
+    images = [replace(image, boxes=of_classes(image.boxes, classes, log, options)) for image in images]
     labels = {name: label for label, name in enumerate(classes, start=1)}
-    found = check_images([image.path for image in images], decode=verify)
-    kept = [_record(image, size, labels, log) for image, size in zip(images, found, strict=True)]
-    records = tuple(record for record in kept if record is not None)
+    facts = inspect_images([image.path for image in images], decode=options.verify)
+    placed = [place(image, found, options.exif, log) for image, found in zip(images, facts, strict=True)]
+    there = [image for image in placed if image is not None]
+    sized = [(box.corners, image.size) for image in there for box in image.raw.boxes]
+    require_pixels(log.source, sized, form=form)
+    records = tuple(record_of(image, labels, log) for image in there)
     problems = log.summary()
     if not records:
-        raise InputError(f"{log.source}: no image is left{_first_problem(problems)}; check the file and image folder")
+        first = f" of {len(problems)} problem(s), first: {problems[0]}" if problems else ""
+        raise InputError(f"{log.source}: no image is left{first}; check the file and image folder")
     ids = tuple(category_ids) if category_ids is not None else tuple(labels.values())
     return Annotations(log.source, records, tuple(classes), ids, problems)
-
-
-def read_names(set_file: Path) -> list[str]:
-    """Read the image names of a list file, one a line; VOC's per-class lists have -1, 0 or 1 behind the name."""
-    if not set_file.is_file():
-        raise InputError(f"{set_file}: no such file; it must list the split's images, one name a line")
-    try:
-        lines = [line.strip() for line in set_file.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{set_file}: not a text file ({error}); it must list one image name a line") from error
-    names = [_without_flag(line) for line in lines if line]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise InputError(f"{set_file}: listed more than once: {', '.join(twice[:5])}; remove the repeated lines")
-    return names
 
 
 def class_names(images: Iterable[RawImage]) -> list[str]:
@@ -97,61 +114,99 @@ def class_names(images: Iterable[RawImage]) -> list[str]:
     return sorted({box.name for image in images for box in image.boxes if box.name is not None})
 
 
-def _without_flag(line: str) -> str:
-    """Cut VOC's flag: two spaces and 0 or 1, or one and -1, so that names with a space stay whole."""
-    for flag in ("  1", "  0", " -1"):
-        line = line.removesuffix(flag)
-    return line.strip()
+def of_classes(boxes: Sequence[RawBox], classes: Sequence[str], log: ProblemLog, options: ReadOptions) -> list[RawBox]:
+    """The boxes of these classes, or of no class."""
+    kept = []
+    for box in boxes:
+        if box.name is None or box.name in classes:
+            kept.append(box)
+        elif options.chosen:
+            log.note(f"{box.where}: class {box.name!r}", "left out", kind="objects of classes that data.classes lacks")
+        else:
+            hint = str(unknown_name("class", box.name, classes))
+            log.report(f"{box.where}: {hint}", "left out", kind="objects of classes that the training set lacks")
+    return kept
 
 
-def _record(
-    image: RawImage, found: tuple[int, int] | str, labels: dict[str, int], log: ProblemLog
-) -> ImageRecord | None:
-    """Build the record of an image; None if its file is missing or unreadable."""
-    if isinstance(found, str):
-        log.report(f"{image.path}: {found}", "left out")
+@dataclass(frozen=True)
+class PlacedImage:
+    """An image whose file is there, with boxes that refer to its pixels.
+
+    Attributes:
+        raw: As the annotations have it.
+        size: Width and height of the image as it is served [px].
+        turned: Whether its file is turned upright.
+    """
+
+    raw: RawImage
+    size: tuple[int, int]
+    turned: bool
+
+
+def place(raw: RawImage, facts: ImageFacts | str, exif: Turning, log: ProblemLog) -> PlacedImage | None:
+    """Bring an image's boxes to the size that its file has; None if the file is missing or unreadable."""
+    if isinstance(facts, str):
+        fault = missing(raw.path) if "missing" in facts else facts
+        log.report(f"{raw.path}: {fault}", "left out", kind="images that are missing or can't be read")
         return None
-    if image.size is not None and image.size != found:
-        recorded = f"{image.size[0]}x{image.size[1]}"
-        log.report(f"{image.path}: is {found[0]}x{found[1]}, recorded as {recorded}", "read with the file's size")
-    repaired = [(raw, repair_box(raw.corners, found, raw.where, log)) for raw in image.boxes]
+    turned = is_turned(raw.path, facts, raw.size, exif, log)
+    size = facts.upright if turned else facts.size
+    if raw.size is None or all(abs(a - b) <= RESIZED_PX for a, b in zip(raw.size, size, strict=True)):
+        return PlacedImage(raw, size, turned)
+    different = f"{raw.path}: is {size[0]}x{size[1]}, recorded as {raw.size[0]}x{raw.size[1]}"
+    if raw.size == size[::-1]:
+        log.report(different, "read with the file's size", kind="images whose recorded sides are exchanged")
+        return PlacedImage(raw, size, turned)
+    log.report(different, "boxes scaled to the file's size", kind="images of another size than recorded")
+    x, y = size[0] / raw.size[0], size[1] / raw.size[1]
+    return PlacedImage(replace(raw, boxes=[scaled(box, x, y) for box in raw.boxes]), size, turned)
+
+
+def scaled(box: RawBox, x: float, y: float) -> RawBox:
+    """A box in an image that is ``x`` times as wide and ``y`` times as high."""
+    x1, y1, x2, y2 = box.corners
+    area = None if box.area is None else box.area * x * y
+    return replace(box, corners=(x * x1, y * y1, x * x2, y * y2), area=area)
+
+
+def record_of(image: PlacedImage, labels: dict[str, int], log: ProblemLog) -> ImageRecord:
+    """The record of an image, with the boxes that have an area in it."""
+    repaired = [(raw, repair_box(raw.corners, image.size, raw.where, log)) for raw in image.raw.boxes]
     kept = [(raw, box) for raw, box in repaired if box is not None]
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) if raw.area is None else raw.area for raw, box in kept]
+    areas = [box_area(box) if raw.crowd else object_area(raw.area, box, raw.where, log) for raw, box in kept]
     return ImageRecord(
-        image_id=image.image_id,
-        path=image.path,
-        width=found[0],
-        height=found[1],
+        image_id=image.raw.image_id,
+        path=image.raw.path,
+        width=image.size[0],
+        height=image.size[1],
         boxes=np.array([box for _, box in kept], dtype=np.float32).reshape(-1, 4),
         labels=np.array([IGNORE_LABEL if raw.name is None else labels[raw.name] for raw, _ in kept], dtype=np.int64),
         crowd=np.array([raw.crowd for raw, _ in kept], dtype=bool),
         area=np.array(areas, dtype=np.float32),
+        turned=image.turned,
     )
 
 
-def _refuse_bad_classes(source: str, classes: Sequence[str]) -> None:
+def refuse_bad_classes(log: ProblemLog, classes: Sequence[str]) -> None:
+    """Refuse classes of one name, or none at all."""
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
         raise InputError(
-            f"{source}: class names must be unique, got twice: {', '.join(twice[:5])}; rename or join them"
+            f"{log.source}: class names must be unique, got twice: {', '.join(twice[:5])}; rename or join them"
         )
     if not classes:
-        raise InputError(f"{source}: no category; annotate at least one class, or name them with --data.classes")
+        first = f" ({len(log.lines)} problem(s), first: {log.lines[0]})" if log.lines else ""
+        advice = "annotate at least one class, or name them with --data.classes"
+        raise InputError(f"{log.source}: no category{first}; {advice}")
 
 
-def _refuse_unknown_classes(images: Sequence[RawImage], classes: Sequence[str]) -> None:
-    missing = [name for name in class_names(images) if name not in classes]
-    if missing:
-        where = next(box.where for image in images for box in image.boxes if box.name == missing[0])
-        hints = "; ".join(str(unknown_name("class", name, classes)) for name in missing[:5])
-        raise InputError(f"{where}: {hints}. Correct the annotations, or add the class to --data.classes")
-
-
-def _refuse_duplicates(source: str, images: Sequence[RawImage]) -> None:
+def refuse_duplicates(log: ProblemLog, images: Sequence[RawImage]) -> None:
+    """Refuse two images of one id; note a file that is there under two."""
     twice = [str(key) for key, count in Counter(image.image_id for image in images).items() if count > 1]
     if twice:
-        raise InputError(f"{source}: image ids must be unique, got twice: {', '.join(twice[:5])}; renumber the images")
-
-
-def _first_problem(problems: Sequence[str]) -> str:
-    return f" of {len(problems)} problem(s), first: {problems[0]}" if problems else ""
+        raise InputError(
+            f"{log.source}: image ids must be unique, got twice: {', '.join(twice[:5])}; renumber the images"
+        )
+    for path, count in Counter(image.path for image in images).items():
+        if count > 1:
+            log.note(f"{path}: is there under {count} ids", "kept", kind="image files that are there more than once")

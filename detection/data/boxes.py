@@ -14,6 +14,9 @@ Box = tuple[float, float, float, float]
 CLIP_TOLERANCE_PX = 1.0
 """Boxes that pass the border by no more are clipped silently: rounding, and 0-based against 1-based corners."""
 
+AREA_SHARES = (0.01, 1.05)
+"""An object's area over its box's, beyond which it is a mistake: not even a thin diagonal one has less."""
+
 MIN_EXTENT_PX = 1e-3
 """Below it a side is zero: float32 cannot hold it at image coordinates."""
 
@@ -37,7 +40,10 @@ def finite_number(value: object, where: str) -> float:
 def box_numbers(values: object, where: str) -> Box:
     """Read a box's four numbers, in the file's own convention."""
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 4:
-        raise InputError(f"{where}: a box must be 4 numbers, got {values!r}; correct or remove the entry")
+        turned = (
+            " (a rotated box? give the upright one around it)" if isinstance(values, list) and len(values) == 5 else ""
+        )
+        raise InputError(f"{where}: a box must be 4 numbers, got {values!r}{turned}; correct or remove the entry")
     a, b, c, d = (finite_number(value, where) for value in values)
     return a, b, c, d
 
@@ -57,14 +63,15 @@ def repair_box(box: Box, size: tuple[int, int], where: str, log: ProblemLog) -> 
     shown = f"box ({', '.join(f'{value:g}' for value in box)})"
     fault = _extent_fault(box)
     if fault:
-        log.report(f"{where}: {shown} {fault}", "dropped")
+        log.report(f"{where}: {shown} {fault}", "dropped", kind="boxes without an area")
         return None
     clipped = _clip(box, size)
     if _extent_fault(clipped):
-        log.report(f"{where}: {shown} lies outside the {size[0]}x{size[1]} image", "dropped")
+        log.report(f"{where}: {shown} lies outside the {size[0]}x{size[1]} image", "dropped", kind="boxes outside")
         return None
     if max(abs(a - b) for a, b in zip(box, clipped, strict=True)) > CLIP_TOLERANCE_PX:
-        log.report(f"{where}: {shown} lies partly outside the {size[0]}x{size[1]} image", "clipped")
+        beyond = f"{where}: {shown} lies partly outside the {size[0]}x{size[1]} image"
+        log.report(beyond, "clipped", kind="boxes partly outside")
     return clipped
 
 
@@ -82,3 +89,26 @@ def _clip(box: Box, size: tuple[int, int]) -> Box:
     x1, x2 = (min(max(x, 0.0), float(width)) for x in (box[0], box[2]))
     y1, y2 = (min(max(y, 0.0), float(height)) for y in (box[1], box[3]))
     return x1, y1, x2, y2
+
+
+def box_area(box: Box) -> float:
+    """[px^2]"""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def object_area(area: float | None, box: Box, where: str, log: ProblemLog) -> float:
+    """An object's area [px^2]: the annotation's if it can be, else the box's.
+
+    It decides what counts as small, medium and large: one of 0 or -1 would take the object out of every figure.
+    """
+    whole = box_area(box)
+    if area is None:
+        return whole
+    least, most = (share * whole for share in AREA_SHARES)
+    if not (area > 0 and least <= area <= max(most, whole + 1)):
+        log.note(f"{where}: area {area:g} of a box of {whole:g}", "the box's is taken", kind=AREAS)
+        return whole
+    return area
+
+
+AREAS = "areas that are not positive or far from their box's"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from odebackbones.engine.image_files import Turning
 from odebackbones.errors import InputError, unknown_name
 
 from .shapes import check_parameters
@@ -41,14 +42,17 @@ class DataConfig:
     Args:
         format: Form of the data set: shapes (generated), coco, voc or kitti.
         root: Folder of the data set; shapes: where it is generated.
-        train: Training split: COCO's annotation file, VOC's image set (e.g. train), KITTI's file of frame ids.
-            Files are relative to root, or absolute.
+        train: Training split: COCO's annotation file, VOC's image set (e.g. train) or a folder of images and XML files,
+            KITTI's file of frame ids. Paths are relative to root, or absolute.
         val: Validation split, likewise.
         train_images: COCO only: folder of the training images, relative to root, or absolute.
         val_images: COCO only: folder of the validation images, likewise.
-        classes: Names in the order of the labels; null: those of the data set.
+        classes: Names in the order of the labels, all of the data set's or some; null: those of the data set.
         strict: Stop at faulty boxes and images; otherwise repair or leave them out, and report it.
         verify: Decode every image at the start, so that broken files are found then and not in training.
+        exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the recorded size
+            says that the boxes are of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, but
+            for ``ignore``.
         augment: Augmentation of training images: none, hflip, ssd or lsj.
         workers: Processes that load images; 0: the main one.
         shapes: Parameters of the generated set.
@@ -63,6 +67,7 @@ class DataConfig:
     classes: list[str] | None = None
     strict: bool = False
     verify: bool = True
+    exif: Turning = "auto"
     augment: str = "hflip"
     workers: int = 2
     shapes: ShapesConfig = field(default_factory=ShapesConfig)

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.media import UNREADABLE
+from odebackbones.engine.image_files import UNREADABLE, read_image_file, reason
 from odebackbones.errors import InputError
 
 from .records import Annotations, ImageRecord
@@ -26,7 +25,7 @@ class DetectionDataset(Dataset[Sample]):
 
     A sample is an image, uint8 (3, H, W), and a target with ``boxes`` (x1, y1, x2, y2 [px], float32 (N, 4)), ``labels``
     (int64 (N,)), ``image_id`` (int), ``area`` (of the object in the file [px^2], float32 (N,)) and ``iscrowd``
-    (int64 (N,)). Pixels stay as stored, EXIF rotation unapplied, as the boxes refer to them so.
+    (int64 (N,)). An image is turned upright, or not, as its boxes are.
 
     Args:
         annotations: What to serve.
@@ -80,10 +79,9 @@ def collate(batch: Sequence[Sample]) -> tuple[list[torch.Tensor], list[Target]]:
 def _decode(record: ImageRecord) -> tv_tensors.Image:
     """Read an image, uint8 (3, H, W)."""
     try:
-        with Image.open(record.path) as image:
-            return tv_tensors.Image(functional.pil_to_tensor(image.convert("RGB")))
+        return tv_tensors.Image(functional.pil_to_tensor(read_image_file(record.path, turn=record.turned)))
     except UNREADABLE as error:
         raise InputError(
-            f"{record.path}: image cannot be read ({error}); re-download it, "
+            f"{record.path}: image cannot be read ({reason(error)}); re-download it, "
             "or pass --data.strict false --data.verify true to leave it out"
         ) from error

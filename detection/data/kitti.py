@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from odebackbones.errors import InputError
 
-from .assemble import RawBox, RawImage, assemble, class_names, read_names
+from .assemble import RawBox, RawImage, ReadOptions, assemble, class_names
 from .boxes import box_numbers
-from .find_image import find_image
+from .coco_objects import number_or_none
+from .image_names import ImageFolder, read_names
 from .problems import ProblemLog
 from .records import Annotations
 
-COLUMNS = (15, 16)
-"""Fields of a label line: truth; results have a score behind it."""
+NUMBERS = (14, 15)
+"""Numbers of a label line, behind the class: truth; results have a score behind it."""
 
-BOX_COLUMNS = slice(4, 8)
+BOX = slice(3, 7)
+"""Which of them are the box."""
+
+TRUNCATED, OCCLUDED = (-1.0, 1.0), (-1.0, 4.0)
+"""What the first two are in."""
 
 
 def read_kitti(
     root: Path,
     frames_file: Path | None = None,
-    *,
-    strict: bool = False,
-    verify: bool = True,
-    classes: Sequence[str] | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008
 ) -> Annotations:
     """Read KITTI labels; each DontCare becomes a crowd region of no class.
 
@@ -33,40 +34,59 @@ def read_kitti(
         root: Holds ``image_2`` and ``label_2``.
         frames_file: Lists the frames, one id a line, e.g. ``000012``; None: all of ``label_2``. An image's id is its
             frame's number, or its position from 1 unless all frames are numbers.
-        strict: Refuse what could be repaired.
-        verify: Decode every image, not its header only.
-        classes: Names in the order of the labels; None: those that occur, sorted.
+        options: How to treat what is found; classes are those that occur, sorted, if none are given.
     """
-    frames = _all_frames(root / "label_2") if frames_file is None else read_names(frames_file)
+    log = ProblemLog(str(frames_file or root), strict=options.strict)
+    frames = all_frames(root / "label_2") if frames_file is None else read_names(frames_file, log)
     numbered = all(frame.isdecimal() for frame in frames)
+    folder = ImageFolder(root / "image_2")
     images = [
-        RawImage(int(frame) if numbered else position, find_image(root / "image_2", frame), None, _boxes(root, frame))
+        RawImage(int(frame) if numbered else position, folder.of_stem(frame), None, boxes_of(root, frame, log))
         for position, frame in enumerate(frames, start=1)
     ]
-    names = class_names(images) if classes is None else classes
-    log = ProblemLog(str(frames_file or root), strict=strict)
-    return assemble(log, images, classes=names, verify=verify)
+    classes = class_names(images) if options.classes is None else options.classes
+    return assemble(log, images, form="kitti", classes=classes, options=options)
 
 
-def _all_frames(labels: Path) -> list[str]:
+def all_frames(labels: Path) -> list[str]:
+    """The frames that have labels."""
     if not labels.is_dir():
         raise InputError(f"{labels}: no such folder; --data.root must hold KITTI's label_2 and image_2")
     return sorted(file.stem for file in labels.glob("*.txt"))
 
 
-def _boxes(root: Path, frame: str) -> list[RawBox]:
+def boxes_of(root: Path, frame: str, log: ProblemLog) -> list[RawBox]:
+    """The objects of a frame; without a label file it has none."""
     file = root / "label_2" / f"{frame}.txt"
+    if not file.is_file():
+        log.report(f"{file}: no such file", "no objects", kind="frames without a label file")
+        return []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); each frame needs a label file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not a text file ({error}); download it again") from error
-    return [_box(line.split(), f"{file}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    boxes: list[RawBox] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            with log.leaving_out("lines that can't be read"):
+                boxes.append(box_of(line.split(), f"{file}:{number}"))
+    return boxes
 
 
-def _box(fields: list[str], where: str) -> RawBox:
-    if len(fields) not in COLUMNS:
-        raise InputError(f"{where}: expected 15 fields (16 with a score), got {len(fields)}; correct the line")
+def box_of(fields: list[str], where: str) -> RawBox:
+    """A line's class, which may be of several words, and its box."""
+    numbers = [number_or_none(value) for value in fields]
+    words = next((len(fields) - i for i, value in enumerate(reversed(numbers)) if value is None), 0)
+    found = [value for value in numbers[words:] if value is not None]
+    if not words or len(found) not in NUMBERS:
+        raise InputError(
+            f"{where}: expected a class and 14 numbers (15 with a score), got {words} word(s) and {len(found)} numbers "
+            f"behind; correct the line"
+        )
+    for value, name, (least, most) in zip(found, ("truncated", "occluded"), (TRUNCATED, OCCLUDED), strict=False):
+        if not least <= value <= most:
+            raise InputError(f"{where}: {name} is {value:g}, expected {least:g} to {most:g}; are columns shifted?")
     ignored = fields[0] == "DontCare"
-    return RawBox(where, None if ignored else fields[0], box_numbers(fields[BOX_COLUMNS], where), ignored)
+    return RawBox(where, None if ignored else " ".join(fields[:words]), box_numbers(found[BOX], where), ignored)

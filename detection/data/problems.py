@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from odebackbones.engine.distributed import rank
 from odebackbones.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -21,21 +25,49 @@ class ProblemLog:
         self.source = source
         self.strict = strict
         self.lines: list[str] = []
+        self.kinds: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
 
-    def report(self, problem: str, repair: str) -> None:
+    def report(self, problem: str, repair: str, *, kind: str) -> None:
         """Record ``problem`` and how it is repaired, e.g. ``"dropped"``.
+
+        Args:
+            problem: Where it is, and what.
+            repair: What is done.
+            kind: What it is one of, in the plural, for the summary: ``"boxes without area"``.
 
         Raises:
             InputError: If the reading is strict.
         """
         if self.strict:
             raise InputError(f"{problem}; fix the data, or pass --data.strict false (it is then {repair})")
-        self.lines.append(f"{problem}: {repair}")
+        self.note(problem, repair, kind=kind)
 
-    def summary(self, *, first: int = 3) -> tuple[str, ...]:
-        """Return all recorded lines; warn once, with their count and the ``first`` few."""
-        if self.lines:
-            shown = "; ".join(self.lines[:first])
-            more = f"; and {len(self.lines) - first} more" if len(self.lines) > first else ""
-            logger.warning("%s: repaired %d problem(s) in the data: %s%s", self.source, len(self.lines), shown, more)
+    def note(self, fact: str, consequence: str, *, kind: str) -> None:
+        """Record what is no fault, but must be known; a strict reading goes on, too."""
+        self.lines.append(f"{fact}: {consequence}")
+        self.kinds[f"{kind} ({consequence})"] += 1
+        self.examples.setdefault(f"{kind} ({consequence})", fact)
+
+    @contextmanager
+    def leaving_out(self, kind: str) -> Iterator[None]:
+        """Leave out what can't be read inside, which raises an InputError; a strict reading passes that on."""
+        try:
+            yield
+        except InputError as error:
+            if self.strict:
+                raise
+            self.note(str(error), "left out", kind=kind)
+
+    def summary(self) -> tuple[str, ...]:
+        """Return all recorded lines; warn of every kind once, with a count and an example."""
+        if rank() == 0:
+            for kind, count in self.kinds.items():
+                example = self.examples[kind].removeprefix(f"{self.source}: ")
+                logger.warning("%s: %d %s, such as %s", self.source, count, kind, shortened(example))
         return tuple(self.lines)
+
+
+def shortened(text: str, *, length: int = 160) -> str:
+    """The text, or its start and its end."""
+    return text if len(text) <= length else f"{text[: length // 3]} ... {text[-length // 2 :]}"

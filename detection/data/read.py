@@ -8,6 +8,7 @@ from typing import Literal
 
 from odebackbones.errors import InputError
 
+from .assemble import ReadOptions
 from .coco import read_coco
 from .config import DataConfig
 from .kitti import read_kitti
@@ -16,7 +17,7 @@ from .shapes import ANNOTATION_FILE, IMAGE_FOLDER, generate_shapes
 from .voc import read_voc
 
 Split = Literal["train", "val"]
-Reader = Callable[[DataConfig, Split, Sequence[str] | None], Annotations]
+Reader = Callable[[DataConfig, Split, ReadOptions], Annotations]
 
 
 def read_annotations(config: DataConfig, split: Split, *, classes: Sequence[str] | None = None) -> Annotations:
@@ -28,33 +29,33 @@ def read_annotations(config: DataConfig, split: Split, *, classes: Sequence[str]
         classes: Names in the order of the labels, in place of the config's: give the training split's (or the
             checkpoint's) when reading the validation split, so that labels agree.
     """
-    return READERS[config.format](config, split, config.classes if classes is None else classes)
+    names = config.classes if classes is None else classes
+    options = ReadOptions(config.strict, config.verify, config.exif, names, chosen=config.classes is not None)
+    return READERS[config.format](config, split, options)
 
 
-def _read_shapes(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+def _read_shapes(config: DataConfig, split: Split, options: ReadOptions) -> Annotations:
     shapes = config.shapes
     images, seed = {"train": (shapes.train_images, shapes.seed), "val": (shapes.val_images, shapes.seed + 1)}[split]
     folder = Path(config.root) / f"shapes_{split}_{images}x{shapes.size}px_seed{seed}"
     generate_shapes(folder, images=images, size=shapes.size, seed=seed)
-    file, image_folder = folder / ANNOTATION_FILE, folder / IMAGE_FOLDER
-    return read_coco(file, image_folder, strict=config.strict, verify=config.verify, classes=classes)
+    return read_coco(folder / ANNOTATION_FILE, folder / IMAGE_FOLDER, options)
 
 
-def _read_coco(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+def _read_coco(config: DataConfig, split: Split, options: ReadOptions) -> Annotations:
     file = _root(config) / _needed(config, split, "the annotation file")
     image_folder = _root(config) / _needed(config, f"{split}_images", "the image folder")
-    return read_coco(file, image_folder, strict=config.strict, verify=config.verify, classes=classes)
+    return read_coco(file, image_folder, options)
 
 
-def _read_voc(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+def _read_voc(config: DataConfig, split: Split, options: ReadOptions) -> Annotations:
     root = _root(config)
-    image_set = _needed(config, split, "the image set, e.g. train")
-    return read_voc(root, image_set, strict=config.strict, verify=config.verify, classes=classes)
+    return read_voc(root, _needed(config, split, "the image set, e.g. train, or a folder of images and XML"), options)
 
 
-def _read_kitti(config: DataConfig, split: Split, classes: Sequence[str] | None) -> Annotations:
+def _read_kitti(config: DataConfig, split: Split, options: ReadOptions) -> Annotations:
     frames = _root(config) / _needed(config, split, "a file of frame ids")
-    return read_kitti(_root(config), frames, strict=config.strict, verify=config.verify, classes=classes)
+    return read_kitti(_root(config), frames, options)
 
 
 READERS: dict[str, Reader] = {"shapes": _read_shapes, "coco": _read_coco, "voc": _read_voc, "kitti": _read_kitti}

@@ -2,75 +2,110 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from pathlib import Path
 
 from odebackbones.errors import InputError
 
-from .assemble import RawBox, RawImage, assemble, class_names, read_names
-from .boxes import Box, box_numbers, finite_number
-from .find_image import find_image
+from .assemble import RawBox, RawImage, ReadOptions, assemble, class_names
+from .boxes import Box, box_numbers
+from .coco_objects import flag, number_or_none
+from .image_names import ImageFolder, read_names
 from .problems import ProblemLog
 from .records import Annotations
 
+DECLARED = re.compile(rb"""<\?xml[^>]*encoding=["']([\w.-]+)["'][^>]*\?>""")
+"""An XML declaration with its encoding."""
 
-def read_voc(
-    root: Path,
-    image_set: str,
-    *,
-    strict: bool = False,
-    verify: bool = True,
-    classes: Sequence[str] | None = None,
-) -> Annotations:
+
+def read_voc(root: Path, image_set: str, options: ReadOptions = ReadOptions()) -> Annotations:  # noqa: B008
     """Read a VOC image set; objects marked difficult become crowd regions.
 
     Args:
-        root: Holds ``ImageSets/Main``, ``Annotations`` and ``JPEGImages``.
-        image_set: Name of a list in ``ImageSets/Main``, e.g. ``"train"``. An image's id is its position there, from 1.
-        strict: Refuse what could be repaired.
-        verify: Decode every image, not its header only.
-        classes: Names in the order of the labels; None: those that occur, sorted.
+        root: Holds ``ImageSets/Main``, ``Annotations`` and ``JPEGImages``; or folders with images and XML files side by
+            side, as LabelImg and Roboflow write them.
+        image_set: Name of a list in ``ImageSets/Main``, e.g. ``"train"``, or of such a folder in ``root`` (``"."``:
+            ``root`` itself). An image's id is its position there, from 1.
+        options: How to treat what is found; classes are those that occur, sorted, if none are given.
     """
-    set_file = root / "ImageSets" / "Main" / f"{image_set}.txt"
-    images = [_image(root, name, position) for position, name in enumerate(read_names(set_file), start=1)]
-    names = class_names(images) if classes is None else classes
-    return assemble(ProblemLog(str(set_file), strict=strict), images, classes=names, verify=verify)
+    set_file, folder = root / "ImageSets" / "Main" / f"{image_set}.txt", root / image_set
+    if set_file.is_file():
+        log = ProblemLog(str(set_file), strict=options.strict)
+        names, images, labels = read_names(set_file, log), ImageFolder(root / "JPEGImages"), root / "Annotations"
+    elif folder.is_dir():
+        log = ProblemLog(str(folder), strict=options.strict)
+        images, labels = ImageFolder(subfolder(folder, "JPEGImages")), subfolder(folder, "Annotations")
+        names = sorted({*images.by_stem, *(file.stem for file in labels.glob("*.xml"))})
+    else:
+        raise InputError(
+            f"{set_file}: no such file; it must list the split's images, one name a line; nor is there a folder "
+            f"{folder} of images and XML files"
+        )
+    raw: list[RawImage] = []
+    for position, name in enumerate(names, start=1):
+        with log.leaving_out("annotation files that can't be read"):
+            raw.append(image_of(images, labels, name, position, log))
+    classes = class_names(raw) if options.classes is None else options.classes
+    return assemble(log, raw, form="voc", classes=classes, options=options)
 
 
-def _image(root: Path, name: str, image_id: int) -> RawImage:
-    file = root / "Annotations" / f"{name}.xml"
-    tree = _parse(file)
+def subfolder(folder: Path, name: str) -> Path:
+    """The folder of that name in it, or itself."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def image_of(images: ImageFolder, labels: Path, name: str, image_id: int, log: ProblemLog) -> RawImage:
+    """An image with the objects of its XML file; without one it is an image of no object."""
+    file = labels / f"{name}.xml"
+    if not file.is_file():
+        log.report(f"{file}: no such file", "no objects", kind="images without an annotation file")
+        return RawImage(image_id, images.of_stem(name), None, [])
+    tree = parse(file)
     size = tree.find("size")
-    recorded = None if size is None else (_pixels(size, "width", file), _pixels(size, "height", file))
-    boxes = [_box(element, f"{file}: object {i}") for i, element in enumerate(tree.findall("object"), start=1)]
-    return RawImage(image_id, find_image(root / "JPEGImages", name), recorded, boxes)
+    recorded = None if size is None else recorded_size(size)
+    boxes: list[RawBox] = []
+    for i, element in enumerate(tree.findall("object"), start=1):
+        with log.leaving_out("objects that can't be read"):
+            boxes.append(box_of(element, f"{file}: object {i}"))
+    return RawImage(image_id, images.of_stem(name, named=tree.findtext("filename") or ""), recorded, boxes)
 
 
-def _parse(file: Path) -> ElementTree.Element:
-    """Read an annotation file and check that it is VOC's."""
+def parse(file: Path) -> ElementTree.Element:
+    """Read an annotation file, in the encoding that it declares, and check that it is VOC's."""
     try:
-        tree = ElementTree.parse(file).getroot()
+        tree = ElementTree.fromstring(text_of(file.read_bytes()))
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); each image of the set needs one") from error
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{file}: malformed XML ({error}); correct the file or download it again") from error
     if tree.tag != "annotation":
         raise InputError(f"{file}: expected VOC's <annotation>, got <{tree.tag}>; give a VOC annotation file")
     return tree
 
 
-def _box(element: ElementTree.Element, where: str) -> RawBox:
+def text_of(content: bytes) -> str:
+    """An XML file without its declaration: Python's parser knows no encoding of several bytes but UTF-8 and UTF-16."""
+    declared = DECLARED.search(content[:200])
+    if declared is None:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    text = content.decode("utf-8-sig" if declared[1].lower().replace(b"-", b"") == b"utf8" else declared[1].decode())
+    return text[text.index("?>") + 2 :]
+
+
+def box_of(element: ElementTree.Element, where: str) -> RawBox:
+    """An object with its box."""
     bndbox = element.find("bndbox")
     name = (element.findtext("name") or "").strip()
     if bndbox is None or not name:
         raise InputError(f"{where}: lacks <{'bndbox' if name else 'name'}>; add it or remove the object")
     numbers = box_numbers([bndbox.findtext(tag) for tag in ("xmin", "ymin", "xmax", "ymax")], where)
-    crowd = (element.findtext("difficult") or "").strip() == "1"
-    return RawBox(where, name, _zero_based(numbers), crowd)
+    difficult = (element.findtext("difficult") or "").strip()
+    crowd = flag(difficult, f"{where}: <difficult>") if difficult not in ("", "Unspecified") else False
+    return RawBox(where, name, zero_based(numbers), crowd)
 
 
-def _zero_based(numbers: Box) -> Box:
+def zero_based(numbers: Box) -> Box:
     """Turn VOC's 1-based inclusive pixels into 0-based corners.
 
     Equal pixels stand for a slip of the mouse and not for an object one pixel wide: they keep a zero extent.
@@ -79,5 +114,7 @@ def _zero_based(numbers: Box) -> Box:
     return x1, y1, x2, y2
 
 
-def _pixels(size: ElementTree.Element, tag: str, file: Path) -> int:
-    return int(finite_number(size.findtext(tag), f"{file}: <size><{tag}>"))
+def recorded_size(size: ElementTree.Element) -> tuple[int, int] | None:
+    """Width and height [px]; None where they can't be, such as 0."""
+    width, height = (number_or_none(size.findtext(side)) for side in ("width", "height"))
+    return (int(width), int(height)) if width and height and min(width, height) > 0 else None

@@ -18,6 +18,7 @@ from odebackbones.classification.sources import (
     TorchvisionImages,
     require_classes,
 )
+from odebackbones.engine.image_files import Turning
 from odebackbones.errors import InputError, unknown_name
 
 Transform = Callable[[Image.Image], Tensor]
@@ -51,6 +52,8 @@ class DataConfig:
         image_size: Side of the network's input [px]; null takes the network's own.
         in_memory: Decode the images once and keep them.
         verify: Decode every image before training, so that broken files are found then and not in training.
+        exif: Images with an orientation in their EXIF data: ``auto`` and ``turn`` turn them upright, ``ignore``
+            doesn't, in predictions, too.
         workers: Processes that load images; 0: the main one.
     """
 
@@ -63,6 +66,7 @@ class DataConfig:
     image_size: int | None = None
     in_memory: bool = False
     verify: bool = True
+    exif: Turning = "auto"
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -124,7 +128,7 @@ def build_source(config: DataConfig, *, train: bool, classes: list[str] | None =
         name, source = config.dataset, TorchvisionImages(config.dataset, root, train=train, download=config.download)
     else:
         folder = root / (config.train if train else config.val)
-        name, source = str(folder), FolderImages(folder)
+        return FolderImages(folder, classes=classes, turn=config.exif != "ignore")
     if classes is not None:
         require_classes(name, source.classes, classes)
     return source
@@ -162,3 +166,9 @@ def build_transform(input_config: Mapping[str, Any], *, augment: str = "none") -
         return create_transform(**input_config)  # pyright: ignore[reportReturnType]
     normalised: Any = create_transform(**{**input_config, "crop_pct": 1.0})
     return v2.Compose([*before, normalised])
+
+
+def describe(split: str, images: LabelledImages) -> str:
+    """Images and classes of a split."""
+    counts = [images.labels.count(label) for label in range(len(images.classes))]
+    return f"{split}: {len(images)} images, {len(counts)} classes of {min(counts)} to {max(counts)} images"

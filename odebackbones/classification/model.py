@@ -9,7 +9,14 @@ from timm.data import resolve_data_config
 from torch import nn
 
 from odebackbones.engine.pretraining import hand_over
-from odebackbones.engine.timm_models import PlainValue, create, require_free, require_model, require_published
+from odebackbones.engine.timm_models import (
+    PlainValue,
+    create,
+    require_free,
+    require_model,
+    require_published,
+    warn_of_weights_left,
+)
 from odebackbones.errors import InputError
 
 
@@ -61,6 +68,8 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
         overlay = {"file": config.checkpoint, "num_classes": num_classes}  # else timm leaves the classifier out
         kwargs |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
         setting = f"{setting} (with the weights of {config.checkpoint}: another network's, or of other classes?)"
+    if not loaded:
+        warn_of_weights_left(setting, config.name, config.pretrained or config.checkpoint)
     model = create(setting, config.name, config.args, **kwargs)
     if isinstance(config.pretrained, str) and not loaded:
         hand_over(model, config.pretrained, setting=f"{setting}.pretrained")

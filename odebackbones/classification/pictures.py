@@ -4,7 +4,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from odebackbones.classification.data import LabelledImages
-from odebackbones.engine.drawing import captioned, png
+from odebackbones.engine.drawing import captioned, legible, png
 from odebackbones.engine.report import Picture
 
 COUNT = 12
@@ -25,7 +25,8 @@ def mistakes(images: LabelledImages, scores: Tensor) -> tuple[Picture, ...]:
     for place, i in enumerate(worst):
         label = images.labels[i]
         truth, found = images.classes[label], images.classes[int(taken[i])]
-        lines = [f"{truth}, taken for", f"{found} ({float(confidences[i]):.2f})"]
+        shown = [legible(name, f"class {number}") for name, number in ((truth, label), (found, int(taken[i])))]
+        lines = [f"{shown[0]}, taken for", f"{shown[1]} ({float(confidences[i]):.2f})"]
         picture = captioned(pil_to_tensor(images.read(i).convert("RGB")), lines)
         row = f"mistakes-{place // IN_A_ROW + 1}"
         pictures.append(Picture(f"mistake-{place + 1:02d}", f"{truth} taken for {found}", png(picture), row))

@@ -1,5 +1,6 @@
 """Where classified images come from: a folder for every class, or torchvision's data sets."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,7 +8,9 @@ from typing import Any, Protocol
 from PIL import Image
 from torchvision import datasets
 
-from odebackbones.engine.image_check import check_images
+from odebackbones.engine.distributed import rank
+from odebackbones.engine.image_check import inspect_images
+from odebackbones.engine.image_files import has_image_suffix
 from odebackbones.engine.media import decode
 from odebackbones.errors import InputError, first_of, listed
 
@@ -37,29 +40,37 @@ class FolderImages:
 
     Args:
         folder: Holds the folders.
+        classes: Their names in the order of the labels, where these are known; some may have no images here.
+        turn: Turn images upright, as their EXIF data say.
 
     Raises:
-        InputError: There is no such folder, or it has no images.
+        InputError: There is no such folder, it has no images, or folders of other classes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, classes: list[str] | None = None, turn: bool = True) -> None:
         expected = f"expected {folder}/CLASS/*.png (or .jpg, ...)"
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; {expected}")
-        try:
-            found = datasets.ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise InputError(f"{folder}: {expected}: {error}") from error
-        self.classes = found.classes
-        self.files, self.labels = map(list, zip(*found.samples, strict=True))
+        found = class_folders(folder)
+        if classes is not None:
+            require_classes(str(folder), found, classes)
+        self.classes, self.turn = classes or found, turn
+        images = [sorted(f for f in (folder / name).rglob("*") if is_image(f)) for name in self.classes]
+        empty = [name for name, files in zip(self.classes, images, strict=True) if not files]
+        if len(empty) == len(images):
+            raise InputError(f"{folder}: {expected}, found {listed(found) or 'no folder'} without images")
+        if empty and rank() == 0:
+            logging.getLogger(__name__).warning(f"{folder}: no images of {len(empty)} classes: {listed(empty)}")
+        self.files = [str(file) for files in images for file in files]
+        self.labels = [label for label, files in enumerate(images) for _ in files]
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
-        """The decoded image, turned upright.
+        """The decoded image.
 
         Raises:
             InputError: It can't be read.
         """
-        return decode(Path(self.files[index]), mode=mode)
+        return decode(Path(self.files[index]), mode=mode, turn=self.turn)
 
     def verify(self) -> None:
         """Decode all images.
@@ -67,20 +78,30 @@ class FolderImages:
         Raises:
             InputError: Some can't be read; names the first of them.
         """
-        found = zip(self.files, check_images([Path(file) for file in self.files], decode=True), strict=True)
+        found = zip(self.files, inspect_images([Path(file) for file in self.files], decode=True), strict=True)
         damaged = [f"{file}: {fault}" for file, fault in found if isinstance(fault, str)]
         if damaged:
             number = f"{len(damaged)} of {len(self.files)} images"
             raise InputError(f"{number} can't be read; mend or remove them: {'; '.join(first_of(damaged, 'of them'))}")
 
 
+def class_folders(folder: Path) -> list[str]:
+    """The names of the folders in it, sorted, without those that systems and tools leave."""
+    return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "__MACOSX", "@eaDir")))
+
+
+def is_image(file: Path) -> bool:
+    """Whether it is an image, and no hidden file."""
+    return has_image_suffix(file) and not file.name.startswith(".")
+
+
 def require_classes(name: str, found: list[str], wanted: list[str]) -> None:
     """Refuse a data set of other classes."""
-    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing or unknown:
+    if unknown := sorted(set(found) - set(wanted)):
+        missing = sorted(set(wanted) - set(found))
         raise InputError(
             f"{name} has {len(found)} classes, and {len(wanted)} were expected: missing {listed(missing) or 'none'}; "
-            f"unknown {listed(unknown) or 'none'}. Take the data of these classes (in a folder, one for each)"
+            f"unknown {listed(unknown)}. Take the data of these classes (in a folder, one for each)"
         )
 
 

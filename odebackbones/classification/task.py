@@ -1,6 +1,7 @@
 """Classification as a task of the engine."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from odebackbones.classification.data import (
     Transform,
     build_source,
     build_transform,
+    describe,
 )
 from odebackbones.classification.distillation import Distillation, DistillationConfig
 from odebackbones.classification.evaluation import EvalConfig
@@ -29,8 +31,8 @@ from odebackbones.classification.pictures import mistakes
 from odebackbones.classification.report import classification_report
 from odebackbones.classification.sources import TORCHVISION
 from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.distributed import gather_lists, rank, share
-from odebackbones.engine.drawing import captioned
+from odebackbones.engine.distributed import gather_lists, loader_processes, rank, share
+from odebackbones.engine.drawing import captioned, legible
 from odebackbones.engine.log import progress_bar
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
@@ -42,6 +44,9 @@ from odebackbones.errors import InputError
 
 EVALUATED_AT_ONCE = 100
 """Images."""
+
+TRIED = 2
+"""Images of the evaluation before a training."""
 
 PROBED = 16
 """Images of the batch whose training memory is measured."""
@@ -84,7 +89,6 @@ class ClassificationTask:
     name: ClassVar[str] = "classification"
     monitor: ClassVar[str] = "top1"
     config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
-    predict_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ClassificationConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -95,6 +99,21 @@ class ClassificationTask:
         self.mix = build_mix(config.loss, num_classes=len(self.classes))
         if metadata is None:  # faults in the data show before training starts
             self.verify()
+
+    @classmethod
+    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
+        """Nothing but the run's own settings."""
+        return []
+
+    def describe_data(self) -> list[str]:
+        """Images and classes of both splits."""
+        return [describe("train", self.train_images), describe("val", self.val_images)]
+
+    def trial(self, model: nn.Module, device: torch.device) -> None:
+        """Judge two images."""
+        samples = [self.val_images[i] for i in range(min(TRIED, len(self.val_images)))]
+        scores = self.infer(model, torch.stack([image for image, _ in samples]), device)
+        self.metrics(scores, torch.tensor([label for _, label in samples]))
 
     def verify(self) -> None:
         """Look for damaged images, unless all are decoded anyway.
@@ -186,7 +205,8 @@ class ClassificationTask:
         """The logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""
         indices = list(share(len(self.val_images)))
         subset = Subset(self.val_images, indices)
-        loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=self.workers, collate_fn=self.collate)
+        workers = loader_processes(self.workers)
+        loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=workers, collate_fn=self.collate)
         batches = progress_bar("evaluation", loader)
         found = gather_lists([(self.infer(model, images, device), labels) for images, labels in batches])
         order = torch.tensor(gather_lists(indices)).argsort()
@@ -264,7 +284,7 @@ class ClassificationTask:
         loader = DataLoader(
             Subset(images, order[:number].tolist()),
             batch_size=EVALUATED_AT_ONCE,
-            num_workers=self.workers,
+            num_workers=loader_processes(self.workers),
             collate_fn=self.collate,
             drop_last=number > EVALUATED_AT_ONCE,  # all batches count alike
         )
@@ -276,7 +296,8 @@ class ClassificationTask:
         batch = self.transform(to_pil_image(image).convert(mode))[None]
         values, labels = self.infer(model, batch, device)[0].softmax(0).topk(min(SHOWN_SCORES, len(self.classes)))
         found = {"labels": [self.classes[label] for label in labels.tolist()], "scores": values.tolist()}
-        lines = [f"{name} {score:.2f}" for name, score in zip(found["labels"], found["scores"], strict=True)]
+        names = [legible(name, f"class {label}") for name, label in zip(found["labels"], labels.tolist(), strict=True)]
+        lines = [f"{name} {score:.2f}" for name, score in zip(names, found["scores"], strict=True)]
         return Prediction(captioned(image, lines), found)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:

@@ -90,7 +90,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_folder_without_classes_is_named(tmp_path):
-    with pytest.raises(InputError, match="find any class folder"):
+    with pytest.raises(InputError, match="found no folder without images"):
         LabelledImages(FolderImages(tmp_path), build_transform(CIFAR))
 
 

@@ -5,10 +5,11 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision import datasets
 
-from odebackbones.classification.data import DataConfig, LabelledImages, build_source, build_transform
-from odebackbones.classification.sources import TORCHVISION, TorchvisionImages
+from odebackbones.classification.data import DataConfig, LabelledImages, build_source, build_transform, describe
+from odebackbones.classification.sources import TORCHVISION, FolderImages, TorchvisionImages
 from odebackbones.errors import InputError
 
 DIGITS = {"input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,), "crop_pct": 1.0}
@@ -88,3 +89,56 @@ def test_data_of_other_classes_are_refused(digits):
 def test_an_unknown_data_set_is_refused_with_the_near_ones():
     with pytest.raises(InputError, match=r"unknown data\.dataset 'cifar'; did you mean 'cifar10', 'cifar100'"):
         DataConfig(dataset="cifar")
+
+
+def write_folders(root, folders):
+    """Images by folder."""
+    for folder, files in folders.items():
+        (root / folder).mkdir(parents=True)
+        for file in files:
+            Image.new("RGB", (4, 3), "red").save(root / folder / file)
+    return root
+
+
+def test_folders_that_systems_and_tools_leave_are_no_classes(tmp_path):
+    root = write_folders(tmp_path, {"cat": ["a.png"], "dog": ["b.JPG", "c.jfif", "d.gif"]})
+    for folder in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        (root / folder).mkdir()
+        (root / folder / "x.png").write_text("no image")
+    (root / "cat" / "._a.png").write_text("no image")
+    source = FolderImages(root)
+    assert (source.classes, source.labels) == (["cat", "dog"], [0, 1, 1, 1])
+
+
+def test_the_numbers_of_the_classes_are_the_training_sets_and_one_may_have_no_images(tmp_path, caplog):
+    write_folders(tmp_path, {"train/1": ["a.png"], "train/10": ["a.png"], "train/2": ["a.png"], "val/2": ["b.png"]})
+    (tmp_path / "val/10").mkdir()
+    config = DataConfig(root=str(tmp_path))
+    train = build_source(config, train=True)
+    val = build_source(config, train=False, classes=train.classes)
+    assert train.classes == val.classes == ["1", "10", "2"]
+    assert val.labels == [2]
+    assert "val: no images of 2 classes: 1, 10" in caplog.text
+
+
+def test_a_folder_of_another_class_is_refused(tmp_path):
+    write_folders(tmp_path, {"cat": ["a.png"], "Dog": ["a.png"]})
+    with pytest.raises(InputError, match="missing dog; unknown Dog"):
+        FolderImages(tmp_path, classes=["cat", "dog"])
+
+
+def test_images_are_turned_upright_unless_that_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "val/cat").mkdir(parents=True)
+    Image.new("RGB", (4, 3)).save(tmp_path / "val/cat/a.jpg", exif=exif)
+    for setting, size in (("auto", (3, 4)), ("turn", (3, 4)), ("ignore", (4, 3))):
+        source = build_source(DataConfig(root=str(tmp_path), exif=setting), train=False)
+        assert source.read(0).size == size
+
+
+def test_a_line_tells_what_a_split_holds(tmp_path):
+    source = FolderImages(write_folders(tmp_path, {"cat": ["a.png"], "dog": ["b.png", "c.png"]}))
+    assert describe("train", LabelledImages(source, build_transform(DIGITS))) == (
+        "train: 3 images, 2 classes of 1 to 2 images"
+    )

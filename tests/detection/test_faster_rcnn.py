@@ -315,6 +315,28 @@ def test_without_frozen_levels_all_statistics_move():
     assert all(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "free"),
+    [
+        ("efficientnet_b0", {"conv_stem", "bn1", "blocks.0", "blocks.1"}, "blocks.2"),
+        ("mobilenetv3_small_100", {"conv_stem", "bn1", "blocks.0"}, "blocks.1"),
+        ("convnext_atto", {"stem_0", "stem_1", "stages_0", "stages_1"}, "stages_2"),
+    ],
+)
+def test_bodies_of_other_kinds_are_frozen_up_to_the_level(name, first, free):
+    config = ModelConfig(backbone=name, frozen_stages=2, fpn_channels=16, box_head_size=16)
+    body = build_faster_rcnn(config, num_classes=2).train().backbone.body
+    frozen = {part for part, module in body.named_modules() if list(module.parameters()) and not trained(module)}
+    assert first <= frozen and free not in frozen
+    assert not any(body.get_submodule(part).training for part in first)
+    assert body.get_submodule(free).training and trained(body.get_submodule(free))
+
+
+def trained(module):
+    """Whether something in it is trained."""
+    return any(p.requires_grad for p in module.parameters())
+
+
 @pytest.mark.parametrize("levels", [6, -1])
 def test_a_number_of_frozen_levels_out_of_range_is_refused_with_the_levels(levels):
     with pytest.raises(InputError, match=rf"frozen_stages={levels}: .*1: 'act1', 2: 'layer1', .*5: 'layer4'"):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from detection.data.assemble import ReadOptions
 from detection.data.coco import read_coco
 from detection.data.draw import MIN_VISIBLE, OUTLINES, DrawnObject, draw_background, draw_mask, draw_scene, paint
 from detection.data.shapes import generate_shapes
@@ -58,7 +59,7 @@ def test_annotations_load_in_pycocotools_and_agree_with_the_scenes(tmp_path):
 
 def test_a_strict_reading_of_the_set_finds_no_problem(tmp_path):
     folder = generate_shapes(tmp_path / "set", images=20, size=SIZE, seed=0)
-    annotations = read_coco(folder / "annotations.json", folder / "images", strict=True)
+    annotations = read_coco(folder / "annotations.json", folder / "images", ReadOptions(strict=True))
     assert annotations.classes == tuple(OUTLINES)
     assert len(annotations.images) == 20
 

@@ -1,0 +1,133 @@
+"""What a data set holds, in a line; and sets on which nothing can be learnt or told."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from odebackbones.engine.distributed import rank
+from odebackbones.errors import InputError
+
+from .records import IGNORE_LABEL, Annotations, ImageRecord
+
+LEAST_SIDE = 1.0
+"""Of a resized image [px]; a detector pads it to 32."""
+
+MANY_CROWDS = 0.5
+"""Share of crowds from which on there is a warning."""
+
+SHOWN_CLASSES = 10
+
+
+def describe(split: str, annotations: Annotations) -> str:
+    """Images, objects by class, crowds, and the least and the greatest box of a split."""
+    labels = np.concatenate([r.labels[~r.crowd] for r in annotations.images])
+    crowds = sum(int(r.crowd.sum()) for r in annotations.images)
+    boxes = np.concatenate([r.boxes[~r.crowd] for r in annotations.images])
+    empty = sum(bool(r.crowd.all()) for r in annotations.images)
+    counts = Counter(annotations.classes[label - 1] for label in labels.tolist() if label != IGNORE_LABEL)
+    by_class = [f"{name} {counts[name]}" for name in annotations.classes]
+    more = f", and {len(by_class) - SHOWN_CLASSES} more classes" if len(by_class) > SHOWN_CLASSES else ""
+    parts = [
+        f"{len(annotations.images)} images ({empty} without objects)",
+        f"{len(labels)} objects ({', '.join(by_class[:SHOWN_CLASSES])}{more})",
+        f"{crowds} crowds (not trained on)",
+    ]
+    if len(boxes):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        least, most = (sides[pick(sides.prod(1))] for pick in (np.argmin, np.argmax))
+        parts.append(f"boxes of {least[0]:.0f}x{least[1]:.0f} to {most[0]:.0f}x{most[1]:.0f} px")
+    return f"{split}: {', '.join(parts)}"
+
+
+def require_objects(annotations: Annotations) -> None:
+    """Refuse a training set of crowds only, which training leaves out; warn of one that is so by half.
+
+    Raises:
+        InputError: There is nothing to train on.
+    """
+    crowds = sum(int(r.crowd.sum()) for r in annotations.images)
+    objects = sum(len(r.labels) for r in annotations.images) - crowds
+    what = "crowds (COCO's iscrowd, as of masks in run lengths; VOC's difficult; KITTI's DontCare)"
+    if not objects:
+        if crowds:
+            found = f"all {crowds} objects are {what}, which are not trained on: set iscrowd or difficult to 0"
+        else:
+            problems = annotations.problems
+            found = (
+                f"no object is left of {len(problems)} problem(s), first: {problems[0]}" if problems else "no objects"
+            )
+        raise InputError(f"{annotations.name}: {found}; correct the annotations, or take others")
+    if crowds > MANY_CROWDS * (crowds + objects) and rank() == 0:
+        logging.getLogger(__name__).warning(
+            "%s: %d of %d objects are %s, and are not trained on", annotations.name, crowds, crowds + objects, what
+        )
+    if idle := [name for label, name in enumerate(annotations.classes, 1) if not has_objects(annotations, label)]:
+        logging.getLogger(__name__).warning("%s: no object of the classes %s", annotations.name, ", ".join(idle[:5]))
+
+
+def without_thin_images(annotations: Annotations, *, size: tuple[int, int], strict: bool) -> Annotations:
+    """A data set without images that a detector's resizing leaves no pixel of.
+
+    Args:
+        annotations: The data set.
+        size: The detector's shorter side and its bound on the longer one [px].
+        strict: Refuse such images.
+
+    Raises:
+        InputError: There are some and it is strict, or no others.
+    """
+    thin = {r.image_id: r for r in annotations.images if shorter_side(r, size) < LEAST_SIDE}
+    if not thin:
+        return annotations
+    lines = [
+        f"{r.path}: {r.width}x{r.height} px, too thin for sides of {size[0]} to {size[1]} px" for r in thin.values()
+    ]
+    if strict or len(thin) == len(annotations.images):
+        raise InputError(f"{annotations.name}: {lines[0]}; leave it out, or raise model.max_size")
+    if rank() == 0:
+        logging.getLogger(__name__).warning(
+            "%s: %d thin images (left out), such as %s", annotations.name, len(thin), lines[0]
+        )
+    kept = tuple(r for r in annotations.images if r.image_id not in thin)
+    return replace(annotations, images=kept, problems=(*annotations.problems, *(f"{line}: left out" for line in lines)))
+
+
+def shorter_side(record: ImageRecord, size: tuple[int, int]) -> float:
+    """Of an image as the detector resizes it [px]."""
+    shorter, longer = sorted((record.width, record.height))
+    return shorter * min(size[0] / shorter, size[1] / longer)
+
+
+def has_objects(annotations: Annotations, label: int) -> bool:
+    """Whether some object of this label is trained on."""
+    return any(bool((r.labels[~r.crowd] == label).any()) for r in annotations.images)
+
+
+def warn_of_common_images(train: Annotations, val: Annotations) -> None:
+    """Warn of images that are in both splits: what is measured on them is no evidence."""
+    common = {r.path.resolve() for r in train.images} & {r.path.resolve() for r in val.images}
+    if common and rank() == 0:
+        logging.getLogger(__name__).warning(
+            "%d of the %d validation images are training images, too, such as %s: metrics will be too good",
+            *(len(common), len(val.images), min(common)),
+        )
+
+
+def crowding_notes(annotations: Annotations, *, detections: int) -> tuple[str, ...]:
+    """What a report must say of images with more objects than detections are kept, and of a set without objects."""
+    objects = [int((~r.crowd).sum()) for r in annotations.images]
+    notes = []
+    if not sum(objects):
+        crowds = sum(int(r.crowd.sum()) for r in annotations.images)
+        why = f"all {crowds} are crowds, which are not counted" if crowds else "there are none"
+        notes.append(f"No accuracy: the validation set has no objects ({why}).")
+    if fuller := sum(number > detections for number in objects):
+        notes.append(
+            f"{fuller} of {len(objects)} images have more objects (up to {max(objects)}) than detections are kept "
+            f"({detections}): raise model.detections."
+        )
+    return tuple(notes)

@@ -1,0 +1,38 @@
+"""Whether boxes are of an image as its file is stored, or of the image turned upright as its EXIF data say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from odebackbones.engine.image_files import SIDEWAYS, ImageFacts, Turning
+
+from .problems import ProblemLog
+
+
+def is_turned(
+    path: Path, facts: ImageFacts, recorded: tuple[int, int] | None, turning: Turning, log: ProblemLog
+) -> bool:
+    """Whether to turn an image upright.
+
+    With ``auto``, the recorded size decides where it is that of one of the two; elsewhere (no size, a square, a half
+    turn, a mirror) the image is turned, as the tools show it in which people draw boxes, and so is it in predictions.
+
+    Args:
+        path: The image file.
+        facts: What its header tells.
+        recorded: Width and height that the annotations have [px], if any.
+        turning: What the user wants.
+        log: Is told where nothing decides.
+    """
+    if facts.orientation == 1 or turning != "auto":
+        return facts.orientation != 1 and turning == "turn"
+    decides = facts.orientation in SIDEWAYS and facts.size != facts.upright
+    if decides and recorded == facts.size:
+        return False
+    if not (decides and recorded == facts.upright):
+        log.note(
+            f"{path}: EXIF orientation {facts.orientation}, and no recorded size tells whether its boxes know of it",
+            "turned upright; data.exif ignore leaves them as stored",
+            kind="images that EXIF data turn",
+        )
+    return True

@@ -1,0 +1,128 @@
+"""Which files a data set's names mean: lists of names, and images by their stem or by the path of another tool."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from odebackbones.engine.image_files import IMAGE_SUFFIXES, has_image_suffix
+from odebackbones.errors import InputError
+
+from .problems import ProblemLog
+
+FLAGS = ("  1", "  0", " -1")
+"""What VOC's per-class lists have behind a name: two spaces and 0 or 1, or one and -1."""
+
+
+class ImageFolder:
+    """The images of a folder, found by the names that annotations give them.
+
+    Args:
+        folder: Where they are; it may be missing, and then has none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[Path]]:
+        """Name without its ending -> the images of that name."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for file in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if has_image_suffix(file) and not file.name.startswith("."):
+                found[file.stem].append(file)
+        return dict(found)
+
+    @cached_property
+    def by_name(self) -> dict[str, list[Path]]:
+        """Last part of a path, in lower case -> the images of that name, in sub-folders, too."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for file in sorted(self.folder.rglob("*")):
+            if has_image_suffix(file) and not file.name.startswith("."):
+                found[file.name.lower()].append(file)
+        return dict(found)
+
+    def of_stem(self, stem: str, *, named: str = "") -> Path:
+        """The image ``stem`` with whatever ending; of several, the one that the annotation names.
+
+        Raises:
+            InputError: There are several.
+        """
+        direct = self.folder / stem  # of a sub-folder
+        found = self.by_stem.get(stem, []) or [direct.with_name(direct.name + s) for s in IMAGE_SUFFIXES]
+        found = [file for file in found if file.is_file()]
+        if len(found) > 1:
+            found = [file for file in found if file.name == named] or found
+        if len(found) > 1:
+            names = " and ".join(file.name for file in found)
+            raise InputError(f"{self.folder}: {names} are both the image of {stem!r}; move one away")
+        return found[0] if found else self.folder / f"{stem}.*"
+
+    def of_name(self, name: str, log: ProblemLog, where: str) -> Path:
+        """The image that a ``file_name`` means: as it stands, or as another system or another folder would have it."""
+        path = self.folder / name
+        if path.is_file():
+            return path
+        plain = unquote(name.replace("\\", "/"))
+        for spelling in (plain, plain.lstrip("/")):
+            if (self.folder / spelling).is_file():
+                log.report(f"{where}: file_name {name!r}", f"read as {spelling!r}", kind=SPELT)
+                return self.folder / spelling
+        last = PurePosixPath(plain).name
+        found = self.by_name.get(last.lower(), []) or self.by_stem.get(last, [])
+        if len(found) == 1:
+            log.report(f"{where}: file_name {name!r}", "found by the last part of its path", kind=SPELT)
+            return found[0]
+        return path
+
+
+SPELT = "file names that are not below the image folder as they are written"
+
+
+def missing(path: Path) -> str:
+    """What is wrong with an image that is not there."""
+    if path.suffix == ".*":
+        return f"no such image (looked for {', '.join(IMAGE_SUFFIXES)}, in any case)"
+    return "image file is missing"
+
+
+def read_lines(file: Path, *, what: str) -> list[str]:
+    """The lines of a list that are neither empty nor a comment (``#``), without a byte order mark.
+
+    Args:
+        file: The list.
+        what: What it must be, for the error.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; {what}")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not a text file ({error}); {what}") from error
+    return [line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def read_names(set_file: Path, log: ProblemLog) -> list[str]:
+    """Read the image names of a list file, one a line, without folders and endings of images."""
+    lines = read_lines(set_file, what="it must list the split's images, one name a line")
+    names = [without_ending(without_flag(line)) for line in lines]
+    for name, count in Counter(names).items():
+        if count > 1:
+            log.report(f"{set_file}: {name!r} is listed {count} times", "taken once", kind="names listed twice")
+    return list(dict.fromkeys(names))
+
+
+def without_flag(line: str) -> str:
+    """Cut VOC's flag; names with a space in them stay whole."""
+    for flag in FLAGS:
+        line = line.removesuffix(flag)
+    return line.strip()
+
+
+def without_ending(name: str) -> str:
+    """The name of an image that may be written as a path of its file: ``JPEGImages\\a.jpg`` is ``a``."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    known = path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt")
+    return path.stem if known else path.name if "\\" in name or name.startswith("/") else name

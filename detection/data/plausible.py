@@ -1,0 +1,121 @@
+"""Boxes of another convention than the expected one, told by all together before they are repaired one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odebackbones.errors import InputError
+
+from .boxes import Box
+
+Sized = tuple[Box, tuple[int, int]]
+"""A box's corners, and the width and height of its image [px]."""
+
+MOST = 0.5
+"""Share of the boxes from which on the convention is another, and not some boxes wrong."""
+
+TELLING = 4
+"""Boxes that can tell of a convention by lying outside; fewer may just be wrong."""
+
+INSIDE = 0.5
+"""Share of a box that must be in its image."""
+
+EXPECTED = {
+    "coco": "[x, y, width, height] in pixels",
+    "voc": "xmin, ymin, xmax, ymax in pixels",
+    "kitti": "left, top, right, bottom in pixels",
+}
+"""Form of data -> what its boxes are."""
+
+
+def require_pixels(source: str, boxes: Sequence[Sized], *, form: str) -> None:
+    """Refuse boxes that are fractions of the image, or mostly beyond it.
+
+    Raises:
+        InputError: Says which share disagrees, and what is expected.
+    """
+    if not boxes:
+        return
+    fractions = sum(max(map(abs, box)) <= 1.0 for box, _ in boxes)
+    if fractions > MOST * len(boxes):
+        raise InputError(
+            f"{source}: {percent(fractions, boxes)} of the {len(boxes)} boxes have no number above 1, as fractions of "
+            f"the image have; expected {EXPECTED[form]}: multiply by the image's width and height"
+        )
+    if len(boxes) < TELLING:
+        return
+    for share, how in ((INSIDE, "mostly"), (1.0, "partly")):
+        beyond = [(box, size) for box, size in boxes if share_inside(box, size) < share]
+        if len(beyond) > MOST * len(boxes) and (how == "mostly" or all_fit(boxes, form)):
+            hint = AS_CORNERS if all_fit(boxes, form) else "are the images resized?"
+            raise InputError(
+                f"{source}: {percent(len(beyond), boxes)} of the {len(boxes)} boxes lie {how} beyond their image; "
+                f"expected {EXPECTED[form]}: {hint}"
+            )
+
+
+AS_CORNERS = "they fit if read as x1, y1, x2, y2"
+
+
+def all_fit(boxes: Sequence[Sized], form: str) -> bool:
+    """Whether COCO's boxes are all in their images if their numbers are corners."""
+    return form == "coco" and all(fits_as_corners(box, size) for box, size in boxes)
+
+
+def require_agreement(source: str, pairs: Sequence[tuple[Box, Box]]) -> int:
+    """How many boxes contradict the polygons beside them, refused if most do.
+
+    Args:
+        source: The data set's name.
+        pairs: A box and the one around its polygon, as corners.
+
+    Raises:
+        InputError: Most disagree.
+    """
+    apart = [box for box, around in pairs if overlap(box, around) < 0.5]
+    if len(apart) > MOST * len(pairs):
+        corners = sum(overlap(as_corners(box), around) > 0.9 for box, around in pairs)
+        hint = "; they agree if read as x1, y1, x2, y2" if corners > MOST * len(pairs) else ""
+        raise InputError(
+            f"{source}: {percent(len(apart), pairs)} of the {len(pairs)} boxes contradict the polygons beside them; "
+            f"expected bbox {EXPECTED['coco']}{hint}"
+        )
+    return len(apart)
+
+
+def percent(part: int, whole: Sequence[object]) -> str:
+    """A share in whole percent."""
+    return f"{100 * part / len(whole):.0f} %"
+
+
+def as_corners(box: Box) -> Box:
+    """What was read as x, y, width, height, read as x1, y1, x2, y2."""
+    return box[0], box[1], box[2] - box[0], box[3] - box[1]
+
+
+def fits_as_corners(box: Box, size: tuple[int, int]) -> bool:
+    """Whether the numbers are corners of a box in the image."""
+    x1, y1, x2, y2 = as_corners(box)
+    return 0 <= x1 < x2 <= size[0] + 1 and 0 <= y1 < y2 <= size[1] + 1
+
+
+def share_inside(box: Box, size: tuple[int, int]) -> float:
+    """The share of a box's area that is in its image; 1 of a box without area."""
+    return intersection(box, (0.0, 0.0, float(size[0]), float(size[1]))) / area(box) if area(box) > 0 else 1.0
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    common = intersection(a, b)
+    union = area(a) + area(b) - common
+    return common / union if union > 0 else 0.0
+
+
+def intersection(a: Box, b: Box) -> float:
+    """The area that two boxes have in common."""
+    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+
+
+def area(box: Box) -> float:
+    """Of a box; 0 if its sides are negative."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
