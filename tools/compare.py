@@ -53,7 +53,9 @@ def common_task(checkpoints: Sequence[Path]) -> type[Task]:
 
 def load(task: type[Task], checkpoint: Path, device: str) -> LoadedRun:
     """A run's model, with the run's own configuration."""
-    config, _ = parse(config_parser(task, ""), task, [*config_arguments(checkpoint, task), f"--run.device={device}"])
+    config, _ = parse(
+        config_parser(task, ""), task, [*config_arguments(load_checkpoint(checkpoint)), f"--run.device={device}"]
+    )
     return load_run(task, config, checkpoint)
 
 

@@ -13,8 +13,12 @@ from tools.tasks import TASKS
 
 PREDICTIONS, CHECKPOINT = "--predictions", "--checkpoint"
 
-MODEL_HELP = """Evaluate; writes report.json, report.md, report.html and pictures. For depth, --predictions FOLDER in
-place of --checkpoint evaluates depth maps in files."""
+MODEL_HELP = """Evaluate; writes report.json, report.md, report.html and pictures.
+
+What an evaluation needs:
+  --checkpoint RUN           folder of a run, or its best.pt or last.pt
+or, for depth, --predictions FOLDER in its place, which evaluates depth maps in files.
+Settings are the run's own; those below override them."""
 
 
 def main(arguments: list[str]) -> None:

@@ -16,6 +16,13 @@ BEST, LAST = "best.pt", "last.pt"
 """A run's files: the weights of the epoch that did best, and the state after the last one, to resume."""
 
 
+def weights_of(path: Path) -> Path:
+    """The file of weights that a path means: of a run's folder the best ones, or the last if there are no best."""
+    if not path.is_dir():
+        return path
+    return path / BEST if (path / BEST).is_file() or not (path / LAST).is_file() else path / LAST
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write next to ``path``, then rename: a crash or a full disk leaves the old file whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,18 +1,20 @@
 """The command line of the tools: a task, a YAML config, dotted overrides, and errors in one line."""
 
 import json
+import os
 import re
 import sys
-from argparse import ArgumentError
+import time
+from argparse import ArgumentError, RawDescriptionHelpFormatter
 from argparse import ArgumentParser as PlainParser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from odebackbones.engine.allocator import keep_freed_memory
-from odebackbones.engine.checkpoint import load_checkpoint
+from odebackbones.engine.checkpoint import load_checkpoint, weights_of
 from odebackbones.engine.task import Task
 from odebackbones.errors import InputError, unknown_name
 
@@ -41,10 +43,20 @@ def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[
 
 def config_parser(task: type[Task], description: str) -> ArgumentParser:
     """A parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(
+        usage=f"%(prog)s {task.name} [--config FILE.yaml] [--GROUP.OPTION VALUE ...]",
+        description=description,
+        formatter_class=Help,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_class_arguments(task.config_class)
     return parser
+
+
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's help, with the lines of the description as they are."""
 
 
 def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tuple[Any, Namespace]:
@@ -70,7 +82,11 @@ def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:
 
 
 def parse_for_checkpoint(
-    parser: ArgumentParser, task: type[Task], arguments: list[str], *, defaults: Sequence[str] = ()
+    parser: ArgumentParser,
+    task: type[Task],
+    arguments: list[str],
+    *,
+    defaults: Callable[[Mapping[str, float]], Sequence[str]] = lambda metrics: (),
 ) -> tuple[Any, Namespace]:
     """As :func:`parse`, starting from the configuration in the file that ``--checkpoint`` names.
 
@@ -78,23 +94,28 @@ def parse_for_checkpoint(
         parser: Gets the option ``--checkpoint``.
         task: What the checkpoint must be of.
         arguments: The user's; they override the rest.
-        defaults: Arguments that override the checkpoint's configuration.
+        defaults: From what the checkpoint's evaluation found to arguments that override its configuration.
     """
-    parser.add_argument("--checkpoint", type=str, required=True, help="best.pt or last.pt of a run")
+    help_text = "a run's folder, or its best.pt or last.pt"
+    parser.add_argument("--checkpoint", type=str, required=True, help=help_text)
     peek = PlainParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     peek.add_argument("--checkpoint", type=Path)
     try:
         checkpoint = peek.parse_known_args(arguments)[0].checkpoint
     except ArgumentError as error:
         raise InputError(str(error)) from error
-    start = config_arguments(checkpoint, task) if checkpoint else []
-    return parse(parser, task, [*start, *defaults, *arguments])
+    start: list[str] = []
+    if checkpoint:
+        content = load_checkpoint(weights_of(checkpoint), task=task.name)
+        start = [*config_arguments(content), *defaults(content.get("metrics") or {})]
+    config, values = parse(parser, task, [*start, *arguments])
+    values.checkpoint = str(weights_of(Path(values.checkpoint)))
+    return config, values
 
 
-def config_arguments(checkpoint: Path, task: type[Task]) -> list[str]:
-    """Arguments that set the configuration to the checkpoint's; later ones override it."""
-    config = load_checkpoint(checkpoint, task=task.name)["config"]
-    return [f"--config={json.dumps(config)}"]
+def config_arguments(checkpoint: Mapping[str, Any]) -> list[str]:
+    """Arguments that set the configuration to a checkpoint's; later ones override it."""
+    return [f"--config={json.dumps(checkpoint['config'])}"]
 
 
 def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
@@ -117,5 +138,8 @@ def fail(error: Exception) -> int:
     """Print the one line that says what is wrong; from a data-loading process, the last of its traceback."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     line = lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")
-    sys.stderr.write(f"error: {line}\n")
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun's, which then ends with the line, too
+        Path(report).write_text(json.dumps({"message": f"error: {line}", "timestamp": int(time.time())}))
+    if os.environ.get("RANK", "0") == "0" or not report:
+        sys.stderr.write(f"error: {line}\n")
     return 2

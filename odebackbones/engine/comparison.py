@@ -72,13 +72,22 @@ def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Comp
     """Set a run's figure beside the reference's: its value, value / reference, and which is better.
 
     The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where
-    the direction is ``"neither"``, a figure is missing, or the two are nearer than :data:`TOLERANCES`.
+    the direction is ``"neither"`` of one, a figure is missing, their intervals overlap, or the two are nearer than
+    :data:`TOLERANCES`.
     """
     value = other.value if other else None
     if reference is None or reference.value is None or value is None:
         return Compared(value)
     ratio = value / reference.value if reference.value > 0 and value >= 0 else None
-    return Compared(value, ratio, _verdict(reference, value - reference.value))
+    told = other is not None and other.better == reference.better and not _overlap(reference, other)
+    return Compared(value, ratio, _verdict(reference, value - reference.value) if told else "")
+
+
+def _overlap(a: Quantity, b: Quantity) -> bool:
+    """Whether the intervals of two figures have a value in common: then no difference was shown."""
+    if a.interval is None or b.interval is None:
+        return False
+    return max(a.interval[0], b.interval[0]) <= min(a.interval[1], b.interval[1])
 
 
 def _verdict(reference: Quantity, difference: float) -> Verdict:
@@ -148,7 +157,7 @@ def _findings(reference: Report, reference_name: str, other: Report, name: str) 
             found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
     of_what = f", of the figures that can be compared ({', '.join(sorted(unlike))}: can't be)" if unlike else ""
     bounds = f"{100 * TOLERANCE:g} % (speed: {100 * TOLERANCES['speed']:g} %)"
-    nowhere = (f"Nowhere by more than {bounds}{of_what}.",)
+    nowhere = (f"Nowhere by more than {bounds} and beyond noise{of_what}.",)
     yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
     yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
 

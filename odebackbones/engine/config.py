@@ -1,5 +1,6 @@
 """Configuration that every task shares: the run, and the optimisation."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -56,7 +57,7 @@ class OptimConfig:
         accumulate: Backward passes an update; an update sees batch_size x accumulate x processes images.
         schedule: ``cosine`` to zero, or ``multistep``: a tenth at each of the milestones.
         milestones: Epochs of ``multistep``.
-        warmup_epochs: Epochs of linear warm-up; may be a fraction.
+        warmup_epochs: Epochs of linear warm-up; may be a fraction. At most half of the epochs are taken.
         clip_grad: Bound on the gradient's norm; 0 for none.
         ema_decay: Decay of the moving average of the weights, which is then what is evaluated; 0 for none.
         amp: Autocast to ``bfloat16`` or ``float16``, or ``none``; a CPU that would only emulate bfloat16 takes float32.
@@ -82,10 +83,9 @@ class OptimConfig:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected at least 1")
-        for name, bound in (("momentum", 1.0), ("ema_decay", 1.0), ("warmup_epochs", self.epochs)):
+        for name, bound in (("momentum", 1.0), ("ema_decay", 1.0), ("warmup_epochs", math.inf)):
             if not 0 <= getattr(self, name) < bound:
-                limit = f"{bound:g}" + (" (optim.epochs)" if name == "warmup_epochs" else "")
-                raise InputError(f"optim.{name}={getattr(self, name)}: expected a number from 0 to below {limit}")
+                raise InputError(f"optim.{name}={getattr(self, name)}: expected a number from 0 to below {bound:g}")
         for name in ("lr", "weight_decay", "clip_grad"):
             if getattr(self, name) < 0:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected a number of at least 0")

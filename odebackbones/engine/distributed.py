@@ -45,6 +45,12 @@ def main_process_first() -> Iterator[None]:
         dist.barrier()
 
 
+def loader_processes(asked: int) -> int:
+    """How many processes load data: as asked, but no more than there are cores for each process that trains."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(asked, max(1, cores // world_size()))
+
+
 def pick_device(name: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for; under torchrun each process has its GPU.
 

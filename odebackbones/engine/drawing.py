@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -33,7 +34,7 @@ def captioned(image: Tensor, lines: Sequence[str]) -> Tensor:
     """The image with lines of text below it: ``(3, H, W)`` uint8 to ``(3, H', W')``, enlarged or reduced."""
     picture = functional.to_pil_image(enlarged(image))
     picture.thumbnail((GREATEST_SIDE, GREATEST_SIDE))
-    font = ImageFont.truetype(font_file(), FONT_SIZE)
+    font = ImageFont.truetype(font_file("".join(lines)), FONT_SIZE)
     step = FONT_SIZE + MARGIN
     canvas = Image.new("RGB", (picture.width, picture.height + step * len(lines) + MARGIN), "white")
     canvas.paste(picture)
@@ -43,11 +44,40 @@ def captioned(image: Tensor, lines: Sequence[str]) -> Tensor:
     return functional.pil_to_tensor(canvas)
 
 
-def font_file() -> str:
-    """matplotlib's own copy of DejaVu Sans: the same letters on every machine."""
+def font_file(text: str = "") -> str:
+    """A font for a text: matplotlib's own copy of DejaVu Sans, the same on every machine, if it has the letters.
+
+    Chinese, Japanese and Korean ones it hasn't; then it is the first of the system's that has them, if there is one.
+    """
     from matplotlib import font_manager
 
-    return font_manager.findfont("DejaVu Sans")
+    own = font_manager.findfont("DejaVu Sans")
+    letters = frozenset(letter for letter in text if not letter.isspace())
+    return own if letters <= letters_of(own) else system_font(letters) or own
+
+
+@cache
+def letters_of(file: str) -> frozenset[str]:
+    """The letters that a font has."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(map(chr, FT2Font(file).get_charmap()))
+    except RuntimeError:  # a kind of file that it can't read
+        return frozenset()
+
+
+@cache
+def system_font(letters: frozenset[str]) -> str | None:
+    """A font of the system's that has these letters; None if there is none."""
+    from matplotlib import font_manager
+
+    return next((file for file in sorted(font_manager.findSystemFonts()) if letters <= letters_of(file)), None)
+
+
+def legible(name: str, fallback: str) -> str:
+    """A name, or what stands for it where no font has its letters, which would be drawn as boxes."""
+    return name if frozenset("".join(name.split())) <= letters_of(font_file(name)) else fallback
 
 
 def png(image: Tensor) -> bytes:

@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
-from odebackbones.engine.distributed import mean_over_processes, rank, share_buffers, world_size
+from odebackbones.engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
 from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
 from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
 from odebackbones.engine.pretraining import find_hand_over
 from odebackbones.engine.sampling import EpochBatches, SeededDataset
 from odebackbones.engine.task import Task, TaskConfig
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, SolverError
 from odebackbones.stages import solver_stats
 
 LOG = "log.csv"
@@ -56,6 +56,7 @@ class Trainer:
         torch.manual_seed(config.run.seed)
         self.model = place(task.build_model(loaded=resume), device, channels_last=self.optim.channels_last)
         self.optimizer = build_optimizer(self.model, self.optim)
+        self.rate = 0.0  # of the latest update
         self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
         self.scaler = build_scaler(device, self.optim)
         self.ema = build_ema(self.model, self.optim)
@@ -63,6 +64,7 @@ class Trainer:
         self.pretrained = asdict(found) if found else None
         self.history: History = []
         self.best: float | None = None
+        self.pending = False  # whether the last epoch has yet to be evaluated
         if resume:
             self.load(folder / LAST)
         self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
@@ -88,19 +90,35 @@ class Trainer:
     def fit(self) -> None:
         """Train to the last epoch; after each one, evaluate, log and save."""
         board = TensorBoard(self.folder, enabled=self.config.run.tensorboard)
+        if self.pending:
+            self.finish_epoch(board)
         for epoch in range(len(self.history), self.optim.epochs):
             start = time.perf_counter()
             row = {"epoch": float(epoch + 1), **self.train_epoch(epoch), "seconds": time.perf_counter() - start}
-            last = epoch + 1 == self.optim.epochs
-            evaluated = last or (epoch + 1) % self.config.run.eval_every == 0
-            if evaluated:
-                share_buffers(self.evaluated)
-                row |= self.task.evaluate(self.evaluated, self.device)
             self.history.append(row)
-            board.write(row, epoch + 1)
-            if rank() == 0:
-                self.save(evaluated=evaluated)
-                tqdm.write(summary(row, self.optim.epochs))
+            last = epoch + 1 == self.optim.epochs
+            self.pending = last or (epoch + 1) % self.config.run.eval_every == 0
+            if self.pending and rank() == 0:
+                self.save()  # before the evaluation: whatever fails there costs nothing
+            self.finish_epoch(board)
+
+    def try_evaluation(self) -> None:
+        """Evaluate a little with the weights as they are, so that what fails there fails before a training."""
+        self.task.trial(self.evaluated, self.device)
+
+    def finish_epoch(self, board: TensorBoard) -> None:
+        """Evaluate if it is due, log and save."""
+        row, evaluated = self.history[-1], self.pending
+        if evaluated:
+            share_buffers(self.evaluated)
+            row |= self.task.evaluate(self.evaluated, self.device)
+            self.pending = False
+        board.write(row, len(self.history))
+        if rank() == 0:
+            if evaluated:
+                self.keep_best()
+            self.save()
+            tqdm.write(summary(row, self.optim.epochs))
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training set.
@@ -111,11 +129,10 @@ class Trainer:
         """
         self.replica.train()
         batches = self.batches(epoch)
-        workers = self.task.workers
         loader = DataLoader(
             self.dataset,
             batch_sampler=batches,
-            num_workers=workers,
+            num_workers=loader_processes(self.task.workers),
             collate_fn=self.task.collate,
             pin_memory=self.device.type == "cuda",
         )
@@ -125,7 +142,8 @@ class Trainer:
         with progress_bar(f"epoch {epoch + 1}/{self.optim.epochs}", total=len(batches)) as bar:
             for i, batch in enumerate(loader):
                 batches.seed_batch(i)
-                losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
+                with explained(totals, i, epoch):
+                    losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
                 solves.update(solver_costs(self.model))
                 for name, loss in losses.items():
                     totals[name] = totals.get(name, loss.new_zeros(())) + loss.detach()
@@ -138,9 +156,8 @@ class Trainer:
         finite_mean(totals, len(batches), epoch)
         images = len(batches) * self.optim.batch_size * world_size()
         means = {name: float(total) / len(batches) for name, total in totals.items()}
-        rate = max(group["lr"] for group in self.optimizer.param_groups)
         costs = {name: total / len(batches) for name, total in solves.items()}
-        return {**means, "lr": rate, "images_per_s": images / (time.perf_counter() - start), **costs}
+        return {**means, "lr": self.rate, "images_per_s": images / (time.perf_counter() - start), **costs}
 
     def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
         """Forward and backward; gradients add up until the ``last`` batch of an update."""
@@ -162,27 +179,46 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.rate = max(group["lr"] for group in self.optimizer.param_groups)
         self.scheduler.step(number)
         if self.ema is not None:
             self.ema.update(self.model, number)
 
-    def save(self, *, evaluated: bool) -> None:
-        """Write ``log.csv``, ``last.pt`` and, if this epoch is the best of the evaluated ones, ``best.pt``."""
-        write_csv(self.history, self.folder / LOG)
-        score = self.history[-1].get(self.task.monitor, float("-inf"))
-        metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
-        shared = {"task": self.task.name, "config": plain(self.config), "metadata": metadata}
-        if evaluated and (self.best is None or score > self.best):
+    def keep_best(self) -> None:
+        """Write ``best.pt`` if this epoch is the best of the evaluated ones, or as good; without any score the last."""
+        row = self.history[-1]
+        score = row.get(self.task.monitor)
+        if score is None or score != score:
+            if self.best is not None:
+                return
+            if not (self.folder / BEST).is_file():
+                tqdm.write(f"{self.task.monitor} has no value on this validation set: best.pt keeps the last epoch")
+        elif self.best is not None and score < self.best:
+            return
+        else:
             self.best = score
-            weights = self.evaluated.state_dict()
-            save_checkpoint(self.folder / BEST, model=weights, epoch=len(self.history), score=score, **shared)
+        weights = self.evaluated.state_dict()
+        save_checkpoint(self.folder / BEST, model=weights, epoch=len(self.history), score=self.best, **self.shared())
+
+    def save(self) -> None:
+        """Write ``log.csv`` and ``last.pt``."""
+        write_csv(self.history, self.folder / LOG)
         state = {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "pending": self.pending,
         }
-        save_checkpoint(self.folder / LAST, history=self.history, best=self.best, **state, **shared)
+        save_checkpoint(self.folder / LAST, **state, **self.shared())
+
+    def shared(self) -> dict[str, Any]:
+        """What both files have beside the weights."""
+        metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
+        metrics = dict(self.history[-1])
+        return {"task": self.task.name, "config": plain(self.config), "metadata": metadata, "metrics": metrics}
 
     def load(self, path: Path) -> None:
         """Take up the state that :meth:`save` wrote; everything random follows from seed and epoch.
@@ -191,7 +227,15 @@ class Trainer:
             InputError: The checkpoint is of a run with other settings.
         """
         state = load_checkpoint(path, task=self.task.name)
-        changed = differences(filled(state["config"], plain(type(self.config)())), plain(self.config))
+        before = filled(state["config"], plain(type(self.config)()))
+        changed = differences(before, plain(self.config))
+        epochs, trained = before["optim"]["epochs"], len(state["history"])
+        if self.optim.epochs != epochs and self.optim.epochs >= trained:
+            changed = [line for line in changed if not line.startswith("optim.epochs ")]
+            tqdm.write(
+                f"{path}: {self.optim.epochs} epochs in place of {epochs}: from epoch {trained + 1} on the learning "
+                f"rate follows the schedule of {self.optim.epochs}"
+            )
         if changed:
             raise InputError(
                 f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
@@ -202,7 +246,7 @@ class Trainer:
             load_weights(self.ema.module, state["ema"], origin=f"{path} (EMA)")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.history, self.best = state["history"], state["best"]
+        self.history, self.best, self.pending = state["history"], state["best"], state.get("pending", False)
         self.pretrained = state["metadata"].get(PRETRAINED)
         self.scheduler.step(len(self.history) * self.updates)
 
@@ -211,6 +255,39 @@ def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.
     """``model`` on ``device``, its 4-dimensional weights in channels-last order if asked for."""
     model = model.to(device)
     return model.to(memory_format=torch.channels_last) if channels_last else model  # pyright: ignore[reportCallIssue]
+
+
+@contextmanager
+def explained(totals: Mapping[str, Tensor], batch: int, epoch: int) -> Iterator[None]:
+    """Tell of a solve that fails in training where that was, how the losses were, and what to change.
+
+    Raises:
+        InputError: In place of the solver's error, and of torch's for a batch norm that sees one value.
+    """
+    where = f"epoch {epoch + 1}, batch {batch + 1}"
+    try:
+        yield
+    except SolverError as error:
+        losses = ", ".join(f"{name} {float(total) / max(1, batch):.3g}" for name, total in totals.items())
+        raise InputError(
+            f"{where}: {error}. Losses of the epoch so far: {losses or 'none'}. In training this is divergence: "
+            f"{REMEDIES}"
+        ) from error
+    except ValueError as error:
+        if ONE_VALUE not in str(error):
+            raise
+        raise InputError(
+            f"{where}: a batch norm sees one value a channel ({error}): take larger images or a larger "
+            f"optim.batch_size, or norms without batch statistics (group, frozen)"
+        ) from error
+
+
+ONE_VALUE = "Expected more than 1 value per channel when training"
+"""torch's words."""
+
+REMEDIES = (
+    "lower optim.lr, raise optim.warmup_epochs, or set optim.clip_grad; last.pt keeps the state of the last whole epoch"
+)
 
 
 def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float:
@@ -222,10 +299,7 @@ def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float
     mean = sum(float(total) for total in totals.values()) / batches
     if mean != mean or mean in (float("inf"), float("-inf")):
         names = ", ".join(f"{name} {float(total) / batches:.3g}" for name, total in totals.items())
-        raise InputError(
-            f"the loss is not finite in epoch {epoch + 1} ({names}); lower optim.lr, raise optim.warmup_epochs, or "
-            f"set optim.clip_grad; last.pt keeps the state of the last whole epoch"
-        )
+        raise InputError(f"the loss is not finite in epoch {epoch + 1} ({names}); {REMEDIES}")
     return mean
 
 

@@ -1,27 +1,35 @@
 """Images, folders of images and videos, as frames to predict on."""
 
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
+from odebackbones.engine.image_files import (
+    IMAGE_SUFFIXES,
+    UNREADABLE,
+    has_image_suffix,
+    read_image_file,
+    reason,
+)
 from odebackbones.errors import InputError
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises for a file that is missing, no image, or broken."""
-
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+
+RATES = (1.0, 240.0)
+"""Frames a second that a video's header can mean."""
+
+DEFAULT_RATE = 25.0
+
+LOST = 100
+"""Frames in a row that can't be read, after which a video is taken to be over."""
 
 
 @dataclass(frozen=True)
@@ -39,59 +47,132 @@ class Frame:
     video_fps: float | None = None
 
 
-def read_frames(path: Path) -> Iterator[Frame]:
-    """The frames of an image, of a folder's images in the order of their names, or of a video.
+@dataclass(frozen=True)
+class Inputs:
+    """The files that inputs stand for.
+
+    Attributes:
+        files: Images and videos, those of a folder in the order of their names.
+        passed_over: What else there was in folders, by kind.
+    """
+
+    files: list[Path]
+    passed_over: Counter[str]
+
+
+def find_inputs(paths: Sequence[Path]) -> Inputs:
+    """The images and videos that are named, and the images in the folders that are.
 
     Raises:
-        InputError: There is nothing to read, or it can't be read.
+        InputError: There is no such file, or nothing to read.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
-        if not files:
-            raise InputError(f"{path}: no images in this folder (looked for {', '.join(sorted(IMAGES))})")
-        for file in files:
-            yield read_image(file)
-    elif not path.exists():
-        raise InputError(f"{path}: no such file or folder; give an image, a folder of images, or a video")
-    elif path.suffix.lower() in VIDEOS:
+    found = Inputs([], Counter())
+    for path in paths:
+        if path.is_dir():
+            look_into(path, found)
+        elif not path.exists():
+            raise InputError(f"{path}: no such file or folder; give an image, a folder of images, or a video")
+        elif is_video(path) or has_image_suffix(path):
+            found.files.append(path)
+        else:
+            known = ", ".join(sorted({*IMAGE_SUFFIXES, *VIDEOS}))
+            raise InputError(f"{path}: neither an image nor a video by its ending (known: {known})")
+    if not found.files:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: no images in this folder (looked for {', '.join(IMAGE_SUFFIXES)}; "
+            f"found {told(found.passed_over) or 'nothing'})"
+        )
+    return found
+
+
+def look_into(folder: Path, found: Inputs) -> None:
+    """Add a folder's images, and count the rest."""
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            found.passed_over["hidden files"] += 1
+        elif file.is_dir():
+            found.passed_over["sub-folders"] += 1
+        elif has_image_suffix(file):
+            found.files.append(file)
+        else:
+            found.passed_over[
+                "videos" if is_video(file) else f"files ending in {file.suffix.lower() or 'nothing'}"
+            ] += 1
+
+
+def told(counts: Counter[str]) -> str:
+    """Counts by kind in one line."""
+    return ", ".join(f"{number} {kind}" for kind, number in counts.items())
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's name ends as a video's."""
+    return path.suffix.lower() in VIDEOS
+
+
+def read_frames(path: Path, *, turn: bool = True) -> Iterator[Frame]:
+    """The one frame of an image, or those of a video.
+
+    Args:
+        path: The file.
+        turn: Turn images upright, as their EXIF data say.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    if is_video(path):
         yield from read_video(path)
-    elif path.suffix.lower() in IMAGES:
-        yield read_image(path)
     else:
-        known = ", ".join(sorted(IMAGES | VIDEOS))
-        raise InputError(f"{path}: neither an image nor a video by its ending (known: {known})")
+        yield Frame(path.name, torch.from_numpy(np.array(decode(path, turn=turn))).permute(2, 0, 1))
 
 
-def decode(path: Path, *, mode: str = "RGB") -> Image.Image:
-    """An image file in one of Pillow's modes, turned upright as its EXIF data say.
+def count_frames(path: Path) -> int:
+    """How many frames a file has; of a video what its header says, which may be too many or, if it says nothing, 1."""
+    if not is_video(path):
+        return 1
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    finally:
+        capture.release()
+
+
+def decode(path: Path, *, mode: str = "RGB", turn: bool = True) -> Image.Image:
+    """An image file in one of Pillow's modes, turned upright as its EXIF data say, or as it is stored.
 
     Raises:
         InputError: It can't be read.
     """
     try:
-        # Pillow warns of damage before it raises an error
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert(mode)
+        return read_image_file(path, mode=mode, turn=turn)
     except UNREADABLE as error:
-        raise InputError(f"{path}: no image, or a damaged one ({error}); re-download it or leave it out") from error
-
-
-def read_image(path: Path) -> Frame:
-    """An image file, turned upright as its EXIF data say."""
-    return Frame(path.name, torch.from_numpy(np.array(decode(path))).permute(2, 0, 1))
+        fault = f"no image, or a damaged one ({reason(error)})"
+        raise InputError(f"{path}: {fault}; re-download it or leave it out") from error
 
 
 def read_video(path: Path) -> Iterator[Frame]:
-    """The frames of a video file."""
+    """The frames of a video file that can be read; the numbers of others are left out, and told."""
     capture = cv2.VideoCapture(str(path))
     try:
-        fps = capture.get(cv2.CAP_PROP_FPS) or 25.0
-        number = 0
-        while (read := capture.read())[0]:
-            yield Frame(f"{path.stem}_{number:06d}.jpg", to_tensor(read[1]), video_fps=fps)
+        rate, promised = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps = rate if RATES[0] <= rate <= RATES[1] else DEFAULT_RATE
+        number = read = lost = 0
+        while lost < LOST and (lost == 0 or number < promised):
+            there, image = capture.read()
+            if there:
+                yield Frame(f"{path.stem}_{number:06d}.jpg", to_tensor(image), video_fps=fps)
+                read, lost = read + 1, 0
+            elif number >= promised:
+                break
+            else:
+                lost += 1
             number += 1
-        if number == 0:
+        if read == 0:
             raise InputError(f"{path}: no frame could be read; is it a video that OpenCV knows?")
+        if read < promised:
+            logging.getLogger(__name__).warning(
+                f"{path}: {read} of the {promised} frames that its header promises could be read"
+            )
     finally:
         capture.release()
 
@@ -99,63 +180,3 @@ def read_video(path: Path) -> Iterator[Frame]:
 def to_tensor(image: np.ndarray) -> Tensor:
     """OpenCV's ``(H, W, 3)`` BGR as ``(3, H, W)`` RGB, uint8."""
     return torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
-
-
-def to_array(image: Tensor) -> np.ndarray:
-    """``(3, H, W)`` RGB as OpenCV's ``(H, W, 3)`` BGR, uint8."""
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
-
-
-class FrameWriter:
-    """Writes pictures of frames: stills to files of their names, those of a video into one video.
-
-    Args:
-        folder: Where to; it exists.
-        video_name: Stem of the video's name.
-    """
-
-    def __init__(self, folder: Path, *, video_name: str) -> None:
-        self.folder = folder
-        self.video_path = folder / f"{video_name}.mp4"
-        self.video: cv2.VideoWriter | None = None
-        self.video_size: tuple[int, int] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.video is not None:
-            self.video.release()
-
-    def write(self, frame: Frame, picture: Tensor) -> None:
-        """Write the picture ``(3, H, W)`` uint8 made of ``frame``.
-
-        Raises:
-            InputError: It can't be written, or it is not of the size of the video's first one.
-        """
-        if frame.video_fps is None:
-            path = self.folder / frame.name
-            if not cv2.imwrite(str(path), to_array(picture)):
-                raise InputError(f"{path}: can't be written; choose another --out")
-            return
-        picture = even_sides(picture)
-        size = (picture.shape[-1], picture.shape[-2])
-        if self.video is None:
-            self.video, self.video_size = self.open_video(frame.video_fps, size), size
-        if size != self.video_size:
-            raise InputError(f"{frame.name}: a frame of {size} px in a video of {self.video_size} px")
-        self.video.write(to_array(picture))
-
-    def open_video(self, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-        """An MP4 file for pictures of ``size`` (width, height) [px]."""
-        video = cv2.VideoWriter(str(self.video_path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-        if not video.isOpened():
-            raise InputError(f"{self.video_path}: can't be written; choose another --out")
-        return video
-
-
-def even_sides(picture: Tensor) -> Tensor:
-    """``(3, H, W)`` with its last row or column repeated where a side is odd: the video codec takes even ones."""
-    height, width = picture.shape[-2:]
-    padded = functional.pad(picture.float()[None], (0, width % 2, 0, height % 2), mode="replicate")
-    return padded[0].to(picture.dtype)

@@ -11,6 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from odebackbones.engine.config import AMP_DTYPES, OptimConfig
+from odebackbones.engine.cpu_precision import cpu_has_bfloat16
 from odebackbones.errors import unknown_name
 
 
@@ -32,7 +33,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, up
         config: Schedule, epochs, warm-up.
         updates: Updates an epoch.
     """
-    warmup_updates = round(config.warmup_epochs * updates)
+    warmup_updates = round(warmup_of(config) * updates)
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=config.schedule,
@@ -48,6 +49,11 @@ def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, up
     return scheduler  # pyright: ignore[reportReturnType] (None only for no schedule)
 
 
+def warmup_of(config: OptimConfig) -> float:
+    """Epochs of warm-up: the config's, but at most half of all."""
+    return min(config.warmup_epochs, config.epochs / 2)
+
+
 def build_ema(model: nn.Module, config: OptimConfig) -> ModelEmaV3 | None:
     """timm's moving average of the weights, with its warm-up; None if it is off."""
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
@@ -58,11 +64,6 @@ def precision(device: torch.device, config: OptimConfig) -> str:
     if config.amp == "none" or (config.amp == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16()):
         return "float32"
     return config.amp
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether oneDNN computes in bfloat16 on this CPU; PyTorch's own emulation is many times slower than float32."""
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def place_images(images: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
 from .report_data import Curve, Picture, slug
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -34,6 +36,8 @@ def plot_curves(curves: Sequence[Curve]) -> bytes:
     Args:
         curves: At least one curve; the first one's title and axis labels are used.
     """
+    from matplotlib.figure import Figure  # not before it is used: half a second
+
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.add_subplot()
     lines = [_draw(axes, curve, index) for index, curve in enumerate(curves)]

@@ -1,51 +1,113 @@
 """Predict on files: pictures with what was found, and the same as JSON."""
 
 import json
-from itertools import chain
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from odebackbones.engine.checkpoint import write_atomically
-from odebackbones.engine.media import FrameWriter, read_frames
+from odebackbones.engine.frame_writer import FrameWriter, picture_name
+from odebackbones.engine.log import progress_bar
+from odebackbones.engine.media import Frame, count_frames, find_inputs, is_video, read_frames, told
 from odebackbones.engine.run import LoadedRun
 from odebackbones.errors import InputError
 
 RESULTS = "results.json"
 
 
-def predict_files(run: LoadedRun, source: Path, out: Path) -> int:
-    """Predict on every frame of ``source``.
+@dataclass
+class Predicted:
+    """What a prediction made.
+
+    Attributes:
+        entries: One a frame, as ``results.json`` has them.
+        counts: What was found, by kind.
+        unread: Files that could not be read, and why.
+        written: Names of the files beside pictures.
+    """
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    unread: dict[Path, str] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+
+
+def predict_files(run: LoadedRun, sources: Sequence[Path], out: Path) -> Predicted:
+    """Predict on every frame of the sources; files that can't be read are passed over, and told.
 
     Args:
         run: The model.
-        source: An image, a folder of images, or a video.
-        out: Folder for a picture of every frame (of a video: one video) and ``results.json``.
+        sources: Images, folders of images, videos.
+        out: Folder for a picture of every frame (of a video: one video) and ``results.json``, which is written
+            whatever ends the prediction.
 
     Returns:
-        The number of frames.
+        What was found.
 
     Raises:
-        InputError: Something can't be read or written.
+        InputError: There is nothing that can be read, or something can't be written.
     """
-    if out.resolve() == (source if source.is_dir() else source.parent).resolve():
-        raise InputError(f"{out}: pictures of {source} would replace it; choose another --out")
-    found: list[dict[str, Any]] = []
-    written: set[str] = set()
-    frames = read_frames(source)
-    first = next(frames)  # before anything is written: the source is there and can be read
-    out.mkdir(parents=True, exist_ok=True)
-    with FrameWriter(out, video_name=source.stem) as writer:
-        for frame in tqdm(chain([first], frames), unit="frame", leave=False):
-            prediction = run.task.predict(run.model, frame.image, run.device)
-            writer.write(frame, prediction.picture)
-            files = {f"{Path(frame.name).stem}{ending}": content for ending, content in prediction.files.items()}
-            if taken := files.keys() & written:
-                raise InputError(f"{source}: two images whose results would both be called {min(taken)}; rename one")
-            for name, content in files.items():
-                write_atomically(out / name, content)
-            written |= files.keys()
-            found.append({"file_name": frame.name, **prediction.facts})
-    write_atomically(out / RESULTS, json.dumps(found, indent=1).encode())
-    return len(found)
+    inputs = find_inputs(sources)
+    if inputs.passed_over:
+        logging.getLogger(__name__).warning(f"passed over: {told(inputs.passed_over)}")
+    require_apart(inputs.files, out)
+    found = Predicted()
+    try:
+        with progress_bar("predicting", total=sum(map(count_frames, inputs.files))) as bar:
+            for file in inputs.files:
+                predict_file(run, file, out, found, bar)
+    finally:
+        if found.entries:
+            write_atomically(out / RESULTS, json.dumps(found.entries, indent=1).encode())
+    if not found.entries:
+        raise InputError(f"nothing could be read: {'; '.join(found.unread.values())}")
+    return found
+
+
+def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: Any) -> None:
+    """Predict on the frames of one file."""
+    turn = getattr(run.task.config.data, "exif", "auto") != "ignore"  # pyright: ignore[reportAttributeAccessIssue]
+    frames = read_frames(file, turn=turn)
+    with FrameWriter(out, video_name=file.stem) as writer:
+        while True:
+            try:
+                frame = next(frames, None)
+            except InputError as error:
+                found.unread[file] = str(error)
+                logging.getLogger(__name__).warning(f"passed over: {error}")
+                return
+            if frame is None:
+                return
+            out.mkdir(parents=True, exist_ok=True)
+            predict_frame(run, frame, writer, found)
+            bar.update()
+
+
+def predict_frame(run: LoadedRun, frame: Frame, writer: FrameWriter, found: Predicted) -> None:
+    """Predict on one frame, and write what was found."""
+    prediction = run.task.predict(run.model, frame.image, run.device)
+    writer.write(frame, prediction.picture)
+    files = {f"{Path(frame.name).stem}{ending}": content for ending, content in prediction.files.items()}
+    if taken := files.keys() & found.written:
+        raise InputError(f"two images whose results would both be called {min(taken)}; rename one")
+    for name, content in files.items():
+        write_atomically(writer.folder / name, content)
+    found.written |= files.keys()
+    found.counts.update(prediction.counts)
+    found.entries.append({"file_name": frame.name, **prediction.facts})
+
+
+def require_apart(files: Sequence[Path], out: Path) -> None:
+    """Refuse results that would replace the input or each other.
+
+    Raises:
+        InputError: Names the files.
+    """
+    if out.resolve() in {file.parent.resolve() for file in files}:
+        raise InputError(f"{out}: pictures of what is in it would replace it; choose another --out")
+    names = Counter(f"{file.stem}.mp4" if is_video(file) else picture_name(file.name) for file in files)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"two inputs whose results would both be called {twice[0]}; rename one, or predict them apart")

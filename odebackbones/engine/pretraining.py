@@ -1,5 +1,6 @@
 """Weights of a trained network as the start of another: of a classifier's for a detector's backbone, ..."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,12 @@ from odebackbones.errors import InputError, listed
 
 NETWORK_SETTINGS = (("backbone", "backbone_args"), ("name", "args"))
 """What the tasks call a network's name and arguments."""
+
+IN_FOLDERS = (BEST, "model.safetensors", "pytorch_model.bin")
+"""Files of weights in a run's folder, or in timm's form."""
+
+NODES = ".norms."
+"""What stands before the number of a node, in the names of statistics per time."""
 
 PREFIXES = ("", "backbone.body.", "body.")
 """What stands before the names of the network's own weights in a file: of a classifier, a detector, a depth model."""
@@ -62,7 +69,12 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
     """
     (weights, origin), own = read_weights(file, setting=setting), network.state_dict()
     source = source_names(weights, own)
-    taken = {name: weights[found] for name, found in source.items() if weights[found].shape == own[name].shape}
+    counts = nodes_of(own), nodes_of(weights)
+    taken = {
+        name: weights[found]
+        for name, found in source.items()
+        if weights[found].shape == own[name].shape and counts[0][node_prefix(name)] == counts[1][node_prefix(found)]
+    }
     if not taken:
         raise InputError(
             f"{setting}={file!r}: has none of the network's weights, such as {listed(list(own))}, but those of "
@@ -86,13 +98,15 @@ def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file by name, those of a moving average if it has one, and the network that they are of.
 
     Args:
-        file: Of weights; or a run's folder, whose best ones are read.
+        file: Of weights; or a folder: a run's, whose best ones are read, or one that tools/convert.py and timm write.
         setting: What errors call it.
 
     Raises:
         InputError: It is missing, damaged, or holds code.
     """
-    path = Path(file) / BEST if Path(file).is_dir() else Path(file)
+    path = Path(file)
+    if path.is_dir():
+        path = next((path / name for name in IN_FOLDERS if (path / name).is_file()), path / BEST)
     if not path.is_file():
         expected = "expected true, false, a run's folder or its best.pt, or timm's weights"
         raise InputError(f"{setting}={file!r}: no file {path}; {expected}")
@@ -131,6 +145,18 @@ def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:
 def key(name: str) -> str:
     """A weight's name, whether it is in a model or in its feature extractor, where timm joins some names by "_"."""
     return name.replace(".", "_")
+
+
+def node_prefix(name: str) -> str:
+    """The norm with statistics per time that a tensor of one of its nodes is of; nothing for other tensors."""
+    return name.rpartition(NODES)[0]
+
+
+def nodes_of(names: Iterable[str]) -> Counter[str]:
+    """Norm -> its nodes: statistics at other times than a network's own are none for it."""
+    found = Counter(node_prefix(name) for name in names if name.endswith(".running_mean"))
+    del found[""]
+    return found
 
 
 def find_hand_over(model: nn.Module) -> HandOver | None:

@@ -1,5 +1,6 @@
 """What a model costs: parameters, multiply-accumulates, training memory, and latency as a whole and in its parts."""
 
+import math
 import os
 import time
 from collections import defaultdict
@@ -33,15 +34,36 @@ class Latency:
     def quantities(self) -> tuple[Quantity, ...]:
         """Minimum, median and 90th percentile, images/s, and the median of every part; batch size 1."""
         low, median, p90 = np.percentile(self.total_ms, [0, 50, 90])
-        parts = {name: float(np.median(times)) for name, times in self.parts_ms.items()}
-        parts["post-processing and rest"] = max(0.0, float(median) - sum(parts.values()))
+        interval = median_interval(self.total_ms)
+        rest = max(0.0, float(median) - sum(float(np.median(times)) for times in self.parts_ms.values()))
         return (
-            Quantity("latency median", float(median), "ms", "lower", "speed"),
-            Quantity("latency p90", float(p90), "ms", "lower", "speed"),
-            Quantity("latency min", float(low), "ms", "lower", "speed"),
-            Quantity("images/s", 1000 / float(median), "", "higher", "speed"),
-            *(Quantity(f"latency of {name}", value, "ms", "lower", "speed") for name, value in parts.items()),
+            Quantity("latency median", float(median), "ms", "lower", "speed", interval),
+            Quantity("latency p90", float(p90), "ms", group="speed"),
+            Quantity("latency min", float(low), "ms", group="speed"),
+            Quantity("images/s", 1000 / float(median), "", "higher", "speed", rates(interval, images=1)),
+            *(
+                Quantity(f"latency of {name}", float(np.median(ms)), "ms", "lower", "speed", median_interval(ms))
+                for name, ms in self.parts_ms.items()
+            ),
+            Quantity("latency of post-processing and rest", rest, "ms", group="speed"),
         )
+
+
+def median_interval(times: Sequence[float]) -> tuple[float, float]:
+    """Between which of the times the median lies but for one time in twenty, whatever their distribution.
+
+    The k-th least and the k-th greatest with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`; of five and fewer all.
+    """
+    ordered, n = sorted(times), len(times)
+    below = [sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(n // 2 + 1)]
+    k = max(1, *(k for k, share in enumerate(below) if share <= 0.025))
+    return ordered[k - 1], ordered[n - k]
+
+
+def rates(interval_ms: tuple[float, float], *, images: int) -> tuple[float, float]:
+    """Images a second of an interval of the times [ms] of so many images."""
+    low, high = interval_ms
+    return 1000 * images / high, 1000 * images / low
 
 
 def mark(device: torch.device) -> Any:
@@ -115,20 +137,26 @@ def measure_latency(
     return latencies
 
 
-def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, float]:
-    """Images a second of those models that infer batches, in turn.
+def batch_times(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, list[float]]:
+    """Times of a batch [ms] of those models that infer batches, in turn.
 
     Args:
         probes: Name -> what to call.
         device: Where the models are.
-        repeats: Rounds, of which the median counts; one more before them doesn't.
+        repeats: Rounds that count; one more before them doesn't.
     """
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(1 + repeats):
         for name, probe in probes.items():
             if probe.infer_batch is not None:
                 times[name].append(timed_ms(probe.infer_batch, device))
-    return {name: 1000 * probes[name].infer_batch_size / float(np.median(found[1:])) for name, found in times.items()}
+    return {name: found[1:] for name, found in times.items()}
+
+
+def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, float]:
+    """Images a second of those models that infer batches: of the median of :func:`batch_times`."""
+    times = batch_times(probes, device, repeats=repeats)
+    return {name: 1000 * probes[name].infer_batch_size / float(np.median(found)) for name, found in times.items()}
 
 
 def speed_quantities(
@@ -142,11 +170,12 @@ def speed_quantities(
         repeats: Rounds of the latency; fewer of the throughput (:func:`throughput_rounds`).
     """
     latencies = measure_latency(probes, device, repeats=repeats)
-    throughputs = measure_throughput(probes, device, repeats=throughput_rounds(repeats))
+    times = batch_times(probes, device, repeats=throughput_rounds(repeats))
     found = {name: list(latency.quantities()) for name, latency in latencies.items()}
-    for name, images_per_s in throughputs.items():
-        title = f"throughput, batch {probes[name].infer_batch_size}"
-        found[name].append(Quantity(title, images_per_s, "images/s", "higher", "speed"))
+    for name, times_ms in times.items():
+        size = probes[name].infer_batch_size
+        rate, interval = 1000 * size / float(np.median(times_ms)), rates(median_interval(times_ms), images=size)
+        found[name].append(Quantity(f"throughput, batch {size}", rate, "images/s", "higher", "speed", interval))
     return {name: tuple(quantities) for name, quantities in found.items()}
 
 

@@ -120,7 +120,7 @@ def _plain(value: Any) -> Any:
 
 def _parse(data: dict[str, Any], folder: Path) -> Report:
     parts = {
-        "quantities": lambda item: Quantity(**item),
+        "quantities": lambda item: Quantity(**{**item, "interval": item.get("interval") and tuple(item["interval"])}),
         "curves": _parse_curve,
         "tables": _parse_table,
         "pictures": lambda item: _read_picture(item, folder),

@@ -28,6 +28,7 @@ class Quantity:
         unit: Its unit, e.g. ``"ms"``, ``"MiB"``, ``"M"`` or ``"GMAC"``; empty for a pure number.
         better: Which direction is the good one.
         group: The table it stands in: ``"accuracy"``, ``"cost"`` or ``"speed"``.
+        interval: In which the true value is but for one time in twenty, where that was measured.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Quantity:
     unit: str = ""
     better: Direction = "neither"
     group: str = "accuracy"
+    interval: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:

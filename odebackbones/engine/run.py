@@ -16,7 +16,7 @@ from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
 from odebackbones.engine.fit import LOG, PRETRAINED, Trainer, place, plain
 from odebackbones.engine.log import History
-from odebackbones.engine.optimisation import precision
+from odebackbones.engine.optimisation import precision, warmup_of
 from odebackbones.engine.pretraining import HandOver
 from odebackbones.engine.profile import device_facts, speed_quantities, throughput_rounds
 from odebackbones.engine.report import Report, read_report, write_report
@@ -49,12 +49,22 @@ def train_run(task_class: type[Task], config: Any) -> Path:
             logging.getLogger(__name__).warning(
                 f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster"
             )
+        if rank() == 0:
+            for line in task.describe_data():
+                tqdm.write(line)
+            if warmup_of(config.optim) < config.optim.warmup_epochs:
+                tqdm.write(
+                    f"optim.warmup_epochs: {warmup_of(config.optim):g} in place of {config.optim.warmup_epochs:g}, "
+                    f"half of optim.epochs"
+                )
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         if rank() == 0:
             for name, record in pretraining_facts(trainer.pretrained).items():
                 tqdm.write(f"{name}: {record}")
             if len(trainer.history) == config.optim.epochs:
                 tqdm.write(f"{folder}: was trained to its last epoch before; nothing is left to do")
+        if len(trainer.history) < config.optim.epochs:
+            trainer.try_evaluation()
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())

@@ -60,11 +60,13 @@ class Prediction:
         picture: Of it, ``(3, H', W')`` uint8.
         facts: The same as plain data.
         files: Further files: what follows the image's name -> content.
+        counts: How much of what was found, by kind, to be added up.
     """
 
     picture: Tensor
     facts: dict[str, Any]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -76,8 +78,6 @@ class Task(Protocol):
     """The metric, higher is better, that picks the best checkpoint."""
     config_class: ClassVar[type[Any]]
     """Its configuration, a :class:`TaskConfig`."""
-    predict_arguments: ClassVar[tuple[str, ...]]
-    """Options that a prediction starts from, in place of the checkpoint's."""
     workers: int
     """Processes that load data."""
 
@@ -87,6 +87,14 @@ class Task(Protocol):
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """The model with fresh or pretrained weights; with any if a checkpoint's will be ``loaded``."""
+        ...
+
+    def describe_data(self) -> list[str]:
+        """A line about each split, for before the training; what is suspicious has been warned of."""
+        ...
+
+    def trial(self, model: nn.Module, device: torch.device) -> None:
+        """Evaluate a little, so that what would stop an evaluation stops the training before it starts."""
         ...
 
     def train_dataset(self) -> Dataset[Any]:
@@ -111,6 +119,11 @@ class Task(Protocol):
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """The full evaluation of a trained model, and further files (name -> content) to keep beside it."""
+        ...
+
+    @classmethod
+    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
+        """Options that a prediction starts from, in place of the checkpoint's, by what its evaluation found."""
         ...
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:

@@ -1,5 +1,6 @@
 """timm's models as a configuration names them."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from timm.layers import Format
 from torch import Tensor, nn
 
+from odebackbones.engine.distributed import rank
 from odebackbones.engine.pretraining import hand_over
 from odebackbones.errors import InputError, unknown_name
 
@@ -48,6 +50,15 @@ def require_published(name: str, *, setting: str) -> None:
         )
 
 
+def warn_of_weights_left(setting: str, name: str, pretrained: bool | str) -> None:
+    """Say that the weights of a folder or a hub are not taken, where ``pretrained`` is false."""
+    if ":" in name and not pretrained and rank() == 0:
+        logging.getLogger(__name__).warning(
+            "%s=%s: the network is built without the weights that are there; --model.pretrained true takes them",
+            *(setting, name),
+        )
+
+
 def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any) -> nn.Module:
     """``timm.create_model(name, **arguments, **kwargs)``, with wrong arguments named as the user's.
 
@@ -76,7 +87,13 @@ def feature_levels(setting: str, name: str, arguments: Mapping[str, Any]) -> dic
 
 
 def create_features(
-    setting: str, name: str, arguments: Mapping[str, Any], *, levels: Sequence[int], pretrained: bool | str = False
+    setting: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    levels: Sequence[int],
+    pretrained: bool | str = False,
+    any_size: bool = False,
 ) -> nn.Module:
     """timm's feature extractor, with feature maps ``(B, C, H, W)`` whatever their order in the model.
 
@@ -87,16 +104,59 @@ def create_features(
         levels: Which feature maps, by their numbers.
         pretrained: Whether timm's weights are loaded; or a file of weights, of which it takes those that fit
             (:func:`~odebackbones.engine.pretraining.hand_over`).
+        any_size: Refuse what takes images of one size only.
     """
     if pretrained is True:
         require_published(name, setting="model.pretrained")
     kwargs = {"features_only": True, "out_indices": tuple(levels), "pretrained": pretrained is True}
     body: Any = create(setting, name, arguments, **kwargs)
+    if any_size and (fault := size_fault(body)):
+        body = of_any_size(setting, name, arguments, fault, **kwargs)
     if isinstance(pretrained, str):
         hand_over(body, pretrained, setting="model.pretrained")
     if getattr(body, "output_fmt", None) == Format.NHWC:
         body.register_forward_hook(channels_first)
     return body
+
+
+TRIED_SIZES = ((256, 320), (352, 224))
+"""Height and width [px] of two images that a body for any size must take."""
+
+SIZE_OPTIONS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True})
+"""timm's, of networks that are made for one size and can take others."""
+
+
+@torch.no_grad()
+def size_fault(body: nn.Module) -> str:
+    """What a network says that can't take images of two sizes; nothing if it can."""
+    training = body.training
+    try:
+        for height, width in TRIED_SIZES:
+            body.eval()(torch.zeros(1, 3, height, width))
+    except Exception as error:  # of any kind: every network has its own
+        return " ".join(str(error).split())[:SHOWN] or type(error).__name__
+    finally:
+        body.train(training)
+    return ""
+
+
+def of_any_size(setting: str, name: str, arguments: Mapping[str, Any], fault: str, **kwargs: Any) -> nn.Module:
+    """The same network with timm's option for images of any size, if it has one.
+
+    Raises:
+        InputError: It has none.
+    """
+    for option in SIZE_OPTIONS:
+        try:
+            body = timm.create_model(name, **{**arguments, **option}, **kwargs)
+        except Exception:  # it has no such option
+            continue
+        if not size_fault(body):
+            return body
+    raise InputError(
+        f"{setting} {name} takes images of one size only ({fault}): take a network for any size, such as a ResNet or a "
+        f"ConvNeXt"
+    )
 
 
 def channels_first(module: nn.Module, inputs: Any, features: list[Tensor]) -> list[Tensor]:

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from odebackbones.errors import SolverError
@@ -152,6 +151,8 @@ def solve_adaptively(
     Raises:
         SolverError: ``max_nfe`` is exceeded, or no step is small enough.
     """
+    import torchdiffeq  # not before it is used: it brings scipy, half a second
+
     observed = ObservedSteps(integrator, Surroundings(state.device), max_nfe, name)
     times = torch.tensor(integrator.ends(), dtype=torch.float64, device=state.device)
     options = {"step_t": times[1:]}  # end on t1, where torchdiffeq would step beyond and interpolate

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from odebackbones.ode.adaptive import AdaptiveIntegrator, ObservedField, ObservedSteps
@@ -60,6 +59,8 @@ def torchdiffeq_adjoint(
     parameters: Sequence[Tensor] = (),
 ) -> Tensor:
     """The end state, by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
+    import torchdiffeq  # not before it is used: it brings scipy, half a second
+
     method = METHODS[solver.method]
     times = torch.tensor(t_span, dtype=torch.float64, device=state.device)
     options, adjoint_options = {"step_t": times[1:]}, {}

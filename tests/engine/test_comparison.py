@@ -75,7 +75,7 @@ def test_losses_are_stated_before_wins():
         "parameters: 21,000,000 instead of 42,000,000, 50 % lower",
     )
     same = compare_reports([RESNET, replace(RESNET, name="twin")]).sections
-    assert [section.lines for section in same] == [("Nowhere by more than 1 % (speed: 5 %).",)] * 2
+    assert [section.lines for section in same] == [("Nowhere by more than 1 % (speed: 5 %) and beyond noise.",)] * 2
 
 
 def test_a_comparison_is_written_and_read_like_any_report(tmp_path):
@@ -136,7 +136,8 @@ def test_figures_that_are_not_comparable_stand_there_without_ratio_and_verdict(f
     loses = comparison.sections[0].lines
     if unscored == "AP50":  # the only loss
         assert loses == (
-            "Nowhere by more than 1 % (speed: 5 %), of the figures that can be compared (accuracy: can't be).",
+            "Nowhere by more than 1 % (speed: 5 %) and beyond noise, of the figures that can be compared "
+            "(accuracy: can't be).",
         )
 
 
@@ -180,7 +181,9 @@ def test_a_figure_that_one_run_lacks_or_has_in_another_unit_is_not_set_against_a
     cells = {row[0]: row[1:] for table in comparison.tables[:3] for row in table.rows}
     assert cells["latency median [ms] ↓"] == (Compared(40.0), Compared(None))
     assert cells["latency median [s] ↓"] == (Compared(None), Compared(0.02))
-    assert all(section.lines == ("Nowhere by more than 1 % (speed: 5 %).",) for section in comparison.sections)
+    assert all(
+        section.lines == ("Nowhere by more than 1 % (speed: 5 %) and beyond noise.",) for section in comparison.sections
+    )
 
 
 def test_equal_names_are_numbered_and_given_names_win():
@@ -206,3 +209,19 @@ def test_the_terminal_table_is_aligned_markdown():
 def test_one_report_is_no_comparison():
     with pytest.raises(InputError, match="two reports or more, got 1"):
         compare_reports([RESNET])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [((38.0, 42.0), (30.0, 39.0), ""), ((38.0, 42.0), (30.0, 37.0), "better"), (None, (30.0, 39.0), "better")],
+)
+def test_figures_whose_intervals_overlap_are_neither_a_loss_nor_a_win(ours, theirs, verdict):
+    reference, other = (
+        Quantity("latency", value, "ms", "lower", "speed", interval)
+        for value, interval in ((40.0, ours), (35.0, theirs))
+    )
+    assert compare_quantity(reference, other).verdict == verdict
+
+
+def test_a_figure_that_has_no_better_side_in_one_of_the_runs_is_not_judged():
+    assert compare_quantity(Quantity("F1", 0.5, better="higher"), Quantity("F1", 0.3)).verdict == ""

@@ -4,7 +4,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from odebackbones.engine.drawing import GREATEST_SIDE, LEAST_SIDE, captioned, enlarged, png
+from odebackbones.engine import drawing
+from odebackbones.engine.drawing import (
+    GREATEST_SIDE,
+    LEAST_SIDE,
+    captioned,
+    enlarged,
+    font_file,
+    legible,
+    letters_of,
+    png,
+)
 
 
 def test_a_png_holds_the_pixels():
@@ -30,3 +40,14 @@ def test_each_line_of_a_caption_stands_below_the_image():
 
 def test_large_images_are_reduced():
     assert max(captioned(torch.zeros(3, 2000, 1000, dtype=torch.uint8), []).shape) <= GREATEST_SIDE + 10
+
+
+def test_letters_that_the_own_font_lacks_are_drawn_in_one_of_the_systems_or_by_a_fallback(monkeypatch):
+    own = font_file()
+    assert "DejaVu" in own and font_file("Löwe é") == own and legible("Löwe é", "class 1") == "Löwe é"
+    assert "猫" not in letters_of(own)
+    monkeypatch.setattr(drawing, "system_font", lambda letters: None)
+    assert font_file("猫") == own and legible("猫", "class 1") == "class 1"
+    monkeypatch.setattr(drawing, "system_font", lambda letters: "cjk.ttf" if "猫" in letters else None)
+    monkeypatch.setattr(drawing, "letters_of", lambda file: frozenset("猫") if file == "cjk.ttf" else frozenset())
+    assert font_file("猫") == "cjk.ttf" and legible("猫", "class 1") == "猫"

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.fit import Trainer, differences, filled
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig
 from odebackbones.stages import ODEBlock
 
@@ -28,7 +28,7 @@ class Config:
 class LeastSquares:
     """Fit y = 2x; a batch is a stack of samples."""
 
-    name, monitor, workers, config_class, predict_arguments = "least squares", "score", 0, Config, ()
+    name, monitor, workers, config_class = "least squares", "score", 0, Config
 
     def __init__(self, factor=2.0):
         x = torch.linspace(-1, 1, 16, dtype=torch.float64)[:, None]
@@ -36,6 +36,12 @@ class LeastSquares:
 
     def build_model(self, *, loaded=False):
         return nn.Linear(1, 1, dtype=torch.float64)
+
+    def describe_data(self):
+        return ["train: 16 points"]
+
+    def trial(self, model, device):
+        self.evaluate(model, device)
 
     def train_dataset(self):
         return self.data
@@ -122,17 +128,95 @@ def test_the_best_checkpoint_is_that_of_the_best_score_and_not_the_last(tmp_path
     assert (best["epoch"], best["score"]) == (2, 0.9)
 
 
-def test_a_run_whose_set_defines_no_score_keeps_its_first_evaluated_weights(tmp_path):
-    run = trainer(tmp_path, epochs=2)
-    run.task.evaluate = lambda model, device: {}
+@pytest.mark.parametrize("row", [{}, {"score": math.nan}], ids=str)
+def test_a_run_whose_set_defines_no_score_keeps_its_last_weights_and_says_so(tmp_path, capsys, row):
+    run = trainer(tmp_path, epochs=3)
+    run.task.evaluate = lambda model, device: dict(row)
     run.fit()
-    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 1
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert (best["epoch"], best["score"]) == (3, None)
+    assert torch.equal(best["model"]["weight"], run.model.weight)
+    out = capsys.readouterr()
+    assert (out.out + out.err).count("score has no value on this validation set: best.pt keeps the last epoch") == 1
+
+
+@pytest.mark.parametrize(("scores", "epoch"), [((0.0, 0.0, 0.0), 3), ((0.1, 0.5, 0.5), 3), ((math.nan, 0.2, 0.1), 2)])
+def test_of_equal_scores_the_later_is_the_best(tmp_path, scores, epoch):
+    run = trainer(tmp_path, epochs=3)
+    found = iter(scores)
+    run.task.evaluate = lambda model, device: {"score": next(found)}
+    run.fit()
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == epoch
+
+
+def test_an_evaluation_that_fails_costs_no_training(tmp_path):
+    whole = trainer(tmp_path / "whole", epochs=3)
+    (tmp_path / "whole").mkdir()
+    whole.fit()
+    run = trainer(tmp_path, epochs=3)
+    works, run.task.evaluate = run.task.evaluate, lambda model, device: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run.fit()
+    assert len(torch.load(tmp_path / "last.pt", weights_only=True)["history"]) == 1
+    resumed = trainer(tmp_path, epochs=3)
+    resumed.load(tmp_path / "last.pt")
+    seen = []
+    resumed.task.evaluate = lambda model, device: seen.append(len(resumed.history)) or works(model, device)
+    resumed.fit()
+    assert seen == [1, 2, 3]  # the first epoch is evaluated and not trained again
+    assert [row["score"] for row in resumed.history] == [row["score"] for row in whole.history]
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+def test_a_run_is_resumed_with_more_epochs_and_says_what_becomes_of_the_rate(tmp_path, capsys):
+    trainer(tmp_path, epochs=2, lr=0.1).fit()
+    longer = trainer(tmp_path, epochs=4, lr=0.1)
+    longer.load(tmp_path / "last.pt")
+    out = capsys.readouterr()
+    said = "4 epochs in place of 2: from epoch 3 on the learning rate follows the schedule of 4"
+    assert said in " ".join((out.out + out.err).split())
+    longer.fit()
+    assert len(longer.history) == 4 and longer.history[2]["lr"] > longer.history[3]["lr"] > 0
+    with pytest.raises(InputError, match=r"optim.epochs was 4, is 3"):
+        trainer(tmp_path, epochs=3).load(tmp_path / "last.pt")
+
+
+def test_the_rate_in_the_log_is_that_of_the_last_update_and_not_the_zero_after_it(tmp_path):
+    run = trainer(tmp_path, epochs=2, lr=0.1)
+    run.fit()
+    assert all(row["lr"] > 0 for row in run.history)
+
+
+def test_a_warm_up_takes_half_of_the_epochs_at_most(tmp_path):
+    run = trainer(tmp_path, epochs=1, lr=1.0, warmup_epochs=1)
+    rates = []
+    for number in range(4):
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        run.scheduler.step(number + 1)
+    assert run.updates == 4 and max(rates) == rates[1]  # of two updates, one half of an epoch
+
+
+def test_a_solve_that_diverges_in_training_says_where_how_and_what_to_do(tmp_path):
+    class Diverging(LeastSquares):
+        def losses(self, model, batch, device):
+            if len(run.history) == 1:
+                raise SolverError("layer2: the state is not finite after step 1 of 4")
+            return super().losses(model, batch, device)
+
+    run = trainer(tmp_path, Diverging(), epochs=2)
+    with pytest.raises(InputError) as error:
+        run.fit()
+    told = str(error.value)
+    assert told.startswith(
+        "epoch 2, batch 1: layer2: the state is not finite after step 1 of 4. Losses of the epoch so"
+    )
+    assert "lower optim.lr, raise optim.warmup_epochs, or set optim.clip_grad; last.pt keeps the state" in told
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(tmp_path):
     run = trainer(tmp_path, epochs=2, lr=0.1)
     run.history.append({"epoch": 1.0})
-    run.save(evaluated=False)
+    run.save()
     before = (tmp_path / "last.pt").read_bytes()
     with torch.no_grad():
         run.model.weight.fill_(float("nan"))
@@ -219,3 +303,21 @@ def test_the_log_has_the_mean_evaluations_of_drawn_steps(tmp_path):
     trainer(tmp_path, task, epochs=1, batch_size=1).fit()
     [row] = logged(tmp_path)
     assert 2 < float(row["nfe/0"]) < 8 and float(row["nfe/0"]) != 4
+
+
+def test_a_batch_norm_that_sees_one_value_says_what_to_change(tmp_path):
+    class OneValue(LeastSquares):
+        def losses(self, model, batch, device):
+            return {"loss": nn.BatchNorm1d(1)(torch.ones(1, 1)).sum()}
+
+    with pytest.raises(InputError, match=r"^epoch 1, batch 1: a batch norm sees one value .* larger optim.batch_size"):
+        trainer(tmp_path, OneValue(), epochs=1).fit()
+
+
+def test_an_error_of_the_tasks_own_stays_what_it_is(tmp_path):
+    class Broken(LeastSquares):
+        def losses(self, model, batch, device):
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match=r"^mine$"):
+        trainer(tmp_path, Broken(), epochs=1).fit()

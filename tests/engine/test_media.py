@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from odebackbones.engine.media import Frame, FrameWriter, read_frames, to_array
+from odebackbones.engine import frame_writer
+from odebackbones.engine.frame_writer import FrameWriter, to_array
+from odebackbones.engine.media import Frame, find_inputs, read_frames, told
 from odebackbones.errors import InputError
 
 HEIGHT, WIDTH = 48, 64
@@ -43,19 +46,38 @@ def test_an_image_is_one_frame_in_rgb(tmp_path):
     assert torch.equal(frame.image, torch.tensor([3, 2, 1], dtype=torch.uint8)[:, None, None].expand(3, 2, 3))
 
 
-@pytest.mark.parametrize(
-    "pixels", [np.full((4, 5), 7, np.uint8), np.full((4, 5, 4), 7, np.uint8)], ids=["grey", "rgba"]
-)
-def test_images_of_one_or_four_channels_become_rgb(tmp_path, pixels):
-    [frame] = read_frames(write_image(tmp_path / "image.png", pixels))
+def test_images_of_one_channel_become_rgb_and_what_is_transparent_white(tmp_path):
+    [frame] = read_frames(write_image(tmp_path / "grey.png", np.full((4, 5), 7, np.uint8)))
     assert torch.equal(frame.image, torch.full((3, 4, 5), 7, dtype=torch.uint8))
+    for alpha, value in ((255, 7), (0, 255)):
+        pixels = np.full((4, 5, 4), 7, np.uint8)
+        pixels[..., 3] = alpha
+        [frame] = read_frames(write_image(tmp_path / "rgba.png", pixels))
+        assert torch.equal(frame.image, torch.full((3, 4, 5), value, dtype=torch.uint8))
 
 
-def test_a_folder_gives_its_images_in_the_order_of_their_names_and_nothing_else(tmp_path):
-    for name in ("b.png", "c.JPG", "a.bmp", "a10.png", "a2.webp"):
-        write_image(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
-    assert [frame.name for frame in read_frames(tmp_path)] == ["a.bmp", "a10.png", "a2.webp", "b.png", "c.JPG"]
+def test_a_folder_gives_its_images_in_the_order_of_their_names_and_counts_the_rest(tmp_path):
+    for name in ("b.png", "c.JPG", "a.bmp", "a10.png", "a2.webp", "d.jfif.jpg", "e.gif"):
+        if name.endswith(".gif"):
+            Image.new("RGB", (4, 5)).save(tmp_path / name)
+        else:
+            write_image(tmp_path / name)
+    for name in ("notes.txt", "more.txt", "LICENSE", "._a.bmp", ".DS_Store", "clip.mp4"):
+        (tmp_path / name).write_text("no image")
+    (tmp_path / "sub").mkdir()
+    found = find_inputs([tmp_path])
+    names = ["a.bmp", "a10.png", "a2.webp", "b.png", "c.JPG", "d.jfif.jpg", "e.gif"]
+    assert [file.name for file in found.files] == names
+    assert told(found.passed_over) == (
+        "2 hidden files, 1 files ending in nothing, 1 videos, 2 files ending in .txt, 1 sub-folders"
+    )
+
+
+def test_several_inputs_are_taken_in_their_order(tmp_path):
+    (tmp_path / "folder").mkdir()
+    files = [write_image(tmp_path / "folder/z.png"), write_image(tmp_path / "a.png"), tmp_path / "v.mp4"]
+    write_video(files[2])
+    assert find_inputs([tmp_path / "folder", *files[1:]]).files == files
 
 
 def test_a_video_gives_all_its_frames_numbered_with_its_rate(tmp_path):
@@ -78,13 +100,34 @@ def test_frames_of_a_video_are_written_as_one_video_that_reads_back(tmp_path):
     assert means == pytest.approx([40 * i for i in range(5)], abs=5)
 
 
+def test_a_video_is_in_a_codec_that_browsers_play(tmp_path):
+    with FrameWriter(tmp_path, video_name="out") as writer:
+        writer.write(Frame("in_000000.jpg", plain(0), video_fps=10.0), plain(9))
+    content = (tmp_path / "out.mp4").read_bytes()
+    assert b"vp09" in content or b"avc1" in content
+
+
+def test_where_there_is_no_such_codec_that_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(frame_writer, "CODECS", {"mp4v": "MPEG-4"})
+    with FrameWriter(tmp_path, video_name="out") as writer:
+        writer.write(Frame("in_000000.jpg", plain(0), video_fps=10.0), plain(9))
+    assert "out.mp4: in MPEG-4, which browsers don't play; this OpenCV has no other codec" in caplog.text
+
+
+def test_a_picture_of_a_kind_that_opencv_does_not_write_is_a_jpeg_file_of_its_name(tmp_path):
+    with FrameWriter(tmp_path, video_name="unused") as writer:
+        writer.write(Frame("a.gif", plain(0)), plain(9))
+        writer.write(Frame("a.jfif", plain(0)), plain(9))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif.jpg", "a.jfif.jpg"]
+
+
 def test_stills_are_written_under_their_names_and_two_of_one_stem_stay_two(tmp_path):
     picture = torch.from_numpy(noise()).permute(2, 0, 1)
     with FrameWriter(tmp_path, video_name="unused") as writer:
         writer.write(Frame("a.bmp", plain(0)), picture)
         writer.write(Frame("a.png", plain(0)), plain(9))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bmp", "a.png"]
-    first, second = read_frames(tmp_path)
+    first, second = (next(read_frames(file)) for file in find_inputs([tmp_path]).files)
     assert torch.equal(first.image, picture) and torch.equal(second.image, plain(9))
 
 
@@ -105,8 +148,8 @@ def test_a_video_takes_odd_sides_whole_and_refuses_frames_of_another_size(tmp_pa
     [
         ("missing.png", "no such file or folder"),
         ("missing", "no such file or folder"),
-        ("notes.txt", r"neither an image nor a video by its ending \(known: .avi, "),
-        ("empty", "no images in this folder"),
+        ("notes.txt", r"neither an image nor a video by its ending \(known: .*.avi, "),
+        ("empty", r"no images in this folder \(looked for .jpg, .*; found 1 files ending in .txt\)"),
         ("text.jpg", "damaged"),
         ("void.png", "damaged"),
         ("text.mp4", "no frame could be read"),
@@ -119,7 +162,8 @@ def test_what_cannot_be_read_is_named_with_what_to_do(tmp_path, name, message):
     (tmp_path / "void.png").touch()
     (tmp_path / "empty" / "readme.txt").touch()
     with pytest.raises(InputError, match=message) as error:
-        list(read_frames(tmp_path / name))
+        for file in find_inputs([tmp_path / name]).files:
+            list(read_frames(file))
     assert str(error.value).startswith(f"{tmp_path / name}: ")
 
 
@@ -133,13 +177,30 @@ def test_files_that_end_early_are_named(tmp_path, suffix):
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_damaged_image_in_a_folder_is_named_after_the_good_ones_before_it(tmp_path):
-    write_image(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no picture")
-    frames = read_frames(tmp_path)
-    assert next(frames).name == "a.png"
-    with pytest.raises(InputError, match=r"b\.png"):
-        next(frames)
+def test_a_video_goes_on_after_frames_that_cannot_be_read_and_tells_how_many(tmp_path, monkeypatch, caplog):
+    path, capture = write_video(tmp_path / "drive.mp4"), cv2.VideoCapture
+
+    class Faulty:
+        """The third frame can't be read, and the header promises two more than there are."""
+
+        def __init__(self, name):
+            self.video, self.number = capture(name), 0
+
+        def get(self, key):
+            return 8.0 if key == cv2.CAP_PROP_FRAME_COUNT else self.video.get(key)
+
+        def read(self):
+            self.number += 1
+            there, image = self.video.read()
+            return (False, None) if self.number == 3 else (there, image)
+
+        def release(self):
+            self.video.release()
+
+    monkeypatch.setattr(cv2, "VideoCapture", Faulty)
+    frames = list(read_frames(path))
+    assert [frame.name for frame in frames] == [f"drive_{i:06d}.jpg" for i in (0, 1, 3, 4, 5)]
+    assert "drive.mp4: 5 of the 8 frames that its header promises could be read" in caplog.text
 
 
 @pytest.mark.parametrize(("fps", "file"), [(None, "a.jpg"), (25.0, "out.mp4")], ids=["still", "video"])

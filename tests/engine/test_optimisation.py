@@ -22,14 +22,3 @@ def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch):
 @pytest.mark.parametrize(("amp", "expected"), [("none", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")])
 def test_a_gpu_computes_as_the_config_says(amp, expected):
     assert precision(GPU, OptimConfig(amp=amp)) == expected
-
-
-@pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="this PyTorch does not tell a CPU's units")
-def test_a_cpu_with_units_for_bfloat16_has_it_and_one_with_avx2_at_most_has_not():
-    capabilities = torch.cpu.get_capabilities()
-    if capabilities.get("avx512_bf16"):
-        assert optimisation.cpu_has_bfloat16()
-    elif capabilities["architecture"] == "x86_64" and not capabilities["avx512_f"]:
-        assert not optimisation.cpu_has_bfloat16()
-    else:
-        pytest.skip(f"no witness for {capabilities['cpu_name']}")

@@ -2,10 +2,12 @@
 
 import ctypes
 import itertools
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,7 +22,9 @@ from odebackbones.engine.profile import (
     device_facts,
     measure_latency,
     measure_throughput,
+    median_interval,
     peak_memory_mib,
+    rates,
     speed_quantities,
     time_call,
     timed_parts,
@@ -271,3 +275,14 @@ def test_the_allocators_state_is_told_as_it_is(monkeypatch, libc, accepted, stat
     monkeypatch.setattr(ctypes, "CDLL", lambda name: fake)
     assert allocator.keep_freed_memory() == state
     assert asked == ([-4, -1, -2] if libc == "glibc" else [])  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
+
+
+def test_the_interval_of_a_median_holds_it_in_19_of_20_cases_whatever_the_distribution():
+    random = np.random.default_rng(0)
+    for n in (6, 20, 51):
+        samples = random.exponential(size=(2000, n))
+        intervals = np.array([median_interval(list(sample)) for sample in samples])
+        share = ((intervals[:, 0] <= math.log(2)) & (math.log(2) <= intervals[:, 1])).mean()
+        assert 0.94 <= share <= 0.995
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert rates((10.0, 20.0), images=4) == (200.0, 400.0)

@@ -218,3 +218,10 @@ def test_two_processes_evaluate_each_image_once(place):
     report = read_report(place / "runs" / "pair" / "report")
     assert report.facts["images"] == "5"
     assert values(report)["delta1"] == pytest.approx(logged)
+
+
+def test_a_protocol_that_the_images_do_not_suit_stops_the_run_before_its_training(tmp_path):
+    done = run("train", "depth", *SMALL, "--eval.protocol=nyu", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "nyu" in done.stderr
+    assert "epoch 1" not in done.stdout + done.stderr and not (tmp_path / "runs" / "run").exists()

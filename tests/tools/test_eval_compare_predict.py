@@ -11,6 +11,8 @@ from pycocotools.cocoeval import COCOeval
 from tool_runs import run, train_small
 
 from detection.metrics import COCO_NAMES
+from detection.task import DetectionTask
+from odebackbones.engine.checkpoint import load_checkpoint
 from odebackbones.engine.cli import config_arguments, config_parser, parse
 from odebackbones.engine.run import load_run
 from tools.tasks import TASKS
@@ -66,7 +68,7 @@ def test_measuring_leaves_the_model_as_it_was(trained):
     task = TASKS["detection"]
     checkpoint = trained / "runs" / "small" / "best.pt"
     with contextlib.chdir(trained):
-        config, _ = parse(config_parser(task, ""), task, config_arguments(checkpoint, task))
+        config, _ = parse(config_parser(task, ""), task, config_arguments(load_checkpoint(checkpoint)))
         loaded = load_run(task, config, checkpoint)
         before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
         loaded.task.report(loaded.model, loaded.device)
@@ -109,6 +111,50 @@ def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(train
     assert done.returncode == 0, done.stderr
     assert len(json.loads((trained / "moving" / "results.json").read_text())) == 4
     assert cv2.VideoCapture(str(trained / "moving" / "in.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+def test_predict_passes_over_what_it_cannot_read_and_shows_what_the_best_f1_was_of(trained, tmp_path, caplog):
+    shutil.copytree(trained / "runs" / "small", tmp_path / "small")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.bmp", "._a.png"):
+        cv2.imwrite(str(tmp_path / "in" / name), np.full((64, 64, 3), 90, np.uint8))
+    (tmp_path / "in" / "z.jpg").write_text("no image")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    cv2.imwrite(str(tmp_path / "one.png"), np.full((64, 64, 3), 90, np.uint8))
+    arguments = ["--checkpoint=small", "--input", "in", "one.png", "--out=out"]
+    done = run("predict", "detection", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "passed over: 1 hidden files, 1 files ending in .txt" in caplog.text
+    assert "z.jpg: no image, or a damaged one" in caplog.text
+    assert done.stdout.startswith("frames: 3 with ")
+    assert "files passed over as they could not be read: 1" in done.stdout
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [entry["file_name"] for entry in found] == ["a.png", "b.bmp", "one.png"]
+    confidence = load_checkpoint(tmp_path / "small" / "best.pt")["metrics"]["confidence"]
+    threshold = max(0.05, confidence)
+    assert all(score >= threshold for entry in found for score in entry["scores"])
+    assert DetectionTask.predict_arguments({"confidence": 0.37}) == ["--model.score_threshold=0.37"]
+    assert DetectionTask.predict_arguments({}) == ["--model.score_threshold=0.5"]
+
+
+def test_what_was_found_is_written_whatever_ends_a_prediction(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "runs" / "small", tmp_path / "small")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "in" / name), np.full((64, 64, 3), 90, np.uint8))
+    works, calls = DetectionTask.predict, []
+
+    def interrupted(self, model, image, device):
+        calls.append(image)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return works(self, model, image, device)
+
+    monkeypatch.setattr(DetectionTask, "predict", interrupted)
+    done = run("predict", "detection", "--checkpoint=small", "--input=in", "--out=out", cwd=tmp_path)
+    assert done.returncode == 130
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [entry["file_name"] for entry in found] == ["a.png"]
 
 
 def test_predict_needs_no_data_set(trained, tmp_path):

@@ -47,7 +47,7 @@ def variants() -> dict[str, tuple[SolverConfig, int]]:
     damped = SolverConfig("alf", gradient="backprop", damping=0.9)
     extra = {
         "implicit_euler, iterated": (implicit, 1),
-        "implicit_euler, series of degree 2": (replace(implicit, degree=2), 1),
+        "implicit_euler, series of degree 2": (SolverConfig("implicit_euler", gradient="backprop", degree=2), 1),
         "alf, damping 0.9": (damped, 1),
     }
     return found | extra
@@ -71,8 +71,11 @@ def parity(problem: Problem, name: str, dtype: torch.dtype, *, gradients: bool) 
     With gradients, an adaptive method's steps are taken again by our own tableau.
     """
     field, start, _ = problem
-    solver = SolverConfig(name, PARITY_STEPS, "backprop", rtol=TOLERANCE, atol=TOLERANCE)
-    options = {"step_size": 1.0 / PARITY_STEPS} if METHODS[name].build else {"step_t": torch.tensor([1.0])}
+    if METHODS[name].build:
+        solver, options = SolverConfig(name, PARITY_STEPS, "backprop"), {"step_size": 1.0 / PARITY_STEPS}
+    else:
+        solver = SolverConfig(name, gradient="backprop", rtol=TOLERANCE, atol=TOLERANCE)
+        options = {"step_t": torch.tensor([1.0])}
     times = torch.tensor([0.0, 1.0], dtype=torch.float64)
     theirs = torchdiffeq.odeint(
         lambda t, x: field(float(t), x),
