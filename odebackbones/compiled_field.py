@@ -35,8 +35,8 @@ class CompiledField:
 
     def __call__(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t``: ``(B, ...) -> (B, ...)``."""
-        if any(isinstance(module, TimeBatchNorm2d) and module.calibration for module in self.field.modules()):
-            return self.field.forward(t, x)  # a weight of its own in every batch: nothing to compile
+        if any(is_uncompiled(module) for module in self.field.modules()):
+            return self.field.forward(t, x)
         set_modes(self.field, self.twin, t)
         return self.slope(tensors_at(self.field, t), x)
 
@@ -65,14 +65,33 @@ def tensors_at(field: nn.Module, t: float) -> dict[str, Tensor]:
     return tensors
 
 
+def is_uncompiled(module: nn.Module) -> bool:
+    """Whether a module does what no graph of the twin would: hooks, and statistics that every batch weighs anew."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return True
+    is_cumulative = isinstance(module, nn.BatchNorm2d) and module.training and module.momentum is None
+    return is_cumulative or (isinstance(module, TimeBatchNorm2d) and module.calibration is not None)
+
+
+OWN = ("bases", "basis", "has_bias")
+"""Settings of a twin's layers that differ from the field's."""
+
+
 def set_modes(field: nn.Module, twin: nn.Module, t: float) -> None:
-    """Let a twin train or evaluate as the field does at time ``t``, module by module."""
+    """Let a twin have the modes and settings that the field has at time ``t``, module by module."""
     for name, module in twin.named_modules():
         source: nn.Module = field.get_submodule(name)
-        module.training = source.training
+        copy_settings(source, module)
         if isinstance(module, TimeBatchNorm2d) and isinstance(source, TimeBatchNorm2d):
             node = source.norms[source.nearest(t)]
             if type(module.norms[0]) is not type(node):  # converted since
                 module.norms[0] = copy.deepcopy(node)
-            if hasattr(node, "track_running_stats"):
-                module.norms[0].track_running_stats = node.track_running_stats
+
+
+def copy_settings(source: nn.Module, twin: nn.Module) -> None:
+    """Take over the plain settings of a module: its mode, momentum, rates, ..."""
+    settings = vars(twin)
+    for name, value in vars(source).items():
+        is_plain = isinstance(value, bool | int | float | str | None) and not name.startswith("_")
+        if is_plain and name not in OWN and settings.get(name) != value:
+            setattr(twin, name, value)

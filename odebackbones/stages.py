@@ -10,6 +10,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError, addressed
+from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution
 from odebackbones.ode.integrate import integrate, planned_stats
 from odebackbones.ode.integrators import Integrator, LinearTwoStep
@@ -55,7 +56,8 @@ class ODEBlock(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        if not isinstance(vector_field, nn.Module):
+        inner = vector_field.vector_field if isinstance(vector_field, TensorTime) else vector_field
+        if not isinstance(inner, nn.Module):
             raise InputError(
                 f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
             )

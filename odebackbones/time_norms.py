@@ -113,6 +113,7 @@ class TimeBatchNorm2d(TimeNorm):
     nodes: list[float]
     calibration: float | None
     counts: bool
+    scripted_momentum: float
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class TimeBatchNorm2d(TimeNorm):
         self.eps = eps
         self.calibration = None
         self.counts = not frozen
+        self.scripted_momentum = momentum
         factory = {"device": kwargs.get("device"), "dtype": kwargs.get("dtype")}
         norm = partial(nn.BatchNorm2d, channels, eps, momentum, affine=False, **factory)
         self.norms = nn.ModuleList([norm() for _ in nodes])
@@ -263,7 +265,7 @@ class TimeBatchNorm2d(TimeNorm):
         if torch.jit.is_scripting():
             if self.training and self.counts:
                 mean, var = self.row(self.nearest(t))
-                return F.batch_norm(x, mean, var, gain, offset, True, 0.1, self.eps)
+                return F.batch_norm(x, mean, var, gain, offset, True, self.scripted_momentum, self.eps)
         elif self.uses_batch(t):
             return self.by_batch(x, t, gain, offset)
         mean, var = self.statistics(t)
@@ -291,6 +293,7 @@ class TimeBatchNorm2d(TimeNorm):
 
     def __prepare_scriptable__(self) -> "TimeBatchNorm2d":
         self.counts = not self.frozen
+        self.scripted_momentum = self.momentum or 0.0
         return self
 
 

@@ -64,7 +64,7 @@ class ObservedField:
             elif self.field:
                 tensors = self.field.tensors
                 stack.enter_context(self.field.restored(tensors, [p.requires_grad for p in tensors], itself=True))
-                self.field.set_buffers(self.field.start)
+                self.field.go_back_to(self.field.start)
             return self.integrator.slope(time, state).to(state.dtype)
 
     def count(self, t: float) -> None:

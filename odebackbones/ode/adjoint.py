@@ -41,6 +41,8 @@ def solve_adjoint(
         warn_of_error(integrator, state, end, solver)
     steps = observed.accepted_steps() if isinstance(observed, ObservedSteps) else integrator
     nfe = observed.nfe
+    if any(moved):
+        field.moving.update(range(len(field.buffer_slots)))
     if any(moved) or field.uncounted:  # they must see the steps as in every other gradient mode
         surroundings.draw_from(random_state)
         with torch.no_grad():

@@ -11,21 +11,29 @@ from torch.nn.utils import parametrize
 
 from odebackbones.errors import InputError
 
-Buffers = list[Tensor]
-"""Copies of a field's buffers, as they were at one evaluation."""
+
+class Moment(NamedTuple):
+    """What may move from one evaluation to the next: copies of a field's buffers, and its modules' switches."""
+
+    buffers: list[Tensor]
+    switches: list[bool]
+
 
 MISSING: Any = object()
 
 
 class Slot(NamedTuple):
-    """Where a module keeps something: a dictionary of its, and the key in it."""
+    """Where a module keeps something: a dictionary or list of its, and the key in it."""
 
-    owner: dict[Any, Any]
+    owner: Any
     key: Any
 
     def value(self) -> Any:
         """What stands there now."""
-        return self.owner.get(self.key, MISSING)
+        try:
+            return self.owner[self.key]
+        except LookupError:
+            return MISSING
 
 
 class Recorded(NamedTuple):
@@ -50,7 +58,7 @@ class FieldState:
 
     Attributes:
         tensors: All tensors that may want a gradient, each once: parameters, and what stands in their place.
-        start: The buffers, before the solve.
+        start: Buffers and switches, before the solve.
     """
 
     def __init__(self, modules: Iterable[nn.Module], parameters: Sequence[Tensor] = ()) -> None:
@@ -61,20 +69,23 @@ class FieldState:
         self.slots = [slot for module in self.modules for slot in tensor_slots(module)]
         self.cached = cached_parametrizations(self.modules)
         self.collect()
-        self.switches = [
-            (Slot(vars(module), name), value)
-            for module in self.modules
-            for name, value in vars(module).items()
-            if isinstance(value, bool)
-        ]
         self.children = [
             (Slot(module._modules, name), child) for module in self.modules for name, child in module._modules.items()
         ]
-        self.uncounted = [Slot(vars(module), "track_running_stats") for module in tracking_norms(self.modules)]
+        counting = tracking_norms(self.modules)
+        self.uncounted = [Slot(vars(module), "track_running_stats") for module in counting]
+        self.switches = [
+            Slot(vars(module), name)
+            for module in self.modules
+            for name, value in vars(module).items()
+            if isinstance(value, bool) and not (name == "track_running_stats" and module in counting)
+        ]
         self.buffer_slots = [(slot, module) for module in self.modules for slot in buffer_slots(module)]
         self.latest: list[Recorded] = []
         self.moving: set[int] = set()
-        self.start = self.buffers()
+        self.untold: list[bool] = []  # which moved without torch telling
+        self.snapshots = 0  # after the start
+        self.start = self.moment()
 
     def collect(self) -> None:
         """Note every tensor once, and a second name of its storage, which ``p.data = ...`` does not change."""
@@ -85,32 +96,69 @@ class FieldState:
         for slot in self.slots:
             self.slots_of.setdefault(id(slot.value()), []).append(slot)
 
-    def leave_out_results(self) -> None:
-        """After the forward pass: what it has set itself, as a hook that computes a weight does, is no input of it."""
+    def settle(self) -> None:
+        """After the forward pass: what it has set itself, as a hook that computes a weight does, is no input of it.
+
+        Raises:
+            InputError: A buffer began to move after the first step, in a way that torch does not tell; or a tuple has
+                tensors that want a gradient.
+        """
         known = {id(tensor) for tensor in self.tensors}
         inputs = [slot for slot in self.slots if id(slot.value()) in known]
         if len(inputs) < len(self.slots):
             self.slots = inputs
             self.collect()
+        unseen = self.moving.copy()
+        self.buffers(look=True)
+        if self.snapshots > 1 and any(self.untold[i] for i in self.moving - unseen):
+            raise InputError("a buffer of the field begins to move after the first step: take gradient='backprop'")
+        for module in self.modules:
+            for name, value in vars(module).items():
+                if isinstance(value, tuple) and any(isinstance(v, Tensor) and v.requires_grad for v in value):
+                    raise InputError(
+                        f"{type(module).__name__}.{name} is a tuple with tensors that want a gradient, which a "
+                        f"recomputation can't put back: keep them in a list, or take gradient='backprop'"
+                    )
 
-    def buffers(self) -> Buffers:
+    def buffers(self, *, look: bool = False) -> list[Tensor]:
         """Copies of the buffers as they are now; of one that has not moved since the last call, the same copy.
 
-        Without those of norms that track statistics in training, which do not compute with them.
+        Without those of norms that track statistics in training, which do not compute with them. torch's batch_norm
+        counts no version up, so values are compared, too, in training: of all buffers once after the first step, or
+        when asked to ``look``, and later of those that were found to move so.
         """
-        for i, (slot, module) in enumerate(self.buffer_slots):
-            buffer = slot.value()
-            if i == len(self.latest):
-                self.latest.append(recorded(buffer))
-            elif has_moved(buffer, self.latest[i], compare=module.training):
-                self.latest[i] = recorded(buffer)
+        now = [slot.value() for slot, _ in self.buffer_slots]
+        if not self.latest:
+            self.latest = [recorded(buffer) for buffer in now]
+            self.untold = [False] * len(now)
+            return [record.copy for record in self.latest]
+        told = [is_told(buffer, record) for buffer, record in zip(now, self.latest, strict=True)]
+        watched = [
+            i
+            for i, (_, module) in enumerate(self.buffer_slots)
+            if not told[i] and module.training and (look or self.snapshots == 0 or self.untold[i])
+        ]
+        self.snapshots += 1
+        untold = differing([(now[i], self.latest[i].copy) for i in watched])
+        for i, differs in zip(watched, untold, strict=True):
+            self.untold[i] = self.untold[i] or differs
+            told[i] = differs
+        for i, moved in enumerate(told):
+            if moved:
+                self.latest[i] = recorded(now[i])
                 self.moving.add(i)
-        return [copy for _, _, copy in self.latest]
+        return [record.copy for record in self.latest]
 
-    def set_buffers(self, buffers: Buffers) -> None:
-        """Let the modules compute with what these copies have; they stay as they are."""
-        for i, ((slot, _), buffer) in enumerate(zip(self.buffer_slots, buffers, strict=True)):
+    def moment(self) -> Moment:
+        """Buffers and switches as they are now."""
+        return Moment(self.buffers(), [slot.value() for slot in self.switches])
+
+    def go_back_to(self, moment: Moment) -> None:
+        """Let the modules compute with what these copies have, which stay as they are, and with these switches."""
+        for i, ((slot, _), buffer) in enumerate(zip(self.buffer_slots, moment.buffers, strict=True)):
             slot.owner[slot.key] = buffer.clone() if i in self.moving else buffer
+        for slot, value in zip(self.switches, moment.switches, strict=True):
+            slot.owner[slot.key] = value
 
     @contextmanager
     def restored(
@@ -121,8 +169,8 @@ class FieldState:
         Args:
             saved: :attr:`tensors`, as autograd has saved them.
             needed: Which of them want a gradient.
-            itself: Whether to compute with ``saved`` themselves, and not, where the modules have others by now, with
-                leaves of the same values.
+            itself: Whether to compute with views of ``saved``, for derivatives of the gradients, and not, where the
+                modules have others by now, with leaves of the same values.
 
         Yields:
             The tensors with which the modules compute and that want a gradient.
@@ -140,7 +188,8 @@ class FieldState:
             if self.cached:
                 stack.enter_context(parametrize.cached())
                 settings += [(Slot(parametrize._cache, k), stand_ins[id(t)]) for k, t in self.cached.items()]
-            settings += [*self.switches, *self.children, *((slot, False) for slot in self.uncounted)]
+            settings += [*zip(self.switches, self.start.switches, strict=True), *self.children]
+            settings += [(slot, False) for slot in self.uncounted]
             settings += [(slot, slot.value()) for slot, _ in self.buffer_slots]  # to be put back
             stack.enter_context(replaced(settings))
             yield [tensor for tensor, wanted in zip(computed, needed, strict=True) if wanted]
@@ -151,8 +200,10 @@ class FieldState:
         slots = self.slots_of.get(id(tensor), [])
         is_replaceable = bool(slots) or id(tensor) in map(id, self.cached.values())
         if same_storage(saved, value):
+            if itself and is_replaceable:
+                return saved.view_as(saved)  # which none of the other tensors depends on
             is_in_place = bool(slots) and all(slot.value() is saved for slot in slots)
-            if itself or not is_replaceable or (is_in_place and saved.requires_grad == wanted):
+            if not is_replaceable or (is_in_place and saved.is_leaf and saved.requires_grad == wanted):
                 return saved
         elif itself or not is_replaceable:
             raise InputError(
@@ -163,10 +214,20 @@ class FieldState:
 
 
 def tensor_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has its parameters, or tensors that stand in their place and want a gradient."""
-    parameters = [Slot(module._parameters, name) for name, p in module._parameters.items() if p is not None]
-    others = [name for name, value in vars(module).items() if isinstance(value, Tensor) and value.requires_grad]
-    return [*parameters, *(Slot(vars(module), name) for name in others)]
+    """Where a module has parameters, or tensors in their place that want a gradient; also in lists and dictionaries."""
+    slots = [Slot(module._parameters, name) for name, p in module._parameters.items() if p is not None]
+    for owner in (vars(module), module._buffers):
+        slots += [Slot(owner, name) for name, value in owner.items() if wants_gradient(value)]
+    for value in vars(module).values():
+        keys = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+        is_own = value is not module._parameters and value is not module._buffers
+        slots += [Slot(value, key) for key in keys if is_own and wants_gradient(value[key])]  # pyright: ignore[reportIndexIssue]
+    return slots
+
+
+def wants_gradient(value: Any) -> bool:
+    """Whether it is a tensor that wants a gradient."""
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor]:
@@ -184,7 +245,11 @@ def buffer_slots(module: nn.Module) -> list[Slot]:
     """Where a module has its buffers; none of a norm that only counts batches in them."""
     if tracking_norms([module]):
         return []
-    return [Slot(module._buffers, name) for name, buffer in module._buffers.items() if buffer is not None]
+    return [
+        Slot(module._buffers, name)
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.requires_grad
+    ]
 
 
 def tracking_norms(modules: Sequence[nn.Module]) -> list[nn.Module]:
@@ -204,11 +269,18 @@ def recorded(buffer: Tensor) -> Recorded:
     return Recorded(buffer, version(buffer), buffer.clone())
 
 
-def has_moved(buffer: Tensor, record: Recorded, *, compare: bool) -> bool:
-    """Whether a buffer is not as recorded; ``compare`` its values, as torch's batch_norm counts no version up."""
-    if buffer is not record.buffer or version(buffer) != record.version:
-        return True
-    return compare and not torch.equal(buffer, record.copy)
+def is_told(buffer: Tensor, record: Recorded) -> bool:
+    """Whether torch tells that a buffer is not as recorded: it is another, or was changed in place."""
+    return buffer is not record.buffer or version(buffer) != record.version
+
+
+def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """Whether the tensors of each pair differ; waits for the device once, and not while a CUDA graph is captured."""
+    if not pairs or (pairs[0][0].is_cuda and torch.cuda.is_current_stream_capturing()):
+        return [False] * len(pairs)
+    if any(a.shape != b.shape for a, b in pairs):
+        return [a.shape != b.shape or not torch.equal(a, b) for a, b in pairs]
+    return torch.stack([(a != b).any().to(pairs[0][0].device) for a, b in pairs]).tolist()
 
 
 def version(tensor: Tensor) -> int:
@@ -233,7 +305,7 @@ def replaced(settings: Sequence[tuple[Slot, Any]]) -> Iterator[None]:
     finally:
         for slot, value in reversed(before):
             if value is MISSING:
-                slot.owner.pop(slot.key, None)
+                del slot.owner[slot.key]
             else:
                 slot.owner[slot.key] = value
 

@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from odebackbones.ode.field_state import Buffers, FieldState
+from odebackbones.ode.field_state import FieldState, Moment
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.schedule import Budget, first_snapshots, reversal
 from odebackbones.ode.surroundings import RandomState, Surroundings
 
 
 class Snapshot(NamedTuple):
-    """A carry, where the random generators stood with it, and the field's buffers."""
+    """A carry, where the random generators stood with it, and what of the field moves."""
 
     carry: list[Tensor]
     random_state: RandomState
-    buffers: Buffers
+    moment: Moment
 
 
 class Recomputation:
@@ -36,7 +36,7 @@ class Recomputation:
         with self.surroundings.casts():
             self.end, self.kept = self.solve(state)
         self.first = self.kept[0]._replace(carry=[])
-        field.leave_out_results()
+        field.settle()
 
     @torch.no_grad()
     def solve(self, state: Tensor) -> tuple[Tensor, list[Snapshot]]:
@@ -46,18 +46,19 @@ class Recomputation:
         carry, kept = [state], []
         for i in range(steps):
             if i in wanted:
-                kept.append(self.snapshot(carry))
+                moment = self.field.moment() if i else self.field.start
+                kept.append(Snapshot(carry, self.surroundings.random_state(), moment))
             carry = self.integrator.advance(i, carry)
         return carry[0], kept
 
     def snapshot(self, carry: list[Tensor]) -> Snapshot:
         """The solve as it stands with this carry."""
-        return Snapshot(carry, self.surroundings.random_state(), self.field.buffers())
+        return Snapshot(carry, self.surroundings.random_state(), self.field.moment())
 
     def go_back_to(self, snapshot: Snapshot) -> None:
-        """Let random draws and buffers be as they were."""
+        """Let random draws, buffers and switches be as they were."""
         self.surroundings.draw_from(snapshot.random_state)
-        self.field.set_buffers(snapshot.buffers)
+        self.field.go_back_to(snapshot.moment)
 
     def take_snapshots(self, state: Tensor) -> list[Snapshot]:
         """The snapshots, which are given up; solved for anew by a second backward pass (retain_graph=True)."""

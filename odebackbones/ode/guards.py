@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from odebackbones.errors import SolverError
-from odebackbones.ode.evaluation import changes_its_input, is_recording, is_transformed
+from odebackbones.ode.evaluation import is_recording, is_transformed
 from odebackbones.ode.field_state import buffers_untouched
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.surroundings import Surroundings
@@ -28,17 +28,6 @@ def can_check(state: Tensor) -> bool:
     if is_recording(state) or is_transformed() or state.device.type == "meta":
         return False
     return not (state.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
-
-
-def checksum(state: Tensor) -> Tensor | None:
-    """The sum of a tensor of the inference mode, which counts no changes in place; None for others."""
-    return state.sum() if state.is_inference() and can_check(state) else None
-
-
-def require_untouched(integrator: Integrator, state: Tensor, before: Tensor | None) -> None:
-    """Refuse a field that changed the initial state in place, which others than inference tensors tell themselves."""
-    if before is not None and not torch.equal(before, state.sum()) and bool(before.isfinite()):
-        raise changes_its_input(integrator.vector_field)
 
 
 def is_finite(state: Tensor) -> bool:

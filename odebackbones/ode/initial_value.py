@@ -7,8 +7,11 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch.autograd.function import once_differentiable
 
 from odebackbones.errors import InputError
+from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.field_state import buffers_untouched
 from odebackbones.ode.integrate import integrate
 from odebackbones.ode.integrators import Integrator
@@ -105,7 +108,25 @@ def moved_by_time(integrator: Integrator, state: Tensor, time: Tensor | None, *,
         return state
     with torch.no_grad(), Surroundings(state.device).forked_random(), buffers_untouched(integrator.modules()):
         slope = integrator.slope(time.detach().item(), state)
-    return state + sign * (time - time.detach()).to(state) * slope
+    return AtTime.apply(state, time, sign * slope)  # pyright: ignore[reportReturnType]
+
+
+class AtTime(torch.autograd.Function):
+    """A state ``(B, ...)``, which moves with a time by ``slope: (B, ...)``."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, time: Tensor, slope: Tensor) -> Tensor:
+        """The state."""
+        ctx.save_for_backward(slope)
+        ctx.like = time
+        return state.view_as(state)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Of the state, and of the time."""
+        [slope] = ctx.saved_tensors
+        return gradient, (gradient * slope).sum().to(ctx.like).reshape(ctx.like.shape), None
 
 
 def require_ours(solver: Any, others: Mapping[str, Any]) -> None:
@@ -136,7 +157,9 @@ def require_state(state: Any) -> None:
 
 
 def require_monotone(t_span: Sequence[float] | Tensor) -> list[float]:
-    """The times as floats, refused if they are fewer than two or don't ascend or descend."""
+    """The times as floats, refused if they are fewer than two or don't ascend or descend, or are torch.func's."""
+    if any(isinstance(t, Tensor) and is_functorch_wrapped_tensor(t) for t in t_span):
+        raise InputError("t_span: times have first derivatives by backward() only, and none in torch.func's transforms")
     times = [float(t.detach() if isinstance(t, Tensor) else t) for t in t_span]
     steps = [b - a for a, b in pairwise(times)]
     if len(times) < 2 or not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
@@ -150,7 +173,8 @@ def with_parameters(
     """The solver, and what the field depends on beyond what its modules hold, which are asked for where needed."""
     if parameters is not None:
         return solver, tuple(parameters)
-    if isinstance(vector_field, nn.Module) or not torch.is_grad_enabled():
+    inner = vector_field.vector_field if isinstance(vector_field, TensorTime) else vector_field
+    if isinstance(inner, nn.Module) or not torch.is_grad_enabled():
         return solver, ()
     if solver.gradient in ("checkpoint", "backprop"):
         return replace(solver, gradient="backprop", checkpoints="every"), ()

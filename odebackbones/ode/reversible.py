@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from odebackbones.errors import InputError
-from odebackbones.ode.field_state import Buffers, FieldState
+from odebackbones.ode.field_state import FieldState, Moment
 from odebackbones.ode.fixed_point import FixedPointShears, increment, quanta
 from odebackbones.ode.gradients import Sums
 from odebackbones.ode.shears import Shear
@@ -31,10 +31,10 @@ class Reconstruction:
     def __init__(self, integrator: FixedPointShears, state: Tensor, field: FieldState) -> None:
         self.integrator, self.field, self.dtype = integrator, field, state.dtype
         self.surroundings = Surroundings(state.device)
-        self.before: list[tuple[RandomState, Buffers]] = []  # each evaluation
+        self.before: list[tuple[RandomState, Moment]] = []  # each evaluation
         with torch.no_grad(), self.surroundings.casts():
             self.solve(state)
-        field.leave_out_results()
+        field.settle()
 
     def solve(self, state: Tensor) -> None:
         """Do the shears."""
@@ -46,7 +46,8 @@ class Reconstruction:
         for step in integrator.scheme.steps:
             for shear in step:
                 if shear.evaluates:
-                    self.before.append((self.surroundings.random_state(), self.field.buffers()))
+                    moment = self.field.moment() if self.before else self.field.start
+                    self.before.append((self.surroundings.random_state(), moment))
                 pair.apply(shear)
         end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
         self.reached = torch.where(end.isfinite().all(), pair.reached() / integrator.form.limit, torch.inf)
@@ -61,9 +62,9 @@ class Reconstruction:
         for step in reversed(self.integrator.scheme.steps):
             for shear in reversed(step):
                 if shear.evaluates:
-                    random_state, buffers = before.pop()
+                    random_state, moment = before.pop()
                     self.surroundings.draw_from(random_state)
-                    self.field.set_buffers(buffers)
+                    self.field.go_back_to(moment)
                 gradients.pull_back(shear, pair.undo(shear))
 
 

@@ -1,83 +1,14 @@
-"""Recomputations find what the forward pass had: parameters, buffers, modes, whatever a backward pass finds by then."""
-
-import copy
-from dataclasses import replace
+"""Recomputations find the tensors that the forward pass had, whatever a backward pass finds by then."""
 
 import pytest
 import torch
-import torch.nn.functional as F
+from fields_with_state import ALL, assert_same, by_backprop, gradients_of, numbers, seeded, tanh_field, time_field
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
-from trained_fields import assert_buffers_equal, relative_error
+from torch.nn.utils import parametrizations, parametrize
 
 from odebackbones.errors import InputError
-from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.ode.solvers import evaluation_times
 from odebackbones.stages import ODEBlock
-from odebackbones.time_norms import norm_layer
-
-SOLVERS = {
-    "checkpoint, Euler": SolverConfig("euler", 5),
-    "checkpoint, midpoint": SolverConfig("midpoint", 5),
-    "2 checkpoints, midpoint": SolverConfig("midpoint", 5, checkpoints=2),
-    "sqrt of checkpoints, ab2": SolverConfig("ab2", 5, checkpoints="sqrt"),
-    "checkpoint, implicit Euler": SolverConfig("implicit_euler", 5, degree=2),
-    "checkpoint, dopri5": SolverConfig("dopri5"),
-    "reversible, leapfrog": SolverConfig("leapfrog", 5, "reversible"),
-    "reversible, alf": SolverConfig("alf", 5, "reversible"),
-    "reversible, reversible Heun": SolverConfig("reversible_heun", 5, "reversible"),
-}
-ALL = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
-
-
-def by_backprop(solver):
-    """The same solve with plain backpropagation, in the same arithmetic."""
-    state_dtype = "int32" if solver.gradient == "reversible" else "auto"
-    return replace(solver, gradient="backprop", checkpoints="every", state_dtype=state_dtype)
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def seeded(make):
-    torch.manual_seed(0)
-    return make()
-
-
-class Layers(nn.Module):
-    """Layers as a vector field."""
-
-    def __init__(self, *layers):
-        super().__init__()
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, t, x):
-        return (1.0 + t) * self.layers(x)
-
-
-def tanh_field():
-    return seeded(lambda: Layers(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)))
-
-
-def assert_same(found, expected, tolerance=2e-6):
-    """All gradients, relative to each one's norm, but for those that are zero up to rounding (biases before norms)."""
-    assert found.keys() == expected.keys()
-    assert [name for name in found if found[name] is None] == [name for name in found if expected[name] is None]
-    pairs = {name: (found[name], value) for name, value in expected.items() if value is not None}
-    largest = max(float(value.abs().max()) for _, value in pairs.values())
-    compared = {name: pair for name, pair in pairs.items() if pair[1].abs().max() > 1e-4 * largest}
-    assert len(compared) >= max(2, 0.6 * len(pairs))
-    for name, (gradient, value) in compared.items():
-        assert relative_error([gradient], [value]) <= tolerance, name
-
-
-def gradients_of(module, x):
-    return {"input": x.grad, **{name: p.grad for name, p in module.named_parameters()}}
-
-
-# 1. Tensors in place of parameters
 
 
 def called_functionally(solver):
@@ -239,194 +170,35 @@ def test_the_adjoint_computes_with_what_the_forward_pass_had(method):
     assert_same(*found)
 
 
-# 2. Buffers
+class ListField(nn.Module):
+    """A field that keeps tensors with a graph where modules keep no parameters."""
 
-
-class BatchStatistics(nn.Module):
-    """A norm of one's own: torch counts no version of these buffers up."""
-
-    def __init__(self):
+    def __init__(self, kind):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(3))
-        self.register_buffer("var", torch.ones(3))
+        self.weights = numbers(2, 3, 3).requires_grad_()
+        tensors = [weight.sin() for weight in self.weights]
+        if kind == "buffer":
+            self.register_buffer("kept", torch.stack(tensors))
+        else:
+            self.kept = {"list": tensors, "dictionary": dict(enumerate(tensors)), "tuple": tuple(tensors)}[kind]
 
-    def forward(self, x):
-        return F.batch_norm(x, self.mean, self.var, training=self.training)
-
-
-class Counters(nn.Module):
-    """Buffers that move with every evaluation, in place and not, and that the output depends on."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.long), persistent=False)
-
-    def forward(self, x):
-        if self.training:
-            self.scale = self.scale * 0.9
-            self.seen += 1
-        return x * self.scale / (1.0 + 0.1 * self.seen)
-
-
-MOVING = {
-    "spectral norm": lambda: Layers(parametrizations.spectral_norm(nn.Linear(3, 5)), nn.Tanh(), nn.Linear(5, 3)),
-    "old spectral norm": lambda: Layers(spectral_norm(nn.Linear(3, 5)), nn.Tanh(), nn.Linear(5, 3)),
-    "counters": lambda: Layers(nn.Linear(3, 5), Counters(), nn.Tanh(), nn.Linear(5, 3)),
-    "statistics of one's own": lambda: Layers(nn.Linear(3, 3), BatchStatistics(), nn.Tanh(), Counters()),
-}
-
-
-def trained_once(field, solver, *, between=lambda field: None):
-    """Gradients after a backward pass, and the field with the buffers that it leaves."""
-    x = numbers(4, 3).requires_grad_()
-    torch.manual_seed(1)
-    end = odeint(field, x, solver=solver).state
-    between(field)
-    end.square().sum().backward()
-    return gradients_of(field, x), field
+    def forward(self, t, x):
+        return torch.tanh(x @ self.kept[0]) @ self.kept[1]
 
 
 @ALL
-@pytest.mark.filterwarnings("ignore:`torch.nn.utils.spectral_norm` is deprecated")
-@pytest.mark.parametrize("name", MOVING)
-def test_buffers_that_move_are_found_as_they_were_and_move_once(name, solver):
-    found, field = trained_once(seeded(MOVING[name]), solver)
-    expected, reference = trained_once(seeded(MOVING[name]), by_backprop(solver))
-    assert_same(found, expected, tolerance=1e-5)
-    assert_buffers_equal(field, reference)
-    assert any(not torch.equal(a, b) for a, b in zip(field.buffers(), seeded(MOVING[name]).buffers(), strict=True))
-
-
-@ALL
-@pytest.mark.parametrize("name", ["spectral norm", "counters"])
-def test_another_forward_pass_before_the_backward_pass_changes_nothing(name, solver):
-    def another(field):
-        with torch.no_grad():
-            odeint(field, numbers(4, 3, seed=8), solver=solver)
-
-    found, _ = trained_once(seeded(MOVING[name]), solver, between=another)
-    expected, _ = trained_once(seeded(MOVING[name]), by_backprop(solver))
-    assert_same(found, expected)
-
-
-# 3. Modes
-
-
-def time_field(solver):
-    """A field with statistics per time."""
-    norms = norm_layer("batch", nodes=evaluation_times(solver), bases=1)
-    field = BasicField(3, width=4, norm=norms)
-    nn.init.normal_(field.norm2.weight[0])
-    return field
-
-
-def freeze(field):
-    for module in field.modules():
-        if hasattr(module, "freeze"):
-            module.freeze()
-    field.requires_grad_(True)
-
-
-SWITCHES = {
-    "eval": lambda field: field.eval(),
-    "one module": lambda field: next(m for m in field.modules() if "Norm" in type(m).__name__).eval(),
-    "frozen": freeze,
-}
-NORMED = {
-    "statistics per time": lambda solver: time_field(solver),
-    "batch norm and dropout": lambda solver: Layers(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Tanh(), nn.Conv2d(4, 3, 3, padding=1)
-    ),
-}
-
-
-@ALL
-@pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize("make", NORMED.values(), ids=NORMED)
-def test_the_recomputation_runs_in_the_mode_of_the_forward_pass(make, switch, solver):
-    if "Layers" in type(make(solver)).__name__ and solver.method == "dopri5":
-        pytest.skip("an adaptive solver finds no steps for a random field")
+@pytest.mark.parametrize("kind", ["buffer", "list", "dictionary"])
+def test_tensors_with_a_graph_get_their_gradients_wherever_a_module_keeps_them(kind, solver):
     found = []
     for config in (solver, by_backprop(solver)):
-        field, x = seeded(lambda: make(solver)), numbers(4, 3, 5, 5).requires_grad_()
-        torch.manual_seed(1)
-        end = odeint(field, x, solver=config).state
-        SWITCHES[switch](field)
-        modes = [m.training for m in field.modules()]
-        end.square().sum().backward()
-        assert [m.training for m in field.modules()] == modes
-        found.append((gradients_of(field, x), field))
-    (gradients, field), (expected, reference) = found
-    assert_same(gradients, expected, tolerance=2e-5)
-    assert_buffers_equal(field, reference)
-
-
-@ALL
-def test_a_solve_in_evaluation_mode_is_recomputed_so_after_more_training(solver):
-    found = []
-    for config in (solver, by_backprop(solver)):
-        field, x = seeded(lambda: time_field(solver)).eval(), numbers(4, 3, 5, 5).requires_grad_()
-        end = odeint(field, x, solver=config).state
-        if config is solver:
-            field.train()
-            odeint(field, numbers(4, 3, 5, 5, seed=5), solver=config)  # moves the statistics
-        end.square().sum().backward()
-        found.append(gradients_of(field, x))
+        field, x = ListField(kind), numbers(4, 3).requires_grad_()
+        odeint(field, x, solver=config).state.square().sum().backward()
+        found.append({"input": x.grad, "weights": field.weights.grad})
     assert_same(*found)
 
 
-# All kinds of state at once
-
-
-class EveryState(nn.Module):
-    """A field with every kind of state that PyTorch's modules have."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = parametrizations.spectral_norm(nn.Conv2d(3, 4, 3, padding=1))
-        self.second = spectral_norm(nn.Conv2d(4, 4, 1))
-        self.third = parametrizations.weight_norm(nn.Conv2d(4, 4, 1))
-        self.fourth = weight_norm(nn.Conv2d(4, 4, 1))
-        self.tied = nn.Conv2d(4, 4, 1, bias=False)
-        self.tied.weight = self.fourth.weight_v
-        self.last = nn.Conv2d(4, 3, 3, padding=1)
-        self.norms = nn.Sequential(
-            nn.BatchNorm2d(4), nn.InstanceNorm2d(4, track_running_stats=True), nn.GroupNorm(2, 4)
-        )
-        self.counters, self.dropout = Counters(), nn.Dropout(0.2)
-        self.gains = nn.ParameterList([torch.ones(4, 1, 1), torch.zeros(4, 1, 1)])
-        self.offsets = nn.ParameterDict({"a": torch.zeros(4, 1, 1)})
-        self.frozen = nn.Parameter(torch.full((4, 1, 1), 0.5), requires_grad=False)
-        self.register_parameter("none", None)
-        self.register_buffer("constant", torch.linspace(0, 1, 4).reshape(4, 1, 1))
-        self.register_buffer("empty", None)
-        self.tensor = torch.full((4, 1, 1), 0.3)
-        self.last.register_forward_pre_hook(lambda module, inputs: (2.0 * inputs[0],))
-        self.last.register_forward_hook(lambda module, inputs, output: 0.5 * output)
-
-    def forward(self, t, x):
-        x = self.third(torch.tanh(self.second(torch.tanh(self.first(x)))))
-        x = self.norms(self.fourth(x) + self.tied(x)) * (self.gains[0] + t * self.gains[1]) + self.offsets["a"]
-        return self.last(self.dropout(self.counters(x * self.frozen + self.constant + self.tensor)))
-
-
-@ALL
-@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.(spectral|weight)_norm.* is deprecated")
-def test_a_field_with_every_kind_of_state_has_the_gradients_and_buffers_of_backprop(solver):
-    if solver.method == "dopri5":
-        pytest.skip("an adaptive solver finds no steps for a random field")
-    found = []
-    for config in (solver, by_backprop(solver)):
-        field, x = seeded(EveryState), numbers(4, 3, 5, 5).requires_grad_()
-        torch.manual_seed(1)
-        end = odeint(field, x, solver=config).state
-        drawn = torch.get_rng_state()
-        before = copy.deepcopy(dict(field.named_buffers()))
-        end.square().sum().backward()
-        assert torch.equal(torch.get_rng_state(), drawn)
-        assert all(torch.equal(buffer, before[name]) for name, buffer in field.named_buffers())
-        found.append((gradients_of(field, x), field))
-    (gradients, field), (expected, reference) = found
-    assert_same(gradients, expected, tolerance=2e-5)
-    assert_buffers_equal(field, reference)
+def test_a_tuple_of_tensors_with_a_graph_is_refused():
+    end = odeint(ListField("list"), numbers(4, 3), solver=SolverConfig("euler", 2)).state
+    assert end.requires_grad
+    with pytest.raises(InputError, match=r"ListField\.kept is a tuple with tensors that want a gradient.*in a list"):
+        odeint(ListField("tuple"), numbers(4, 3), solver=SolverConfig("euler", 2))

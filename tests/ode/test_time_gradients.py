@@ -7,6 +7,7 @@ from closed_form_problems import Turning
 from solver_variants import fitting
 from torch import Tensor
 
+from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 
 SOLVERS = {
@@ -55,3 +56,20 @@ def test_states_are_those_of_the_same_times_as_numbers_and_the_evaluations_are_c
     assert learned.stats == fixed.stats + SolverStats(4, 0, 0)  # the inner time ends an interval and starts one
     with torch.no_grad():
         assert odeint(field, X0, times, SolverConfig("rk4", 2)).stats.nfe == fixed.stats.nfe
+
+
+def test_a_second_derivative_with_respect_to_times_is_refused_by_torch():
+    times = double(0.2, 1.1)
+    end = odeint(lambda t, x: -1.5 * t * x, X0, times, SolverConfig("rk4", 8), parameters=()).state
+    (slope,) = torch.autograd.grad(end.sum(), times, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+        torch.autograd.grad(slope.sum(), times)
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev], ids=["grad", "jacrev"])
+def test_transforms_of_torch_func_by_times_are_refused(transform):
+    def end(times):
+        return odeint(lambda t, x: -x, X0, times, SolverConfig("euler", 4), parameters=()).state.sum()
+
+    with pytest.raises(InputError, match=r"times have first derivatives by backward\(\) only"):
+        transform(end)(double(0.0, 1.0))
