@@ -18,9 +18,16 @@ from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast
 from odebackbones.engine.report import Quantity, Report
 from odebackbones.engine.task import Prediction, Probe
-from odebackbones.errors import first_of
+from odebackbones.errors import InputError, first_of
 
-from .data.check import crowding_notes, describe, require_objects, warn_of_common_images, without_thin_images
+from .data.check import (
+    crowding_notes,
+    describe,
+    require_objects,
+    thinness,
+    warn_of_common_images,
+    without_thin_images,
+)
 from .data.config import DataConfig
 from .data.dataset import DetectionDataset, collate
 from .data.read import read_annotations
@@ -91,10 +98,12 @@ class DetectionTask:
 
     def sized(self, annotations: Annotations) -> Annotations:
         """The images that the detector can resize."""
-        model = self.config.model
-        return without_thin_images(
-            annotations, size=(min(model.min_size), model.max_size), strict=self.config.data.strict
-        )
+        return without_thin_images(annotations, size=self.sides, strict=self.config.data.strict)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The least shorter side that images are resized to, and the bound on the longer one [px]."""
+        return min(self.config.model.min_size), self.config.model.max_size
 
     def describe_data(self) -> list[str]:
         """Images, objects and boxes of both splits."""
@@ -181,7 +190,13 @@ class DetectionTask:
         return report, {name: json.dumps(content).encode() for name, content in files.items()}
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px]."""
+        """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px].
+
+        Raises:
+            InputError: The image is too thin to be resized.
+        """
+        if thin := thinness(image.shape[2], image.shape[1], self.sides):
+            raise InputError(thin)
         [found] = detect(model, [image.float() / 255], device, lambda: self.autocast(device))
         labels, scores = found["labels"].tolist(), found["scores"].tolist()
         names = [self.classes[label - 1] for label in labels]

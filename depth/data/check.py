@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,12 +36,15 @@ PAIR_RANGE = (1 / 50, 2.0)
 """The same of one pair: metres where 256ths of them are expected are outside."""
 
 
-def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, verify: bool) -> DepthPairs:
+def sound_pairs(
+    found: DepthPairs, *, max_depth: float | None, cut: Callable[[Tensor], Tensor], strict: bool, verify: bool
+) -> DepthPairs:
     """The pairs without the faulty ones.
 
     Args:
         found: What a reader found.
         max_depth: The model's greatest depth [m]; None lets any depths pass.
+        cut: The part of a depth map that is evaluated; raises an InputError for one that has no such part.
         strict: Raise an error that names the faulty ones, in place of leaving them out.
         verify: Decode all; otherwise only a few, by which the unit is judged.
 
@@ -52,7 +56,8 @@ def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, ver
     far, problems, beyond = {}, {}, 0
     for pair in tqdm(looked_at, desc="checking pairs", leave=False, disable=None):
         try:
-            depth = decode_pair(pair, found.unit, exif=found.exif)[1]
+            depth = decode_pair(pair, found)[1]
+            require_part(pair, depth, cut)
             far[pair] = far_end(depth, pair, max_depth=max_depth)
             beyond += 0 if max_depth is None else int((depth > BEYOND * max_depth).sum())
         except InputError as error:
@@ -74,7 +79,20 @@ def sound_pairs(found: DepthPairs, *, max_depth: float | None, strict: bool, ver
     if max_depth is not None:
         require_unit(found, float(np.median(list(far.values()))), max_depth=max_depth)
     kept = tuple(pair for pair in found.pairs if pair not in problems)
-    return replace(found, pairs=kept, problems=tuple(problems.values()))
+    limit = math.inf if max_depth is None else BEYOND * max_depth
+    return replace(found, pairs=kept, problems=tuple(problems.values()), limit=limit)
+
+
+def require_part(pair: DepthPair, depth: Tensor, cut: Callable[[Tensor], Tensor]) -> None:
+    """Refuse a pair that has not the part that is evaluated.
+
+    Raises:
+        InputError: Names the image.
+    """
+    try:
+        cut(depth)
+    except InputError as error:
+        raise InputError(f"{pair.image}: {error}") from error
 
 
 def by_kind(problems: Sequence[str]) -> list[list[str]]:
@@ -120,7 +138,7 @@ def require_unit(found: DepthPairs, far: float, *, max_depth: float) -> None:
 def describe(split: str, found: DepthPairs) -> str:
     """Pairs, sizes and depths of a split, the latter of some of its pairs."""
     spread = np.unique(np.linspace(0, len(found.pairs) - 1, LOOKED_AT).round().astype(int))
-    depths = [decode_pair(found.pairs[i], found.unit, exif=found.exif)[1] for i in spread]
+    depths = [decode_pair(found.pairs[i], found)[1] for i in spread]
     sizes = [f"{height}x{width}" for height, width in sorted({tuple(depth.shape) for depth in depths})]
     measured = np.concatenate([depth[depth > 0].numpy() for depth in depths])
     low, middle, high = np.quantile(measured, (1 - FAR, 0.5, FAR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.image_files import Turning
 from odebackbones.engine.media import decode
 from odebackbones.errors import InputError
 
@@ -56,21 +56,27 @@ class DepthDataset(Dataset[Sample]):
         Raises:
             InputError: It can't be read.
         """
-        sample = decode_pair(self.pairs.pairs[index], self.pairs.unit, exif=self.pairs.exif)
+        sample = decode_pair(self.pairs.pairs[index], self.pairs)
         return sample if self.cut is None else self.cut(sample)
 
     def depth(self, index: int) -> Tensor:
         """The depth map ``(H, W)`` [m] alone, uncut."""
-        return torch.from_numpy(read_depth(self.pairs.pairs[index].depth, unit=self.pairs.unit))
+        return measured_depth(self.pairs.pairs[index], self.pairs)
 
 
-def decode_pair(pair: DepthPair, unit: str, *, exif: Turning = "auto") -> Sample:
+def measured_depth(pair: DepthPair, pairs: DepthPairs) -> Tensor:
+    """A depth map ``(H, W)`` [m], 0 where nothing was measured."""
+    depth = torch.from_numpy(read_depth(pair.depth, unit=pairs.unit))
+    return depth if math.isinf(pairs.limit) else torch.where(depth > pairs.limit, 0.0, depth)
+
+
+def decode_pair(pair: DepthPair, pairs: DepthPairs) -> Sample:
     """An image ``(3, H, W)`` uint8, turned upright or not as its depth map is, and its depth ``(H, W)`` [m].
 
     Raises:
         InputError: One can't be read, or they differ in size.
     """
-    depth = torch.from_numpy(read_depth(pair.depth, unit=unit))
+    depth, exif = measured_depth(pair, pairs), pairs.exif
     turn = exif != "ignore"
     image = torch.from_numpy(np.array(decode(pair.image, turn=turn))).permute(2, 0, 1)
     if exif == "auto" and image.shape[1:] != depth.shape and image.shape[:0:-1] == depth.shape:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from odebackbones.engine.image_files import has_image_suffix
 from odebackbones.errors import InputError, listed
 
@@ -25,13 +27,16 @@ Split = Literal["train", "val"]
 SLICE = re.compile(r"(\d*):(\d*)")
 
 
-def read_pairs(config: DataConfig, split: Split, *, max_depth: float) -> DepthPairs:
+def read_pairs(
+    config: DataConfig, split: Split, *, max_depth: float, cut: Callable[[Tensor], Tensor] = lambda depth: depth
+) -> DepthPairs:
     """Read a split of the configured data set; generate it first if it is ``scenes``.
 
     Args:
         config: Which data.
         split: ``"train"`` or ``"val"``.
         max_depth: The model's [m]: depth maps in another unit than the config's are told by it.
+        cut: The part of a depth map that is evaluated; raises an InputError for one that has no such part.
 
     Raises:
         InputError: There are no such pairs, or, if the config is strict, faulty ones.
@@ -43,7 +48,7 @@ def read_pairs(config: DataConfig, split: Split, *, max_depth: float) -> DepthPa
     if repeated := [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]:
         raise InputError(f"{name}: {len(repeated)} images are there twice, {repeated[0]} and others; leave one out")
     scale = max_depth if config.check_unit else None
-    return sound_pairs(found, max_depth=scale, strict=config.strict, verify=config.verify)
+    return sound_pairs(found, max_depth=scale, cut=cut, strict=config.strict, verify=config.verify)
 
 
 def unit_of(config: DataConfig) -> str:

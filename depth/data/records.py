@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class DepthPairs:
         unit: Of depth maps in whole numbers, a name of :data:`~depth.data.depth_files.UNITS`.
         problems: Pairs that were left out, one line each.
         exif: What an orientation in an image's EXIF data does.
+        limit: A depth from which on it stands for "nothing there" [m].
     """
 
     name: str
@@ -40,3 +42,4 @@ class DepthPairs:
     unit: str
     problems: tuple[str, ...] = ()
     exif: Turning = "auto"
+    limit: float = math.inf

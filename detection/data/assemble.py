@@ -23,6 +23,9 @@ from .records import IGNORE_LABEL, Annotations, ImageRecord
 RESIZED_PX = 1
 """Recorded sizes that differ by more have another meaning than rounding."""
 
+SAME_PROPORTION = 0.05
+"""By so much may the sides' ratio of a resized image differ: small images are rounded much."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -97,7 +100,7 @@ def assemble(
     labels = {name: label for label, name in enumerate(classes, start=1)}
     facts = inspect_images([image.path for image in images], decode=options.verify)
     placed = [place(image, found, options.exif, log) for image, found in zip(images, facts, strict=True)]
-    there = [image for image in placed if image is not None]
+    there = rescaled([image for image in placed if image is not None], log)
     sized = [(box.corners, image.size) for image in there for box in image.raw.boxes]
     require_pixels(log.source, sized, form=form)
     records = tuple(record_of(image, labels, log) for image in there)
@@ -144,22 +147,50 @@ class PlacedImage:
 
 
 def place(raw: RawImage, facts: ImageFacts | str, exif: Turning, log: ProblemLog) -> PlacedImage | None:
-    """Bring an image's boxes to the size that its file has; None if the file is missing or unreadable."""
+    """An image with the size that its file has; None if the file is missing or unreadable."""
     if isinstance(facts, str):
         fault = missing(raw.path) if "missing" in facts else facts
         log.report(f"{raw.path}: {fault}", "left out", kind="images that are missing or can't be read")
         return None
     turned = is_turned(raw.path, facts, raw.size, exif, log)
-    size = facts.upright if turned else facts.size
-    if raw.size is None or all(abs(a - b) <= RESIZED_PX for a, b in zip(raw.size, size, strict=True)):
-        return PlacedImage(raw, size, turned)
-    different = f"{raw.path}: is {size[0]}x{size[1]}, recorded as {raw.size[0]}x{raw.size[1]}"
-    if raw.size == size[::-1]:
+    return PlacedImage(raw, facts.upright if turned else facts.size, turned)
+
+
+def rescaled(images: list[PlacedImage], log: ProblemLog) -> list[PlacedImage]:
+    """Bring boxes to the size that a file has, where images were resized after the annotation.
+
+    They were if the boxes fit the recorded size, and the sides have kept their proportion, or boxes of any such image
+    don't fit its file, as after stretching. Otherwise the recorded size is wrong, and the boxes are the file's.
+    """
+    others = [image for image in images if is_of_another_size(image)]
+    outgrown = any(not fits(image.raw.boxes, image.size) for image in others)
+    return [rescale(image, outgrown, log) if image in others else image for image in images]
+
+
+def is_of_another_size(image: PlacedImage) -> bool:
+    """Whether the recorded size is another than the file's."""
+    sides = zip(image.raw.size or image.size, image.size, strict=True)
+    return any(abs(recorded - found) > RESIZED_PX for recorded, found in sides)
+
+
+def rescale(image: PlacedImage, outgrown: bool, log: ProblemLog) -> PlacedImage:
+    """The image with boxes of its file's size; ``outgrown`` if boxes of such images don't fit their files."""
+    raw, size, recorded = image.raw, image.size, image.raw.size or image.size
+    different = f"{raw.path}: is {size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"
+    x, y = size[0] / recorded[0], size[1] / recorded[1]
+    if recorded == size[::-1]:
         log.report(different, "read with the file's size", kind="images whose recorded sides are exchanged")
-        return PlacedImage(raw, size, turned)
+        return image
+    if not fits(raw.boxes, recorded) or not (outgrown or abs(x / y - 1) < SAME_PROPORTION):
+        log.report(different, "read with the file's size", kind="images whose recorded size is wrong")
+        return image
     log.report(different, "boxes scaled to the file's size", kind="images of another size than recorded")
-    x, y = size[0] / raw.size[0], size[1] / raw.size[1]
-    return PlacedImage(replace(raw, boxes=[scaled(box, x, y) for box in raw.boxes]), size, turned)
+    return replace(image, raw=replace(raw, boxes=[scaled(box, x, y) for box in raw.boxes]))
+
+
+def fits(boxes: Sequence[RawBox], size: tuple[int, int]) -> bool:
+    """Whether all boxes end in an image of that size."""
+    return all(box.corners[2] <= size[0] + RESIZED_PX and box.corners[3] <= size[1] + RESIZED_PX for box in boxes)
 
 
 def scaled(box: RawBox, x: float, y: float) -> RawBox:

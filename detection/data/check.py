@@ -11,7 +11,7 @@ import numpy as np
 from odebackbones.engine.distributed import rank
 from odebackbones.errors import InputError
 
-from .records import IGNORE_LABEL, Annotations, ImageRecord
+from .records import IGNORE_LABEL, Annotations
 
 LEAST_SIDE = 1.0
 """Of a resized image [px]; a detector pads it to 32."""
@@ -80,12 +80,11 @@ def without_thin_images(annotations: Annotations, *, size: tuple[int, int], stri
     Raises:
         InputError: There are some and it is strict, or no others.
     """
-    thin = {r.image_id: r for r in annotations.images if shorter_side(r, size) < LEAST_SIDE}
+    faults = {r.image_id: thinness(r.width, r.height, size) for r in annotations.images}
+    thin = {r.image_id: r for r in annotations.images if faults[r.image_id]}
     if not thin:
         return annotations
-    lines = [
-        f"{r.path}: {r.width}x{r.height} px, too thin for sides of {size[0]} to {size[1]} px" for r in thin.values()
-    ]
+    lines = [f"{r.path}: {faults[key]}" for key, r in thin.items()]
     if strict or len(thin) == len(annotations.images):
         raise InputError(f"{annotations.name}: {lines[0]}; leave it out, or raise model.max_size")
     if rank() == 0:
@@ -96,10 +95,12 @@ def without_thin_images(annotations: Annotations, *, size: tuple[int, int], stri
     return replace(annotations, images=kept, problems=(*annotations.problems, *(f"{line}: left out" for line in lines)))
 
 
-def shorter_side(record: ImageRecord, size: tuple[int, int]) -> float:
-    """Of an image as the detector resizes it [px]."""
-    shorter, longer = sorted((record.width, record.height))
-    return shorter * min(size[0] / shorter, size[1] / longer)
+def thinness(width: int, height: int, size: tuple[int, int]) -> str:
+    """What is wrong with an image of which the detector's resizing leaves no pixel; nothing with others."""
+    shorter, longer = sorted((width, height))
+    if shorter * min(size[0] / shorter, size[1] / longer) >= LEAST_SIDE:
+        return ""
+    return f"{width}x{height} px, too thin for sides of {size[0]} to {size[1]} px"
 
 
 def has_objects(annotations: Annotations, label: int) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ from odebackbones.errors import InputError
 
 from .assemble import RawBox, RawImage, ReadOptions, assemble
 from .boxes import Box
-from .coco_objects import around_segmentation, corners_of, flag, integer, number_or_none
+from .coco_objects import around_segmentation, corners_of, field, flag, integer, number_or_none, whole_or_none
 from .image_names import ImageFolder
-from .plausible import require_agreement
+from .plausible import require_agreement, require_areas
 from .problems import ProblemLog
 from .records import Annotations
 
@@ -66,22 +68,49 @@ def load(file: Path) -> dict[str, list[Any]]:
 def categories_of(entries: list[Any], annotations: list[Any], log: ProblemLog) -> dict[int, str]:
     """Return id -> name by ascending id, without those that stand above the classes or for none of them."""
     pairs = [(integer(entry, "id", f"{log.source}: category {i}"), entry) for i, entry in enumerate(entries)]
-    names = {key: str(field(entry, "name", f"{log.source}: category {key}")).strip() for key, entry in pairs}
+    names = {key: class_name(entry, f"{log.source}: category {key}") for key, entry in pairs}
     if len(names) < len(pairs):
         raise InputError(f"{log.source}: two categories have the same id; renumber them")
-    used = {annotation.get("category_id") for annotation in annotations if isinstance(annotation, dict)}
+    used = {whole_or_none(annotation.get("category_id")) for annotation in annotations if isinstance(annotation, dict)}
+    require_ids(used - {None}, names, log.source)  # pyright: ignore[reportArgumentType]
     above = {str(entry.get("supercategory")) for _, entry in pairs}
     for key, entry in pairs:
         is_root = entry.get("supercategory") in ROOTS and "supercategory" in entry and (key == 0 or names[key] in above)
         if key not in used and len(names) > 1 and (is_root or names[key].lower() in BACKGROUNDS):
             log.note(f"{log.source}: category {names[key]!r} (id {key})", "left out", kind="categories of no object")
             del names[key]
+    if len(set(names.values())) < len(names):
+        shown = ", ".join(f"{name!r} (id {key})" for key, name in names.items())
+        log.note(f"{log.source}: {shown}", "taken for one class", kind="categories of a name that another has")
     lower = [name.lower() for name in set(names.values())]
     if len(set(lower)) < len(lower):
         log.note(
             f"{log.source}: {', '.join(names.values())}", "kept apart", kind="class names that differ by case only"
         )
     return dict(sorted(names.items()))
+
+
+def class_name(entry: Any, where: str) -> str:
+    """A category's name, without blanks around it, its accents in one spelling (NFC)."""
+    value = field(entry, "name", where)
+    name = unicodedata.normalize("NFC", str(value)).strip()
+    if value is None or not name:
+        raise InputError(f"{where}: has no name, but {value!r}; name it")
+    return name
+
+
+def require_ids(used: set[int], names: dict[int, str], source: str) -> None:
+    """Refuse annotations whose category ids all fit, and only fit, one further or one back.
+
+    Raises:
+        InputError: Says so.
+    """
+    for shift in (1, -1):
+        if not used <= names.keys() and {key + shift for key in used} <= names.keys():
+            raise InputError(
+                f"{source}: annotations are of the category ids {', '.join(map(str, sorted(used)[:5]))}, and "
+                f"'categories' lists {', '.join(map(str, list(names)[:5]))}: they seem shifted by {shift}; correct one"
+            )
 
 
 def images_of(entries: list[Any], folder: ImageFolder, log: ProblemLog) -> dict[Any, RawImage]:
@@ -102,9 +131,7 @@ def images_of(entries: list[Any], folder: ImageFolder, log: ProblemLog) -> dict[
 def identity(entry: Any, where: str) -> int | str:
     """An image's id: a whole number, however it is written, or a text."""
     value = field(entry, "id", where)
-    if isinstance(value, str) and not value.strip().isdecimal():
-        return value
-    return integer(entry, "id", where)
+    return value if isinstance(value, str) and whole_or_none(value) is None else integer(entry, "id", where)
 
 
 def recorded_size(entry: dict[str, Any]) -> tuple[int, int] | None:
@@ -115,13 +142,14 @@ def recorded_size(entry: dict[str, Any]) -> tuple[int, int] | None:
 
 def add_boxes(images: dict[Any, RawImage], entries: list[Any], names: dict[int, str], log: ProblemLog) -> None:
     """Put each annotation into its image; ids of annotations don't matter, but exact copies are dropped."""
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     pairs: list[tuple[Box, Box]] = []
+    areas: list[tuple[Box, float]] = []
     for i, entry in enumerate(entries):
         where = f"{log.source}: annotation {entry.get('id', f'at position {i}') if isinstance(entry, dict) else i}"
         with log.leaving_out("annotations that can't be read"):
             key = field(entry, "image_id", where)
-            image = images.get(key) or images.get(loose(key))
+            image = images.get(reference(key, where))
             if image is None:
                 log.report(
                     f"{where}: image_id {key!r} is not in 'images'", "left out", kind="annotations of other images"
@@ -132,25 +160,33 @@ def add_boxes(images: dict[Any, RawImage], entries: list[Any], names: dict[int, 
                 known = f"'categories' ({', '.join(map(str, names))})"
                 log.report(f"{where}: category_id {category} is not in {known}", "left out", kind=UNLISTED)
                 continue
-            content = json.dumps({name: value for name, value in entry.items() if name != "id"}, sort_keys=True)
+            content = digest(entry)
             if content in seen:
                 log.report(f"{where}: a copy of another", "dropped", kind="exact copies of annotations")
                 continue
             seen.add(content)
-            box = read_object(entry, names[category], where, log)
+            around = around_segmentation(entry)
+            box = read_object(entry, names[category], around, where, log)
             image.boxes.append(box)
-            if (around := around_segmentation(entry)) and entry.get("bbox"):
-                pairs.append((box.corners, around))
-    if pairs and (apart := require_agreement(log.source, pairs)):
+            if entry.get("bbox"):
+                pairs += [(box.corners, around)] if around else []
+                areas += [(box.corners, box.area)] if box.area else []
+    require_areas(log.source, areas)
+    if apart := require_agreement(log.source, pairs):
         log.note(f"{log.source}: {apart} of {len(pairs)} boxes", "kept", kind="sets of boxes that contradict polygons")
 
 
 UNLISTED = "annotations of a category that the file does not list"
 
 
-def read_object(entry: dict[str, Any], name: str, where: str, log: ProblemLog) -> RawBox:
-    """An annotation as an object; a box that is missing is the segmentation's."""
-    around = around_segmentation(entry)
+def digest(entry: dict[str, Any]) -> bytes:
+    """A short word for what an annotation says, whatever its id."""
+    content = json.dumps({name: value for name, value in entry.items() if name != "id"}, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
+
+
+def read_object(entry: dict[str, Any], name: str, around: Box | None, where: str, log: ProblemLog) -> RawBox:
+    """An annotation as an object; a box that is missing is the one ``around`` its segmentation."""
     if not entry.get("bbox") and around:
         log.note(f"{where}: no bbox", "the segmentation's is taken", kind="annotations without a box")
         corners = around
@@ -160,10 +196,16 @@ def read_object(entry: dict[str, Any], name: str, where: str, log: ProblemLog) -
     return RawBox(where, name, corners, flag(entry.get("iscrowd"), f"{where}: iscrowd"), area)
 
 
-def loose(key: Any) -> Any:
-    """A reference to an image that is written as another type than its id."""
-    number = number_or_none(key)
-    return int(number) if number is not None and number.is_integer() else str(key)
+def reference(key: Any, where: str) -> int | str:
+    """The id of an image as an annotation names it: a whole number, however it is written, or a text.
+
+    Raises:
+        InputError: It is something else.
+    """
+    number = whole_or_none(key)
+    if number is None and not isinstance(key, str):
+        raise InputError(f"{where}: 'image_id' must be an integer or a text, got {key!r}; correct the entry")
+    return key if number is None else number
 
 
 def ids_of(classes: Sequence[str], names: dict[int, str]) -> list[int]:
@@ -172,10 +214,3 @@ def ids_of(classes: Sequence[str], names: dict[int, str]) -> list[int]:
     unlisted = [name for name in classes if name not in by_name]
     by_name |= {name: key for key, name in enumerate(unlisted, start=max(names, default=0) + 1)}
     return [by_name[name] for name in classes]
-
-
-def field(entry: Any, key: str, where: str) -> Any:
-    """What an entry must have."""
-    if not isinstance(entry, dict) or key not in entry:
-        raise InputError(f"{where}: lacks {key!r}; add it or remove the entry")
-    return entry[key]

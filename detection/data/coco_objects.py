@@ -14,14 +14,31 @@ from .boxes import Box, box_numbers
 from .problems import ProblemLog
 
 
-def integer(entry: Any, key: str, where: str) -> int:
-    """A whole number, also as 3.0 or "3"."""
+def field(entry: Any, key: str, where: str) -> Any:
+    """What an entry must have."""
     if not isinstance(entry, dict) or key not in entry:
         raise InputError(f"{where}: lacks {key!r}; add it or remove the entry")
-    number = None if isinstance(entry[key], bool) else number_or_none(entry[key])
-    if number is None or not number.is_integer():
-        raise InputError(f"{where}: {key!r} must be an integer, got {entry[key]!r}; correct the entry")
-    return int(number)
+    return entry[key]
+
+
+def integer(entry: Any, key: str, where: str) -> int:
+    """A whole number, also as 3.0 or "3"."""
+    value = field(entry, key, where)
+    number = whole_or_none(value)
+    if number is None:
+        raise InputError(f"{where}: {key!r} must be an integer, got {value!r}; correct the entry")
+    return number
+
+
+def whole_or_none(value: Any) -> int | None:
+    """A whole number, also as 3.0 or "3", with all its digits; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return int(value) if isinstance(value, int | str) else int(value) if float(value).is_integer() else None
+    except (TypeError, ValueError, OverflowError):
+        number = number_or_none(value)
+        return int(number) if number is not None and number.is_integer() else None
 
 
 def number_or_none(value: Any) -> float | None:
@@ -45,9 +62,7 @@ def flag(value: Any, where: str) -> bool:
 
 def corners_of(entry: dict[str, Any], where: str, log: ProblemLog) -> Box:
     """COCO's x, y, width, height as corners; of a rotated box (CVAT's), those of the upright one around it."""
-    if "bbox" not in entry:
-        raise InputError(f"{where}: lacks 'bbox'; add it or remove the entry")
-    x, y, width, height = box_numbers(entry["bbox"], where)
+    x, y, width, height = box_numbers(field(entry, "bbox", where), where)
     attributes = entry.get("attributes")
     angle = number_or_none(attributes.get("rotation")) if isinstance(attributes, dict) else None
     if not angle:
@@ -57,6 +72,10 @@ def corners_of(entry: dict[str, Any], where: str, log: ProblemLog) -> Box:
     half_width, half_height = (width * cosine + height * sine) / 2, (width * sine + height * cosine) / 2
     cx, cy = x + width / 2, y + height / 2
     return cx - half_width, cy - half_height, cx + half_width, cy + half_height
+
+
+LEAST_CORNERS = 3
+"""Of a polygon; what has fewer encloses nothing."""
 
 
 def around_segmentation(entry: dict[str, Any]) -> Box | None:
@@ -73,7 +92,10 @@ def around_segmentation(entry: dict[str, Any]) -> Box | None:
 def around_polygons(segmentation: Sequence[Any]) -> Box:
     """The box around a list of polygons, each x1, y1, x2, y2, ...; or around one alone."""
     polygons = [segmentation] if isinstance(segmentation[0], int | float) else segmentation
-    points = np.concatenate([np.array(polygon, dtype=float).reshape(-1, 2) for polygon in polygons])
+    rings = [np.array(polygon, dtype=float).reshape(-1, 2) for polygon in polygons]
+    points = np.concatenate([ring for ring in rings if len(ring) >= LEAST_CORNERS])
+    if not np.isfinite(points).all():
+        raise ValueError("not finite")
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     return x1, y1, x2, y2
 
@@ -86,6 +108,8 @@ def around_runs(segmentation: dict[str, Any]) -> Box:
     counts = segmentation["counts"]
     runs: Any = segmentation
     if isinstance(counts, list):
+        if sum(counts) != height * width:
+            raise ValueError("of another image")
         runs = mask.frPyObjects(runs, height, width)
     x, y, width, height = mask.toBbox(runs).tolist()
     if width <= 0 or height <= 0:

@@ -51,7 +51,8 @@ class ImageFolder:
             InputError: There are several.
         """
         direct = self.folder / stem  # of a sub-folder
-        found = self.by_stem.get(stem, []) or [direct.with_name(direct.name + s) for s in IMAGE_SUFFIXES]
+        endings = [ending for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper())]
+        found = self.by_stem.get(stem, []) or [direct.with_name(direct.name + ending) for ending in endings]
         found = [file for file in found if file.is_file()]
         if len(found) > 1:
             found = [file for file in found if file.name == named] or found
@@ -107,7 +108,12 @@ def read_lines(file: Path, *, what: str) -> list[str]:
 def read_names(set_file: Path, log: ProblemLog) -> list[str]:
     """Read the image names of a list file, one a line, without folders and endings of images."""
     lines = read_lines(set_file, what="it must list the split's images, one name a line")
-    names = [without_ending(without_flag(line)) for line in lines]
+    paths = [without_flag(line) for line in lines]
+    folders = Counter(without_ending(path) for path in dict.fromkeys(paths))
+    names = [
+        without_ending(path) if folders[without_ending(path)] == 1 else str(PurePosixPath(path).with_suffix(""))
+        for path in paths
+    ]  # of sub-folders, where only they tell images apart
     for name, count in Counter(names).items():
         if count > 1:
             log.report(f"{set_file}: {name!r} is listed {count} times", "taken once", kind="names listed twice")

@@ -73,7 +73,7 @@ def require_agreement(source: str, pairs: Sequence[tuple[Box, Box]]) -> int:
         InputError: Most disagree.
     """
     apart = [box for box, around in pairs if overlap(box, around) < 0.5]
-    if len(apart) > MOST * len(pairs):
+    if len(pairs) >= TELLING and len(apart) > MOST * len(pairs):
         corners = sum(overlap(as_corners(box), around) > 0.9 for box, around in pairs)
         hint = "; they agree if read as x1, y1, x2, y2" if corners > MOST * len(pairs) else ""
         raise InputError(
@@ -81,6 +81,29 @@ def require_agreement(source: str, pairs: Sequence[tuple[Box, Box]]) -> int:
             f"expected bbox {EXPECTED['coco']}{hint}"
         )
     return len(apart)
+
+
+def require_areas(source: str, boxes: Sequence[tuple[Box, float]]) -> None:
+    """Refuse boxes whose areas are right only if their numbers are read as corners.
+
+    Args:
+        source: The data set's name.
+        boxes: Boxes as corners, and the areas beside them [px^2].
+
+    Raises:
+        InputError: Most are.
+    """
+    corners = sum(is_near(area(as_corners(box)), given) and not is_near(area(box), given) for box, given in boxes)
+    if len(boxes) >= TELLING and corners > MOST * len(boxes):
+        raise InputError(
+            f"{source}: {percent(corners, boxes)} of the {len(boxes)} boxes have an area that is theirs if read as "
+            f"x1, y1, x2, y2; expected bbox {EXPECTED['coco']}"
+        )
+
+
+def is_near(found: float, expected: float) -> bool:
+    """Whether two areas are one but for rounding."""
+    return abs(found - expected) <= 0.01 * expected
 
 
 def percent(part: int, whole: Sequence[object]) -> str:

@@ -1,6 +1,7 @@
 """Where classified images come from: a folder for every class, or torchvision's data sets."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +84,18 @@ class FolderImages:
         if damaged:
             number = f"{len(damaged)} of {len(self.files)} images"
             raise InputError(f"{number} can't be read; mend or remove them: {'; '.join(first_of(damaged, 'of them'))}")
+
+
+def warn_of_common_files(train: ImageSource, val: ImageSource) -> None:
+    """Warn of images that are in both splits: what is measured on them is no evidence."""
+    if not (isinstance(train, FolderImages) and isinstance(val, FolderImages)) or rank() != 0:
+        return
+    common = {os.path.realpath(file) for file in train.files} & {os.path.realpath(file) for file in val.files}
+    if common:
+        logging.getLogger(__name__).warning(
+            f"{len(common)} of the {len(val.files)} validation images are training images, too, such as {min(common)}: "
+            f"metrics will be too good"
+        )
 
 
 def class_folders(folder: Path) -> list[str]:

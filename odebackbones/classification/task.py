@@ -29,7 +29,7 @@ from odebackbones.classification.metrics import ClassificationMetrics, evaluate_
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.classification.pictures import mistakes
 from odebackbones.classification.report import classification_report
-from odebackbones.classification.sources import TORCHVISION
+from odebackbones.classification.sources import TORCHVISION, warn_of_common_files
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, loader_processes, rank, share
 from odebackbones.engine.drawing import captioned, legible
@@ -116,12 +116,13 @@ class ClassificationTask:
         self.metrics(scores, torch.tensor([label for _, label in samples]))
 
     def verify(self) -> None:
-        """Look for damaged images, unless all are decoded anyway.
+        """Look for damaged images, unless all are decoded anyway, and for those that are in both splits.
 
         Raises:
             InputError: There are some.
         """
         sources = [images.source for images in (self.train_images, self.val_images)]
+        warn_of_common_files(*sources)
         if self.config.data.verify and not self.config.data.in_memory and rank() == 0:
             for source in sources:
                 source.verify()

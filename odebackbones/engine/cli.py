@@ -66,10 +66,18 @@ def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tup
         InputError: A key is unknown, or a value has the wrong type.
     """
     try:
-        values = parser.instantiate(parser.parse_args(arguments))
+        values = parser.instantiate(with_homes(parser.parse_args(arguments)))
     except ArgumentError as error:
         raise explained(error, parser) from error
     return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__}), values
+
+
+def with_homes(values: Namespace) -> Namespace:
+    """The values with the home folder for ``~/``, which no shell replaces behind ``=`` and in YAML."""
+    for name, value in list(values.items()):
+        if isinstance(value, str) and value.startswith("~/"):
+            values[name] = str(Path(value).expanduser())
+    return values
 
 
 def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:

@@ -21,7 +21,7 @@ from odebackbones.engine.optimisation import autocast, build_ema, build_optimize
 from odebackbones.engine.pretraining import find_hand_over
 from odebackbones.engine.sampling import EpochBatches, SeededDataset
 from odebackbones.engine.task import Task, TaskConfig
-from odebackbones.errors import InputError, SolverError
+from odebackbones.errors import InputError, SolverError, listed
 from odebackbones.stages import solver_stats
 
 LOG = "log.csv"
@@ -103,8 +103,19 @@ class Trainer:
             self.finish_epoch(board)
 
     def try_evaluation(self) -> None:
-        """Evaluate a little with the weights as they are, so that what fails there fails before a training."""
-        self.task.trial(self.evaluated, self.device)
+        """Evaluate a little with the weights as they are, so that what fails there fails before a training.
+
+        Raises:
+            InputError: The network is for images of another size.
+        """
+        try:
+            self.task.trial(self.evaluated, self.device)
+        except AssertionError as error:
+            if "match" not in str(error):
+                raise
+            raise InputError(
+                f"the model does not take these images ({error}): set the images' size in data, or take another model"
+            ) from error
 
     def finish_epoch(self, board: TensorBoard) -> None:
         """Evaluate if it is due, log and save."""
@@ -240,6 +251,12 @@ class Trainer:
             raise InputError(
                 f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
                 f"take the old ones, or another run.name"
+            )
+        classes = state["metadata"].get("classes")
+        if classes is not None and classes != (now := self.task.metadata()["classes"]):
+            raise InputError(
+                f"{path}: was trained on the classes {listed(classes)} in this order, the data have {listed(now)}; "
+                f"take the data of before, or another run.name"
             )
         load_weights(self.model, state["model"], origin=str(path))
         if self.ema is not None:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from odebackbones.engine.frame_writer import FrameWriter, picture_name
 from odebackbones.engine.log import progress_bar
 from odebackbones.engine.media import Frame, count_frames, find_inputs, is_video, read_frames, told
 from odebackbones.engine.run import LoadedRun
-from odebackbones.errors import InputError
+from odebackbones.engine.task import Prediction
+from odebackbones.errors import InputError, SolverError
 
 RESULTS = "results.json"
 
@@ -25,7 +26,7 @@ class Predicted:
     Attributes:
         entries: One a frame, as ``results.json`` has them.
         counts: What was found, by kind.
-        unread: Files that could not be read, and why.
+        unread: Files that could not be read, or predicted on, and why.
         written: Names of the files beside pictures.
     """
 
@@ -82,22 +83,32 @@ def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: A
             if frame is None:
                 return
             out.mkdir(parents=True, exist_ok=True)
-            predict_frame(run, frame, writer, found)
+            try:
+                prediction = run.task.predict(run.model, frame.image, run.device)
+            except (InputError, SolverError) as error:
+                found.unread[file] = f"{frame.name}: {error}"
+                logging.getLogger(__name__).warning(f"passed over: {frame.name}: {error}")
+            else:
+                keep(prediction, frame, writer, found)
             bar.update()
 
 
-def predict_frame(run: LoadedRun, frame: Frame, writer: FrameWriter, found: Predicted) -> None:
-    """Predict on one frame, and write what was found."""
-    prediction = run.task.predict(run.model, frame.image, run.device)
+def keep(prediction: Prediction, frame: Frame, writer: FrameWriter, found: Predicted) -> None:
+    """Write what was found in a frame."""
     writer.write(frame, prediction.picture)
-    files = {f"{Path(frame.name).stem}{ending}": content for ending, content in prediction.files.items()}
-    if taken := files.keys() & found.written:
-        raise InputError(f"two images whose results would both be called {min(taken)}; rename one")
+    files = named(prediction.files, Path(frame.name).stem)
+    if files.keys() & found.written:  # of an image that differs by its ending only
+        files = named(prediction.files, frame.name)
     for name, content in files.items():
         write_atomically(writer.folder / name, content)
     found.written |= files.keys()
     found.counts.update(prediction.counts)
     found.entries.append({"file_name": frame.name, **prediction.facts})
+
+
+def named(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    """Files by their names, which begin with the image's."""
+    return {f"{name}{ending}": content for ending, content in files.items()}
 
 
 def require_apart(files: Sequence[Path], out: Path) -> None:

@@ -41,6 +41,12 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     last = folder / LAST
     if last.exists() and not config.run.resume:
         raise InputError(f"{folder}: this run exists; pass --run.resume true to go on with it, or another --run.name")
+    left = [name for name in (BEST, LOG) if (folder / name).exists()]
+    if left and not last.exists():
+        raise InputError(
+            f"{folder}: a run without {LAST}, from which to go on, but with {' and '.join(left)}, which would be "
+            f"replaced; move it away, or take another --run.name"
+        )
     device = pick_device(config.run.device)
     with processes(device):
         with main_process_first():
@@ -50,6 +56,8 @@ def train_run(task_class: type[Task], config: Any) -> Path:
                 f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster"
             )
         if rank() == 0:
+            if config.run.resume and not last.exists():
+                tqdm.write(f"{folder}: no run to go on with; it starts anew")
             for line in task.describe_data():
                 tqdm.write(line)
             if warmup_of(config.optim) < config.optim.warmup_epochs:
@@ -61,7 +69,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         if rank() == 0:
             for name, record in pretraining_facts(trainer.pretrained).items():
                 tqdm.write(f"{name}: {record}")
-            if len(trainer.history) == config.optim.epochs:
+            if len(trainer.history) == config.optim.epochs and not trainer.pending:
                 tqdm.write(f"{folder}: was trained to its last epoch before; nothing is left to do")
         if len(trainer.history) < config.optim.epochs:
             trainer.try_evaluation()

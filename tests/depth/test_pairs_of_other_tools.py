@@ -8,6 +8,7 @@ from test_read_pairs import names, read, write_pair
 
 from depth.data.check import describe
 from depth.data.dataset import DepthDataset
+from depth.protocols import evaluated_truth
 from odebackbones import InputError
 
 
@@ -47,6 +48,15 @@ def test_a_word_for_the_sky_is_no_depth(tmp_path, sky, caplog):
     assert names(found) == ["a"] and not found.problems
     told = "40 depths beyond 10 times model.max_depth, as some tools have for the sky, count as not measured"
     assert (told in caplog.text) == np.isfinite(sky)
+    served = DepthDataset(found)
+    assert served[0][1].max() == 60 and served.depth(0).max() == 60  # also for the baselines
+    assert "50.0 % of the pixels measured" in describe("train", found)
+
+
+def test_a_pair_without_the_part_that_is_evaluated_is_left_out_before_a_training(tmp_path):
+    write_pair(tmp_path / "rgb/a.png", tmp_path / "depth/a.png")
+    with pytest.raises(InputError, match=r"a\.png: protocol nyu is for 480x640 px.*take eval.protocol raw"):
+        read(tmp_path, cut=lambda depth: evaluated_truth(depth, "nyu"))
 
 
 def test_a_map_in_another_unit_is_no_sky(tmp_path):

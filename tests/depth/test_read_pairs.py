@@ -27,9 +27,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def read(root, split="val", *, max_depth=80.0, **kwargs):
+def read(root, split="val", *, max_depth=80.0, cut=lambda depth: depth, **kwargs):
     config = DataConfig(**{"format": "folder", "root": str(root), "val": ":", **kwargs})
-    return read_pairs(config, split, max_depth=max_depth)
+    return read_pairs(config, split, max_depth=max_depth, cut=cut)
 
 
 def names(pairs):

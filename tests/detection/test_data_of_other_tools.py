@@ -191,7 +191,7 @@ def test_an_area_that_can_be_is_kept(write_coco, area):
 
 
 POLYGON = [[4, 5, 24, 5, 24, 15, 4, 15]]
-RUNS = {"size": [HEIGHT, WIDTH], "counts": [4 * HEIGHT + 5, *[10, 20] * 19, 10, 40]}
+RUNS = {"size": [HEIGHT, WIDTH], "counts": [4 * HEIGHT + 5, *[10, 20] * 19, 10, (WIDTH - 24) * HEIGHT + 15]}
 
 
 @pytest.mark.parametrize("bbox", [None, [], ...], ids=["null", "empty", "missing"])

@@ -232,3 +232,16 @@ def test_bad_input_is_told_in_one_line_before_work_starts(tmp_path, colours, arg
     assert re.search(message, done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_images_that_are_in_both_splits_are_warned_of(colours, tmp_path, caplog):
+    done = run("train", "classification", *SMALL, f"--data.root={colours}", "--data.val=train", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "validation images are training images, too" in caplog.text
+
+
+def test_a_network_for_images_of_one_size_says_so_before_the_training(colours, tmp_path):
+    vit = ("--model.name=vit_tiny_patch16_224", "--model.args={}", "--data.image_size=32")
+    done = run("train", "classification", *SMALL, *vit, f"--data.root={colours}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the model does not take these images (Input height (32) doesn't match model (224)" in done.stderr

@@ -120,14 +120,16 @@ def test_predict_passes_over_what_it_cannot_read_and_shows_what_the_best_f1_was_
         cv2.imwrite(str(tmp_path / "in" / name), np.full((64, 64, 3), 90, np.uint8))
     (tmp_path / "in" / "z.jpg").write_text("no image")
     (tmp_path / "in" / "notes.txt").write_text("no image")
+    cv2.imwrite(str(tmp_path / "in" / "thin.png"), np.full((2, 1200, 3), 90, np.uint8))
     cv2.imwrite(str(tmp_path / "one.png"), np.full((64, 64, 3), 90, np.uint8))
     arguments = ["--checkpoint=small", "--input", "in", "one.png", "--out=out"]
     done = run("predict", "detection", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "passed over: 1 hidden files, 1 files ending in .txt" in caplog.text
     assert "z.jpg: no image, or a damaged one" in caplog.text
+    assert "passed over: thin.png: 1200x2 px, too thin for sides of 64 to 64 px" in caplog.text
     assert done.stdout.startswith("frames: 3 with ")
-    assert "files passed over as they could not be read: 1" in done.stdout
+    assert "files passed over as they could not be read: 2" in done.stdout
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [entry["file_name"] for entry in found] == ["a.png", "b.bmp", "one.png"]
     confidence = load_checkpoint(tmp_path / "small" / "best.pt")["metrics"]["confidence"]

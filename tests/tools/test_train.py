@@ -1,4 +1,5 @@
 import csv
+import shutil
 import signal
 import subprocess
 import time
@@ -85,3 +86,29 @@ def test_a_run_that_exists_is_not_overwritten_and_other_settings_do_not_resume_i
     assert other.returncode == 2
     assert "optim.lr was 0.01, is 0.02" in other.stderr
     assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_resuming_needs_the_checkpoint_and_the_classes_of_before(trained, tmp_path):
+    shutil.copytree(trained / "runs" / "small", tmp_path / "runs" / "small")
+    content = load_checkpoint(tmp_path / "runs/small/last.pt")
+    classes = content["metadata"]["classes"]
+    content["metadata"]["classes"] = classes[::-1]
+    torch.save(content, tmp_path / "runs/small/last.pt")
+    resumed = ("train", "detection", *SMALL, "--run.name=small", "--run.resume=true", "--optim.epochs=3")
+    done = run(*resumed, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "trained on the classes triangle, star, " in done.stderr
+    assert "in this order, the data have circle, cross, " in done.stderr
+    (tmp_path / "runs/small/last.pt").unlink()
+    best = (tmp_path / "runs/small/best.pt").read_bytes()
+    done = run(*resumed, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a run without last.pt, from which to go on, but with best.pt and log.csv" in done.stderr
+    assert (tmp_path / "runs/small/best.pt").read_bytes() == best
+
+
+def test_a_home_folder_is_found_where_no_shell_puts_it_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run("train", "detection", "--data.format=voc", "--data.root=~/nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{tmp_path}/nowhere: no such folder" in done.stderr
