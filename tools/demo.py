@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from odebackbones.engine.checkpoint import LAST
 from odebackbones.engine.cli import pick_task, run_tool
 from tools import compare, train
 from tools.tasks import TASKS
@@ -55,7 +56,8 @@ def main(arguments: list[str]) -> None:
     demo = DEMOS[task.name]
     for number, (name, settings) in enumerate(demo.runs.items(), start=1):
         print(f"{name} ({number} of {len(demo.runs)}): training", flush=True)
-        run = [f"--run.name={name}", f"--run.output={demo.output}", "--run.resume=true"]
+        begun = (demo.output / name / LAST).exists()
+        run = [f"--run.name={name}", f"--run.output={demo.output}", f"--run.resume={begun}"]
         train.main([task.name, f"--config={CONFIGS / demo.config}", *run, *settings, *rest])
     print("evaluating and comparing", flush=True)
     compare.main([*(str(demo.output / name) for name in demo.runs), f"--out={demo.output / 'comparison'}"])
