@@ -1,6 +1,5 @@
 """Faster R-CNN with a feature pyramid over any timm backbone."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from odebackbones import freeze_norms
+from odebackbones.engine.log import warn
 from odebackbones.engine.timm_models import (
     PlainValue,
     create_features,
@@ -84,6 +84,11 @@ class ModelConfig:
                 f"model.min_size={self.min_size}, model.max_size={self.max_size}: expected sides of at least 32 px, "
                 f"and max_size not below min_size"
             )
+        if not 0 <= self.score_threshold < 1:
+            raise InputError(f"model.score_threshold={self.score_threshold}: expected a share, from 0 to below 1")
+        for name in ("detections", "proposals_train", "proposals_test", "rpn_batch_size", "box_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}={getattr(self, name)}: expected at least 1")
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -181,7 +186,7 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         warn_of_weights_left("model.backbone", config.backbone, config.pretrained)
     body = build_body(config, pretrained=config.pretrained if pretrained is None else pretrained)
     if (config.frozen_norm or config.frozen_stages) and not config.pretrained:
-        logging.getLogger(__name__).warning("model.frozen_*: parts of a backbone without pretrained weights are frozen")
+        warn("model.frozen_*: parts of a backbone without pretrained weights are frozen")
     if config.frozen_norm:
         body = freeze_norms(body)
     backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_modules(body, config.frozen_stages))

@@ -14,18 +14,18 @@ from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 
 from odebackbones.engine.config import OptimConfig, RunConfig
+from odebackbones.engine.image_check import warn_of_common_images
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast
 from odebackbones.engine.report import Quantity, Report
 from odebackbones.engine.task import Prediction, Probe
-from odebackbones.errors import InputError, first_of
+from odebackbones.errors import InputError, first_of, listed
 
 from .data.check import (
     crowding_notes,
     describe,
     require_objects,
     thinness,
-    warn_of_common_images,
     without_thin_images,
 )
 from .data.config import DataConfig
@@ -82,9 +82,14 @@ class DetectionTask:
         self.config = config
         self.workers = config.data.workers
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_annotations.classes)
+        if config.data.classes is not None and list(config.data.classes) != self.classes:
+            raise InputError(
+                f"data.classes: the model was trained on {listed(self.classes)} in this order; leave it out"
+            )
         if metadata is None:  # faults in the data show before training starts
             require_objects(self.train_annotations)
-            warn_of_common_images(self.train_annotations, self.val_annotations)
+            splits = self.train_annotations, self.val_annotations
+            warn_of_common_images(*([record.path for record in split.images] for split in splits))
 
     @cached_property
     def train_annotations(self) -> Annotations:

@@ -17,7 +17,9 @@ from tools.tasks import TASKS
 def main(arguments: list[str]) -> None:
     """Evaluate the runs that have no report yet, time all in turn, and write the comparison."""
     options = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    options.add_argument("runs", nargs="+", type=Path, help="folders of runs; the first is the reference")
+    options.add_argument(
+        "runs", nargs="+", type=Path, help="folders of runs, or their best.pt or last.pt; the first is the reference"
+    )
     options.add_argument("--out", type=Path, required=True, help="folder of the comparison")
     options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
     weights = "the epoch that did best in training, or the last one, which no figure picked"
@@ -26,7 +28,7 @@ def main(arguments: list[str]) -> None:
     given = options.parse_args(arguments)
     if given.repeats < 0:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
-    checkpoints = [folder / given.checkpoint for folder in given.runs]
+    checkpoints = [path / given.checkpoint if path.suffix != ".pt" else path for path in given.runs]
     task = common_task(checkpoints)
     runs = [load(task, checkpoint, given.device) for checkpoint in checkpoints]
     for run in runs:

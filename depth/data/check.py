@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from odebackbones.engine.distributed import rank
+from odebackbones.engine.log import warn
 from odebackbones.errors import InputError, first_of
 
 from .dataset import decode_pair
@@ -62,14 +61,13 @@ def sound_pairs(
             beyond += 0 if max_depth is None else int((depth > BEYOND * max_depth).sum())
         except InputError as error:
             problems[pair] = str(error)
-    if rank() == 0:
-        for examples in by_kind(list(problems.values())):
-            logging.getLogger(__name__).warning(f"{found.name}: {len(examples)} faulty pairs, such as {examples[0]}")
-        if beyond:
-            logging.getLogger(__name__).warning(
-                f"{found.name}: {beyond} depths beyond {BEYOND} times model.max_depth, as some tools have for the sky, "
-                f"count as not measured"
-            )
+    for examples in by_kind(list(problems.values())):
+        warn(f"{found.name}: {len(examples)} faulty pairs, such as {examples[0]}")
+    if beyond:
+        warn(
+            f"{found.name}: {beyond} depths beyond {BEYOND} times model.max_depth, as some tools have for the sky, "
+            f"count as not measured"
+        )
     if problems and (strict or not far):
         faults = "; ".join(first_of(list(problems.values()), "of them"))
         raise InputError(

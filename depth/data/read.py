@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shlex
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from odebackbones.engine.image_files import has_image_suffix
+from odebackbones.engine.log import warn
 from odebackbones.errors import InputError, listed
 
 from .check import sound_pairs
@@ -156,7 +156,7 @@ def read_list(
         else:
             pairs.append(DepthPair(name_in(located[0], root), *located))
     if without:
-        logging.getLogger(__name__).warning(f"{file}: {without} images have no depth map, and are left out")
+        warn(f"{file}: {without} images have no depth map, and are left out")
     return str(file), tuple(pairs)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 
-from odebackbones.engine.distributed import rank
+from odebackbones.engine.log import warn
 from odebackbones.errors import InputError
 
 from .records import IGNORE_LABEL, Annotations
@@ -61,12 +60,10 @@ def require_objects(annotations: Annotations) -> None:
                 f"no object is left of {len(problems)} problem(s), first: {problems[0]}" if problems else "no objects"
             )
         raise InputError(f"{annotations.name}: {found}; correct the annotations, or take others")
-    if crowds > MANY_CROWDS * (crowds + objects) and rank() == 0:
-        logging.getLogger(__name__).warning(
-            "%s: %d of %d objects are %s, and are not trained on", annotations.name, crowds, crowds + objects, what
-        )
+    if crowds > MANY_CROWDS * (crowds + objects):
+        warn(f"{annotations.name}: {crowds} of {crowds + objects} objects are {what}, and are not trained on")
     if idle := [name for label, name in enumerate(annotations.classes, 1) if not has_objects(annotations, label)]:
-        logging.getLogger(__name__).warning("%s: no object of the classes %s", annotations.name, ", ".join(idle[:5]))
+        warn(f"{annotations.name}: no object of the classes {', '.join(idle[:5])}")
 
 
 def without_thin_images(annotations: Annotations, *, size: tuple[int, int], strict: bool) -> Annotations:
@@ -87,10 +84,7 @@ def without_thin_images(annotations: Annotations, *, size: tuple[int, int], stri
     lines = [f"{r.path}: {faults[key]}" for key, r in thin.items()]
     if strict or len(thin) == len(annotations.images):
         raise InputError(f"{annotations.name}: {lines[0]}; leave it out, or raise model.max_size")
-    if rank() == 0:
-        logging.getLogger(__name__).warning(
-            "%s: %d thin images (left out), such as %s", annotations.name, len(thin), lines[0]
-        )
+    warn(f"{annotations.name}: {len(thin)} thin images (left out), such as {lines[0]}")
     kept = tuple(r for r in annotations.images if r.image_id not in thin)
     return replace(annotations, images=kept, problems=(*annotations.problems, *(f"{line}: left out" for line in lines)))
 
@@ -106,16 +100,6 @@ def thinness(width: int, height: int, size: tuple[int, int]) -> str:
 def has_objects(annotations: Annotations, label: int) -> bool:
     """Whether some object of this label is trained on."""
     return any(bool((r.labels[~r.crowd] == label).any()) for r in annotations.images)
-
-
-def warn_of_common_images(train: Annotations, val: Annotations) -> None:
-    """Warn of images that are in both splits: what is measured on them is no evidence."""
-    common = {r.path.resolve() for r in train.images} & {r.path.resolve() for r in val.images}
-    if common and rank() == 0:
-        logging.getLogger(__name__).warning(
-            "%d of the %d validation images are training images, too, such as %s: metrics will be too good",
-            *(len(common), len(val.images), min(common)),
-        )
 
 
 def crowding_notes(annotations: Annotations, *, detections: int) -> tuple[str, ...]:

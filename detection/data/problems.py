@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from odebackbones.engine.distributed import rank
+from odebackbones.engine.log import warn
 from odebackbones.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 class ProblemLog:
@@ -61,10 +58,9 @@ class ProblemLog:
 
     def summary(self) -> tuple[str, ...]:
         """Return all recorded lines; warn of every kind once, with a count and an example."""
-        if rank() == 0:
-            for kind, count in self.kinds.items():
-                example = self.examples[kind].removeprefix(f"{self.source}: ")
-                logger.warning("%s: %d %s, such as %s", self.source, count, kind, shortened(example))
+        for kind, count in self.kinds.items():
+            example = self.examples[kind].removeprefix(f"{self.source}: ")
+            warn(f"{self.source}: {count} {kind}, such as {shortened(example)}")
         return tuple(self.lines)
 
 

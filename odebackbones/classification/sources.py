@@ -1,7 +1,5 @@
 """Where classified images come from: a folder for every class, or torchvision's data sets."""
 
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,9 +7,9 @@ from typing import Any, Protocol
 from PIL import Image
 from torchvision import datasets
 
-from odebackbones.engine.distributed import rank
 from odebackbones.engine.image_check import inspect_images
 from odebackbones.engine.image_files import has_image_suffix
+from odebackbones.engine.log import warn
 from odebackbones.engine.media import decode
 from odebackbones.errors import InputError, first_of, listed
 
@@ -60,8 +58,8 @@ class FolderImages:
         empty = [name for name, files in zip(self.classes, images, strict=True) if not files]
         if len(empty) == len(images):
             raise InputError(f"{folder}: {expected}, found {listed(found) or 'no folder'} without images")
-        if empty and rank() == 0:
-            logging.getLogger(__name__).warning(f"{folder}: no images of {len(empty)} classes: {listed(empty)}")
+        if empty:
+            warn(f"{folder}: no images of {len(empty)} classes: {listed(empty)}")
         self.files = [str(file) for files in images for file in files]
         self.labels = [label for label, files in enumerate(images) for _ in files]
 
@@ -84,18 +82,6 @@ class FolderImages:
         if damaged:
             number = f"{len(damaged)} of {len(self.files)} images"
             raise InputError(f"{number} can't be read; mend or remove them: {'; '.join(first_of(damaged, 'of them'))}")
-
-
-def warn_of_common_files(train: ImageSource, val: ImageSource) -> None:
-    """Warn of images that are in both splits: what is measured on them is no evidence."""
-    if not (isinstance(train, FolderImages) and isinstance(val, FolderImages)) or rank() != 0:
-        return
-    common = {os.path.realpath(file) for file in train.files} & {os.path.realpath(file) for file in val.files}
-    if common:
-        logging.getLogger(__name__).warning(
-            f"{len(common)} of the {len(val.files)} validation images are training images, too, such as {min(common)}: "
-            f"metrics will be too good"
-        )
 
 
 def class_folders(folder: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """Classification as a task of the engine."""
 
-import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -29,11 +28,12 @@ from odebackbones.classification.metrics import ClassificationMetrics, evaluate_
 from odebackbones.classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.classification.pictures import mistakes
 from odebackbones.classification.report import classification_report
-from odebackbones.classification.sources import TORCHVISION, warn_of_common_files
+from odebackbones.classification.sources import TORCHVISION, FolderImages
 from odebackbones.engine.config import OptimConfig, RunConfig
 from odebackbones.engine.distributed import gather_lists, loader_processes, rank, share
 from odebackbones.engine.drawing import captioned, legible
-from odebackbones.engine.log import progress_bar
+from odebackbones.engine.image_check import warn_of_common_images
+from odebackbones.engine.log import progress_bar, warn
 from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.profile import measure_throughput, training_memory_mib
@@ -122,7 +122,9 @@ class ClassificationTask:
             InputError: There are some.
         """
         sources = [images.source for images in (self.train_images, self.val_images)]
-        warn_of_common_files(*sources)
+        folders = [source.files for source in sources if isinstance(source, FolderImages)]
+        if len(folders) == len(sources):
+            warn_of_common_images(*(map(Path, files) for files in folders))
         if self.config.data.verify and not self.config.data.in_memory and rank() == 0:
             for source in sources:
                 source.verify()
@@ -255,9 +257,7 @@ class ClassificationTask:
         config = self.config.eval
         if not config.solvers:
             if config != EvalConfig():
-                logging.getLogger(__name__).warning(
-                    f"{config}: without solvers nothing is tried; give eval.solvers, e.g. [euler]"
-                )
+                warn(f"{config}: without solvers nothing is tried; give eval.solvers, e.g. [euler]")
             return []
         return solver_transfer(
             model,

@@ -69,15 +69,23 @@ def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tup
         values = parser.instantiate(with_homes(parser.parse_args(arguments)))
     except ArgumentError as error:
         raise explained(error, parser) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config: not a text file in UTF-8 ({error})") from error
     return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__}), values
 
 
 def with_homes(values: Namespace) -> Namespace:
-    """The values with the home folder for ``~/``, which no shell replaces behind ``=`` and in YAML."""
+    """The values with the home folder for ``~/``, as YAML may have it."""
     for name, value in list(values.items()):
-        if isinstance(value, str) and value.startswith("~/"):
-            values[name] = str(Path(value).expanduser())
+        if isinstance(value, str):
+            values[name] = at_home(value)
     return values
+
+
+def at_home(value: str) -> str:
+    """A value, or an argument with one behind ``=``, with the home folder for ``~/``, which shells leave there."""
+    option, mark, path = value.rpartition("=")
+    return f"{option}{mark}{Path(path).expanduser()}" if path.startswith("~/") else value
 
 
 def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:
@@ -135,7 +143,7 @@ def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = No
     """
     keep_freed_memory()
     try:
-        main(sys.argv[1:] if arguments is None else arguments)
+        main([at_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     except (InputError, OSError) as error:
         sys.exit(fail(error))
     except KeyboardInterrupt:

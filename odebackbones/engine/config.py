@@ -41,6 +41,8 @@ class RunConfig:
         for name, least in (("eval_every", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"run.{name}={getattr(self, name)}: expected at least {least}")
+        if self.seed >= 2**63:
+            raise InputError(f"run.seed={self.seed}: expected less than 2**63")
 
 
 @dataclass(frozen=True)

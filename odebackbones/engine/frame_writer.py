@@ -1,6 +1,5 @@
 """Pictures of frames as files: stills by their names, those of a video as one video."""
 
-import logging
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from odebackbones.engine.log import warn
 from odebackbones.engine.media import Frame
 from odebackbones.errors import InputError
 
@@ -74,7 +74,7 @@ class FrameWriter:
                 video = cv2.VideoWriter(str(self.video_path), cv2.VideoWriter.fourcc(*code), fps, size)
                 if video.isOpened():
                     if code == UNPLAYED:
-                        logging.getLogger(__name__).warning(
+                        warn(
                             f"{self.video_path}: in {codec}, which browsers don't play; this OpenCV has no other codec"
                         )
                     return video

@@ -1,13 +1,23 @@
-"""Finds image files that can't be read before training does."""
+"""Finds image files that can't be read, or are in both splits, before training does."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from odebackbones.engine.image_files import ImageFacts, inspect_image
-from odebackbones.engine.log import progress_bar
+from odebackbones.engine.log import progress_bar, warn
+
+
+def warn_of_common_images(train: Iterable[Path], val: Iterable[Path]) -> None:
+    """Warn of files that are in both splits: what is measured on them is no evidence."""
+    validation = {path.resolve() for path in val}
+    if common := {path.resolve() for path in train} & validation:
+        warn(
+            f"{len(common)} of the {len(validation)} validation images are training images, too, such as "
+            f"{min(common)}: metrics will be too good"
+        )
 
 
 def inspect_images(paths: Sequence[Path], *, decode: bool) -> list[ImageFacts | str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from odebackbones.errors import InputError
 
 History = list[dict[str, float]]
 """One row an epoch."""
+
+
+def warn(message: str) -> None:
+    """Tell of something that the user should know; of several processes the first one does."""
+    if rank() == 0:
+        logging.getLogger("odebackbones").warning(message)
 
 
 def write_csv(history: History, path: Path) -> None:

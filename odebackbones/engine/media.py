@@ -1,6 +1,5 @@
 """Images, folders of images and videos, as frames to predict on."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from odebackbones.engine.image_files import (
     read_image_file,
     reason,
 )
+from odebackbones.engine.log import warn
 from odebackbones.errors import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -170,9 +170,7 @@ def read_video(path: Path) -> Iterator[Frame]:
         if read == 0:
             raise InputError(f"{path}: no frame could be read; is it a video that OpenCV knows?")
         if read < promised:
-            logging.getLogger(__name__).warning(
-                f"{path}: {read} of the {promised} frames that its header promises could be read"
-            )
+            warn(f"{path}: {read} of the {promised} frames that its header promises could be read")
     finally:
         capture.release()
 

@@ -1,7 +1,6 @@
 """Predict on files: pictures with what was found, and the same as JSON."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from odebackbones.engine.checkpoint import write_atomically
 from odebackbones.engine.frame_writer import FrameWriter, picture_name
-from odebackbones.engine.log import progress_bar
+from odebackbones.engine.log import progress_bar, warn
 from odebackbones.engine.media import Frame, count_frames, find_inputs, is_video, read_frames, told
 from odebackbones.engine.run import LoadedRun
 from odebackbones.engine.task import Prediction
@@ -53,7 +52,7 @@ def predict_files(run: LoadedRun, sources: Sequence[Path], out: Path) -> Predict
     """
     inputs = find_inputs(sources)
     if inputs.passed_over:
-        logging.getLogger(__name__).warning(f"passed over: {told(inputs.passed_over)}")
+        warn(f"passed over: {told(inputs.passed_over)}")
     require_apart(inputs.files, out)
     found = Predicted()
     try:
@@ -78,7 +77,7 @@ def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: A
                 frame = next(frames, None)
             except InputError as error:
                 found.unread[file] = str(error)
-                logging.getLogger(__name__).warning(f"passed over: {error}")
+                warn(f"passed over: {error}")
                 return
             if frame is None:
                 return
@@ -87,7 +86,7 @@ def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: A
                 prediction = run.task.predict(run.model, frame.image, run.device)
             except (InputError, SolverError) as error:
                 found.unread[file] = f"{frame.name}: {error}"
-                logging.getLogger(__name__).warning(f"passed over: {frame.name}: {error}")
+                warn(f"passed over: {frame.name}: {error}")
             else:
                 keep(prediction, frame, writer, found)
             bar.update()

@@ -1,6 +1,5 @@
 """What the tools do: train a run, load one, report on it, and compare several."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_wei
 from odebackbones.engine.comparison import compare_reports
 from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
 from odebackbones.engine.fit import LOG, PRETRAINED, Trainer, place, plain
-from odebackbones.engine.log import History
+from odebackbones.engine.log import History, warn
 from odebackbones.engine.optimisation import precision, warmup_of
 from odebackbones.engine.pretraining import HandOver
 from odebackbones.engine.profile import device_facts, speed_quantities, throughput_rounds
@@ -51,10 +50,8 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     with processes(device):
         with main_process_first():
             task = task_class(config)
-        if rank() == 0 and config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
-            logging.getLogger(__name__).warning(
-                f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster"
-            )
+        if config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
+            warn(f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster")
         if rank() == 0:
             if config.run.resume and not last.exists():
                 tqdm.write(f"{folder}: no run to go on with; it starts anew")

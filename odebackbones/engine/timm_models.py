@@ -1,6 +1,5 @@
 """timm's models as a configuration names them."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from timm.layers import Format
 from torch import Tensor, nn
 
-from odebackbones.engine.distributed import rank
+from odebackbones.engine.log import warn
 from odebackbones.engine.pretraining import hand_over
 from odebackbones.errors import InputError, unknown_name
 
@@ -52,10 +51,10 @@ def require_published(name: str, *, setting: str) -> None:
 
 def warn_of_weights_left(setting: str, name: str, pretrained: bool | str) -> None:
     """Say that the weights of a folder or a hub are not taken, where ``pretrained`` is false."""
-    if ":" in name and not pretrained and rank() == 0:
-        logging.getLogger(__name__).warning(
-            "%s=%s: the network is built without the weights that are there; --model.pretrained true takes them",
-            *(setting, name),
+    if ":" in name and not pretrained:
+        warn(
+            f"{setting}={name}: the network is built without the weights that are there; --model.pretrained true takes "
+            f"them"
         )
 
 

@@ -11,9 +11,10 @@ from detection_files import HEIGHT, WIDTH, write_image
 from PIL import Image
 
 from detection.data.assemble import ReadOptions
-from detection.data.check import crowding_notes, describe, require_objects, warn_of_common_images, without_thin_images
+from detection.data.check import crowding_notes, describe, require_objects, without_thin_images
 from detection.data.coco import read_coco
 from detection.data.dataset import DetectionDataset
+from odebackbones.engine.image_check import warn_of_common_images
 from odebackbones.errors import InputError
 
 STRICT = ReadOptions(strict=True)
@@ -98,7 +99,7 @@ def test_images_of_which_resizing_leaves_no_pixel_are_left_out(write_coco, caplo
 
 def test_images_that_are_in_both_splits_are_warned_of(write_coco, caplog):
     annotations = read_coco(*write_coco(content([{}])))
-    warn_of_common_images(annotations, annotations)
+    warn_of_common_images(*[[record.path for record in annotations.images]] * 2)
     assert "3 of the 3 validation images are training images, too" in caplog.text
 
 
@@ -347,7 +348,7 @@ def test_names_that_differ_by_case_are_kept_apart_with_a_word_and_equal_ones_are
 
 
 def test_warnings_are_of_the_first_process_only(write_coco, caplog, monkeypatch):
-    monkeypatch.setattr("detection.data.problems.rank", lambda: 1)
+    monkeypatch.setattr("odebackbones.engine.log.rank", lambda: 1)
     with caplog.at_level(logging.WARNING):
         assert read_coco(*write_coco(content([{"bbox": [5, 5, 0, 0]}]))).problems
     assert not caplog.records

@@ -209,3 +209,15 @@ def test_the_results_given_are_not_changed_and_nothing_is_printed(capsys):
     evaluate_detections(data, results)
     assert json.dumps(results) == before
     assert capsys.readouterr().out == ""
+
+
+def test_perfect_detections_of_more_than_100_objects_are_perfect_if_as_many_are_kept():
+    corners = np.stack(np.meshgrid(np.arange(0.0, 300, 20), np.arange(0.0, 200, 20)), -1).reshape(-1, 2)
+    boxes = np.concatenate([corners, corners + 10], 1)
+    data = annotations(record(1, boxes, np.ones(len(boxes), np.int64)), category_ids=(1,))
+    results = [detection(1, 1, box, 0.9 - 0.001 * i) for i, box in enumerate(boxes.tolist())]
+    few, all_kept = (evaluate_detections(data, results, detections=n) for n in (100, 150))
+    assert all_kept.detections == 150
+    assert all_kept.coco["AP"] == all_kept.f1 == 1.0
+    assert few.coco == few.at_100 == all_kept.at_100
+    assert few.coco["AP"] == pytest.approx(0.67, abs=0.01)  # 67 of the 101 recalls are reached by 100 of 150

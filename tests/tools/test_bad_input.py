@@ -212,3 +212,25 @@ def test_a_disk_that_is_full_ends_the_run_with_one_line_and_no_half_checkpoint(t
     )
     refused(done, "File too large")
     assert {path.name for path in (tmp_path / "runs" / "full").iterdir()} <= {"config.yaml", "log.csv"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--data.classes=[ring]", "data.classes: the model was trained on circle, cross, ring, "),
+        ("--model.score_threshold=50", "model.score_threshold=50.0: expected a share"),
+        ("--model.detections=0", "model.detections=0: expected at least 1"),
+        ("--run.seed=9223372036854775808", "expected less than 2**63"),
+    ],
+)
+def test_settings_that_would_be_left_aside_are_refused(trained, argument, words):
+    done = run("eval", "detection", "--checkpoint=runs/small", argument, "--out=refused", cwd=trained)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_config_in_utf_16_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("run: {name: x}", encoding="utf-16")
+    done = run("train", "detection", "--config=config.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--config: not a text file in UTF-8" in done.stderr

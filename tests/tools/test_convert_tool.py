@@ -1,5 +1,7 @@
 """The conversion tool: there and back, with fewer weights, and what it refuses."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -34,6 +36,19 @@ def test_a_checkpoint_becomes_an_ode_model_and_comes_back(checkpoint, tmp_path):
         torch.testing.assert_close(load(tmp_path / "ode")(x), model(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(load(tmp_path / "plain")(x), model(x), rtol=1e-4, atol=1e-4)
     assert not any(isinstance(module, ODEBlock) for module in load(tmp_path / "plain").modules())
+
+
+def test_what_it_writes_is_a_start_for_a_training(checkpoint, tmp_path, colours):
+    _, file = checkpoint
+    done = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    network = ("--model.name=ode_resnet20_cifar", "--model.args={bases: [2, 2, 2], duration: [2, 2, 2]}")
+    settings = ("--data.workers=0", "--optim.epochs=1", "--optim.batch_size=8", "--data.augment=none")
+    start = ("--model.pretrained=ode", f"--data.root={colours}")
+    done = run("train", "classification", *network, *settings, *start, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [(taken, total)] = re.findall(r"pretrained: ode: (\d+) of (\d+) tensors taken", done.stdout)
+    assert taken == total
 
 
 def test_fewer_weights_over_time_and_another_basis(checkpoint, tmp_path):
