@@ -162,9 +162,8 @@ def rescaled(images: list[PlacedImage], log: ProblemLog) -> list[PlacedImage]:
     They were if the boxes fit the recorded size, and the sides have kept their proportion, or boxes of any such image
     don't fit its file, as after stretching. Otherwise the recorded size is wrong, and the boxes are the file's.
     """
-    others = [image for image in images if is_of_another_size(image)]
-    outgrown = any(not fits(image.raw.boxes, image.size) for image in others)
-    return [rescale(image, outgrown, log) if image in others else image for image in images]
+    outgrown = any(is_of_another_size(image) and not fits(image.raw.boxes, image.size) for image in images)
+    return [rescale(image, outgrown, log) if is_of_another_size(image) else image for image in images]
 
 
 def is_of_another_size(image: PlacedImage) -> bool:

@@ -79,6 +79,9 @@ def parse(file: Path) -> ElementTree.Element:
         raise InputError(f"{file}: cannot be read ({error.strerror}); each image of the set needs one") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{file}: malformed XML ({error}); correct the file or download it again") from error
+    for element in tree.iter():
+        if isinstance(element.tag, str):  # and no comment; without a namespace, and whatever its case
+            element.tag = element.tag.rpartition("}")[2].lower()
     if tree.tag != "annotation":
         raise InputError(f"{file}: expected VOC's <annotation>, got <{tree.tag}>; give a VOC annotation file")
     return tree

@@ -125,9 +125,41 @@ def differentiable_gradients(
 ) -> Gradients:
     """Gradients that can be differentiated again (``create_graph=True``): the solve is repeated with its graph."""
     again.go_back_to(again.first)
-    inputs = [state, *parameters] if state.requires_grad else list(parameters)
-    found = torch.autograd.grad(again.integrator(state), inputs, gradient, create_graph=True, allow_unused=True)
+    inlet = Inlet()
+    start = inlet(state)
+    inputs = [start, *parameters] if state.requires_grad else list(parameters)
+    found = torch.autograd.grad(again.integrator(start), inputs, gradient, create_graph=True, allow_unused=True)
+    inlet.is_open = True
     return (found[0], found[1:]) if state.requires_grad else (None, found)
+
+
+class Inlet:
+    """Where a state enters a solve: until it is open no gradient goes past it, to what the state was made of.
+
+    Else a parameter of the field from which the initial state was computed, too, would get that part twice.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """The state: ``(B, ...)``."""
+        return Passed.apply(state, self)  # pyright: ignore[reportReturnType]
+
+
+class Passed(torch.autograd.Function):
+    """The identity of an :class:`Inlet`."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, inlet: Inlet) -> Tensor:
+        """The state itself."""
+        ctx.inlet = inlet
+        return state.view_as(state)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
+        """The gradient, or none."""
+        return (gradients[0] if ctx.inlet.is_open else None), None
 
 
 def recomputed_gradients(

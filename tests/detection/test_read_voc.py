@@ -214,3 +214,16 @@ def test_a_strict_reading_of_bccd_stops_at_a_zero_area_box(shared_data: Path):
     with pytest.raises(InputError, match=r"BloodImage_003(38|43)\.xml: object \d+: .*zero area"):
         for name in ("train", "val", "test"):
             read_voc(shared_data / "bccd", name, ReadOptions(strict=True, verify=False))
+
+
+@pytest.mark.parametrize(
+    ("plain", "written"),
+    [("<object>", "<Object>"), ("<annotation>", '<annotation xmlns="http://example.org/voc">'), ("bndbox>", "BndBox>")],
+)
+def test_tags_are_read_in_any_case_and_namespace(write_voc, plain, written):
+    root = write_voc({"a": DOG})
+    [file] = root.rglob("a.xml")
+    text = file.read_text().replace(plain, written)
+    file.write_text(text.replace("</object>", "</Object>") if "Object" in written else text)
+    annotations = read_voc(root, "train", ReadOptions(strict=True))
+    assert annotations.images[0].boxes.tolist() == [[0, 0, 40, 30]]

@@ -202,3 +202,19 @@ def test_a_tuple_of_tensors_with_a_graph_is_refused():
     assert end.requires_grad
     with pytest.raises(InputError, match=r"ListField\.kept is a tuple with tensors that want a gradient.*in a list"):
         odeint(ListField("tuple"), numbers(4, 3), solver=SolverConfig("euler", 2))
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
+def test_second_derivatives_count_a_tensor_once_that_made_the_state_too(gradient):
+    found = []
+    for config in (SolverConfig("midpoint", 5, gradient), SolverConfig("midpoint", 5, "backprop", checkpoints="every")):
+        weight, x = (0.5 * numbers(3, 3)).requires_grad_(), numbers(4, 3, seed=1)
+
+        def closure(t, x, weight=weight):
+            return torch.tanh(x @ weight)
+
+        end = odeint(closure, x @ weight, solver=config, parameters=(weight,)).state
+        (slope,) = torch.autograd.grad(end.square().sum(), weight, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.square().sum(), weight)
+        found.append({"first": slope.detach(), "second": curvature})
+    assert_same(*found)
