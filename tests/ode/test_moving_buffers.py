@@ -12,14 +12,20 @@ from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
 
 
+def assert_as_backprop(make, solver):
+    """Gradients and buffers after a backward pass are those of backprop; returns the field."""
+    found, field = trained_once(seeded(make), solver)
+    expected, reference = trained_once(seeded(make), by_backprop(solver))
+    assert_same(found, expected, tolerance=1e-5)
+    assert_buffers_equal(field, reference)
+    return field
+
+
 @ALL
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.spectral_norm` is deprecated")
 @pytest.mark.parametrize("name", MOVING)
 def test_buffers_that_move_are_found_as_they_were_and_move_once(name, solver):
-    found, field = trained_once(seeded(MOVING[name]), solver)
-    expected, reference = trained_once(seeded(MOVING[name]), by_backprop(solver))
-    assert_same(found, expected, tolerance=1e-5)
-    assert_buffers_equal(field, reference)
+    field = assert_as_backprop(MOVING[name], solver)
     assert any(not torch.equal(a, b) for a, b in zip(field.buffers(), seeded(MOVING[name]).buffers(), strict=True))
 
 
@@ -39,10 +45,7 @@ def test_another_forward_pass_before_the_backward_pass_changes_nothing(name, sol
 @pytest.mark.parametrize("config", [SolverConfig("midpoint", 5, checkpoints=1), SolverConfig("midpoint", 1)], ids=str)
 @pytest.mark.parametrize("name", MOVING)
 def test_buffers_that_move_are_found_whatever_the_checkpoints(name, config):
-    found, field = trained_once(seeded(MOVING[name]), config)
-    expected, reference = trained_once(seeded(MOVING[name]), by_backprop(config))
-    assert_same(found, expected, tolerance=1e-5)
-    assert_buffers_equal(field, reference)
+    assert_as_backprop(MOVING[name], config)
 
 
 @ALL
@@ -82,12 +85,7 @@ class InitialisedField(Layers):
 
 @pytest.mark.parametrize("checkpoints", ["every", "sqrt", 1])
 def test_a_layer_that_sets_itself_up_in_the_first_pass_stays_set_up(checkpoints):
-    solver = SolverConfig("euler", 5, checkpoints=checkpoints)
-    found, field = trained_once(seeded(InitialisedField), solver)
-    expected, reference = trained_once(seeded(InitialisedField), by_backprop(solver))
-    assert field.start.initialised
-    assert_same(found, expected)
-    assert_buffers_equal(field, reference)
+    assert assert_as_backprop(InitialisedField, SolverConfig("euler", 5, checkpoints=checkpoints)).start.initialised
 
 
 def test_a_buffer_that_begins_to_move_late_and_untold_is_refused():
