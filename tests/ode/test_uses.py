@@ -28,7 +28,6 @@ def numbers(*shape, dtype=torch.float32):
     "solver",
     [
         SolverConfig("euler", 20_000),
-        SolverConfig("euler", 20_000, checkpoints="sqrt"),
         SolverConfig("leapfrog", 20_000, "reversible", state_dtype="float64"),
     ],
     ids=lambda solver: f"{solver.method}, {solver.gradient}, {solver.checkpoints}",
