@@ -100,13 +100,15 @@ def class_name(entry: Any, where: str) -> str:
 
 
 def require_ids(used: set[int], names: dict[int, str], source: str) -> None:
-    """Refuse annotations whose category ids all fit, and only fit, one further or one back.
+    """Refuse annotations whose category ids are the listed ones, from the first to the last, one further or one back.
 
     Raises:
         InputError: Says so.
     """
     for shift in (1, -1):
-        if not used <= names.keys() and {key + shift for key in used} <= names.keys():
+        shifted = {key + shift for key in used}
+        ends = {min(names), max(names)} if names else set()
+        if not used <= names.keys() and ends <= shifted <= names.keys():
             raise InputError(
                 f"{source}: annotations are of the category ids {', '.join(map(str, sorted(used)[:5]))}, and "
                 f"'categories' lists {', '.join(map(str, list(names)[:5]))}: they seem shifted by {shift}; correct one"

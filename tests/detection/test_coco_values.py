@@ -43,9 +43,11 @@ def test_category_ids_that_are_shifted_by_one_are_refused(write_coco, used, shif
         read_coco(*write_coco(content(annotations, TWO)))
 
 
-def test_a_category_that_is_not_listed_is_no_shift(write_coco):
-    annotations = read_coco(*write_coco(content([{"category_id": key} for key in (0, 1, 2)], TWO)))
-    assert [len(found) for found in boxes(annotations)] == [2, 0, 0]
+@pytest.mark.parametrize("used", [(0, 1, 2, 3), (0, 1), (0,)])
+def test_a_category_that_is_not_listed_is_no_shift(write_coco, used):
+    annotations = [{"category_id": key} for key in used]
+    found = read_coco(*write_coco(content(annotations, [*TWO, {"id": 3, "name": "blue"}])))
+    assert [len(objects) for objects in boxes(found)] == [len(used) - 1, 0, 0]
 
 
 # Names
