@@ -1,6 +1,7 @@
 """One compiled graph for all evaluation times of a field: what holds at a time enters it as tensors."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,11 @@ class CompiledField:
 
     def __call__(self, t: float, x: Tensor) -> Tensor:
         """The slope at time ``t``: ``(B, ...) -> (B, ...)``."""
-        if any(is_uncompiled(module) for module in self.field.modules()):
+        modules = list(self.field.modules())
+        if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+            warnings.warn("a compiled field has got hooks: it runs as it is, not compiled", stacklevel=2)
+            return self.field.forward(t, x)
+        if any(weighs_anew(module) for module in modules):
             return self.field.forward(t, x)
         set_modes(self.field, self.twin, t)
         return self.slope(tensors_at(self.field, t), x)
@@ -65,10 +70,8 @@ def tensors_at(field: nn.Module, t: float) -> dict[str, Tensor]:
     return tensors
 
 
-def is_uncompiled(module: nn.Module) -> bool:
-    """Whether a module does what no graph of the twin would: hooks, and statistics that every batch weighs anew."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return True
+def weighs_anew(module: nn.Module) -> bool:
+    """Whether it is a norm that weighs every batch anew, as while statistics are estimated: no graph serves two."""
     is_cumulative = isinstance(module, nn.BatchNorm2d) and module.training and module.momentum is None
     return is_cumulative or (isinstance(module, TimeBatchNorm2d) and module.calibration is not None)
 

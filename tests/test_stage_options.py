@@ -286,3 +286,16 @@ def test_a_field_without_time_is_compiled_once_for_all_steps():
         assert torch.equal(block(images()), expected)
         block(F.relu(images()))
     assert len(graphs) == 1
+
+
+def test_a_compiled_field_that_gets_hooks_calls_them_and_says_that_it_is_not_compiled():
+    graphs, backend = count_compilations()
+    block = ODEBlock(
+        BasicField(CHANNELS, width=6, norm=norm_layer("batch", nodes=[0.0, 0.5], bases=1)), SolverConfig("euler", 2)
+    )
+    compile_fields(block, backend=backend)
+    calls = []
+    block.integrator.vector_field.conv1.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad(), pytest.warns(UserWarning, match="has got hooks: it runs as it is, not compiled"):
+        block(images())
+    assert len(calls) == 2 and not graphs

@@ -108,12 +108,15 @@ def read_lines(file: Path, *, what: str) -> list[str]:
 def read_names(set_file: Path, log: ProblemLog) -> list[str]:
     """Read the image names of a list file, one a line, without folders and endings of images."""
     lines = read_lines(set_file, what="it must list the split's images, one name a line")
-    paths = [without_flag(line) for line in lines]
-    folders = Counter(without_ending(path) for path in dict.fromkeys(paths))
+    paths = [without_flag(line).replace("\\", "/") for line in lines]
+    stems = [without_ending(without_flag(line)) for line in lines]
+    folders: dict[str, set[PurePosixPath]] = defaultdict(set)
+    for stem, path in zip(stems, paths, strict=True):
+        folders[stem].add(PurePosixPath(path).parent)
     names = [
-        without_ending(path) if folders[without_ending(path)] == 1 else str(PurePosixPath(path).with_suffix(""))
-        for path in paths
-    ]  # of sub-folders, where only they tell images apart
+        stem if len(folders[stem]) == 1 else str(PurePosixPath(path).with_suffix(""))  # only folders tell them apart
+        for stem, path in zip(stems, paths, strict=True)
+    ]
     for name, count in Counter(names).items():
         if count > 1:
             log.report(f"{set_file}: {name!r} is listed {count} times", "taken once", kind="names listed twice")

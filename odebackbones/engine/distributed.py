@@ -48,8 +48,7 @@ def main_process_first() -> Iterator[None]:
 def loader_processes(asked: int) -> int:
     """How many processes load data: as asked, but no more than there are cores for each process that trains."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if world_size() > 1 else 1
-    return min(asked, max(1, cores // here))
+    return min(asked, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))))
 
 
 def pick_device(name: str) -> torch.device:

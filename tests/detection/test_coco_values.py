@@ -130,7 +130,7 @@ def test_a_recorded_size_that_cannot_be_is_not_scaled_by(write_coco, recorded):
 def test_images_of_one_name_in_two_folders_stay_two(tmp_path, caplog):
     for name in ("a/1.JPG", "b/1.png", "b/2.png"):
         write_image(tmp_path / name)
-    (tmp_path / "list.txt").write_text("a/1.JPG\nb/1.png\nb/2.png\n")
+    (tmp_path / "list.txt").write_text("a/1.JPG\nb\\1.png\nb/2.png\n")
     with caplog.at_level(logging.WARNING):
         names = read_names(tmp_path / "list.txt", ProblemLog("list", strict=True))
     assert names == ["a/1", "b/1", "2"]
