@@ -38,11 +38,11 @@ class FusedConv2d(nn.Module):
         """Convolve as at node ``node``, and end with a ReLU or not."""
         for k, (weight, bias) in enumerate(zip(self.weight, self.bias)):  # noqa: B905 (TorchScript knows no `strict`)
             if k == node:
-                x = F.conv2d(x, weight, bias, 1, self.padding, self.dilation, self.groups)
+                x = F.conv2d(x, weight, bias, (1, 1), self.padding, self.dilation, self.groups)
         for k, weight in enumerate(self.time_weight):
             if k == node:
                 ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
-                x = x.add_(F.conv2d(ones, weight, None, 1, self.padding, self.dilation))
+                x = x.add_(F.conv2d(ones, weight, None, (1, 1), self.padding, self.dilation))
         return F.relu(x, inplace=True) if activate else x
 
 

@@ -80,6 +80,6 @@ def pack_convolutions(model: Model) -> Model:
 
 def packed(conv: FusedConv2d | nn.Conv2d, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> PackedConv2d:
     """The packed form of a convolution with these weights and biases."""
-    geometry = {"padding": conv.padding, "dilation": conv.dilation, "stride": getattr(conv, "stride", 1)}
-    pairs = {name: size if isinstance(size, tuple) else (size, size) for name, size in geometry.items()}
-    return PackedConv2d(weights, biases, groups=conv.groups, **pairs)
+    stride = getattr(conv, "stride", (1, 1))
+    geometry = {"padding": conv.padding, "dilation": conv.dilation, "stride": stride}
+    return PackedConv2d(weights, biases, groups=conv.groups, **geometry)

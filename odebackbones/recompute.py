@@ -23,7 +23,7 @@ class Recomputed(nn.Module):
         """As the block, with less memory where a backward pass can follow."""
         if not self.recompute or not can_differentiate(x):
             return super().__call__(x)
-        field = FieldState(self.modules())
+        field = FieldState(self)
         if not wants_gradient(x, field.tensors):
             return super().__call__(x)
         return solve_with_checkpoints(OneEvaluation(self), Budget(1), x, field)

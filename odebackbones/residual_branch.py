@@ -119,7 +119,7 @@ def plain_block(field: Field, t: float, *, factor: float, activate: bool) -> nn.
     """
     kind = timm.models.resnet.BasicBlock if isinstance(field, BasicField) else timm.models.resnet.Bottleneck
     channels = field.layers()[-1][0].weight[0].shape[0]
-    block = kind(channels, channels // kind.expansion, dilation=field.layers()[1][0].dilation)
+    block = kind(channels, channels // kind.expansion, dilation=field.layers()[1][0].dilation[0])
     for i, (conv, norm) in enumerate(field.layers(), start=1):
         is_last = norm is field.layers()[-1][1]
         assert isinstance(norm, TimeBatchNorm2d)

@@ -39,6 +39,8 @@ class ODEBlock(nn.Module):
         steer: In training, the end time is drawn evenly from ``t1 - steer`` to ``t1 + steer`` (A. Ghosh et al.: STEER:
             Simple Temporal Regularization For Neural ODEs, NeurIPS 2020, arXiv:2006.10711).
         name: What errors call this block.
+        parameters: Tensors that the field depends on and that no module of it holds. They are found by themselves, but
+            for those that only later steps than the first one need.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
@@ -54,6 +56,7 @@ class ODEBlock(nn.Module):
         budgets: Sequence[int] = (),
         steer: float = 0.0,
         name: str = "",
+        parameters: Iterable[Tensor] = (),
     ) -> None:
         super().__init__()
         inner = vector_field.vector_field if isinstance(vector_field, TensorTime) else vector_field
@@ -73,6 +76,7 @@ class ODEBlock(nn.Module):
         self.budgets = tuple(budgets)
         self.steer = steer
         self.name = name
+        self.others = tuple(parameters)  # not registered: they belong elsewhere
         self.latest: SolverStats | None = None
         self.integrator: Integrator = build_integrator(vector_field, t_span, solver, name=name)
 
@@ -89,10 +93,15 @@ class ODEBlock(nn.Module):
         """The flow of the (augmented) state with its cost, which is noted if it was not known beforehand."""
         integrator, solver = self.integrator, self.solver
         is_drawn = self.training and (self.budgets or self.steer)
+        if is_drawn and torch.compiler.is_compiling():
+            torch._dynamo.graph_break(
+                msg="budgets and steer draw the steps anew in every training step, which no single graph can follow: "
+                "compile the fields alone, odebackbones.compile_fields(model), or without fullgraph=True"
+            )
         if is_drawn:
             solver = with_steps(solver, self.drawn_steps()) if self.budgets else solver
             integrator = build_integrator(self.vector_field, self.drawn_span(), solver)
-        end, stats = integrate(integrator, x, solver, name=self.name)
+        end, stats = integrate(integrator, x, solver, parameters=self.others, name=self.name)
         self.latest = stats if is_drawn or not is_planned(solver) else None
         return Solution(end, stats)
 

@@ -56,9 +56,9 @@ class TimeConv2d(nn.Module):
         self.bases = bases
         self.basis = basis
         self.has_bias = bias
-        self.padding = dilation * (kernel_size // 2)
+        self.padding = (dilation * (kernel_size // 2),) * 2
         self.groups = groups
-        self.dilation = dilation
+        self.dilation = (dilation, dilation)
         self.time_channel = time_channel
         self.reset_parameters()
 
@@ -119,13 +119,13 @@ class TimeConv2d(nn.Module):
         bias: Tensor | None = None
         if self.has_bias:
             bias = blend([b for b in self.bias], values)  # noqa: C416
-        x = F.conv2d(x, weight, bias, 1, self.padding, self.dilation, self.groups)
+        x = F.conv2d(x, weight, bias, (1, 1), self.padding, self.dilation, self.groups)
         if self.time_channel:
             ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
             weight = blend([w for w in self.time_weight], values)  # noqa: C416
             if gain is not None:
                 weight = weight * gain.reshape(-1, 1, 1, 1)
-            x = torch.add(x, F.conv2d(ones, weight, None, 1, self.padding, self.dilation), alpha=t)
+            x = torch.add(x, F.conv2d(ones, weight, None, (1, 1), self.padding, self.dilation), alpha=t)
         return x
 
 

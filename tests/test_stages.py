@@ -153,6 +153,18 @@ def test_fx_follows_a_block_in_training():
     assert torch.equal(*slopes)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler looks at it
+@pytest.mark.parametrize("drawn", [{"budgets": (1, 2)}, {"steer": 0.1}], ids=["budgets", "steer"])
+def test_drawn_steps_are_no_single_graph_and_say_so(drawn):
+    block = ODEBlock(DecayField(0.5), SolverConfig("euler", 2), **drawn)
+    x = images()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"budgets and steer draw the steps anew .*compile_fields"):
+        torch.compile(block, backend="eager", fullgraph=True)(x)
+    assert torch.compile(block, backend="eager")(x).shape == x.shape
+    block.eval()
+    assert torch.equal(torch.compile(block, backend="eager", fullgraph=True)(x), block(x))
+
+
 def test_the_compiler_takes_a_block_in_one_graph():
     block = make_block().train()
     compiled = torch.compile(block, backend="eager", fullgraph=True)

@@ -1,17 +1,21 @@
 """Adaptive steps: torchdiffeq finds them, and then they are a grid like any other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from odebackbones.errors import SolverError
+from odebackbones.ode.devices import time_dtype
 from odebackbones.ode.field_state import FieldState, buffers_untouched
 from odebackbones.ode.integrators import Integrator, ReusedSlope, RungeKutta, VectorField, not_recordable
+from odebackbones.ode.slots import modules_of
 from odebackbones.ode.surroundings import Surroundings
 from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
+from odebackbones.ode.tuples import FlatField
 
 TORCHDIFFEQS_STOPS = ("underflow in dt", "non-finite values in state")
 """How the messages begin of the assertions by which torchdiffeq gives a solve up."""
@@ -42,7 +46,8 @@ class ObservedField:
     """A field as torchdiffeq wants it, that counts the evaluations of a forward solve.
 
     torchdiffeq solves forward without gradients, and evaluates with gradients only on an adjoint's way back: there
-    nothing is counted, and the field computes with what it had in the forward pass.
+    nothing is counted, and the field computes with what it had in the forward pass, with ``tensors``
+    for its own.
     """
 
     integrator: Integrator
@@ -52,7 +57,8 @@ class ObservedField:
     nfe: int = 0
     rejected: int = 0
     starts: list[float] = field(default_factory=list)
-    field: FieldState | None = None
+    state: FieldState | None = None
+    tensors: Sequence[Tensor] = ()
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
         """The slope, in the state's dtype."""
@@ -61,11 +67,12 @@ class ObservedField:
             stack.enter_context(self.surroundings.casts())
             if not torch.is_grad_enabled():
                 self.count(time)
-            elif self.field:
-                tensors = self.field.tensors
-                stack.enter_context(self.field.restored(tensors, [p.requires_grad for p in tensors], itself=True))
-                self.field.go_back_to(self.field.start)
-            return self.integrator.slope(time, state).to(state.dtype)
+            elif self.state:
+                wanted = [tensor.requires_grad for tensor in self.tensors]
+                stack.enter_context(self.state.restored(self.tensors, wanted, itself=True))
+                self.state.go_back_to(self.state.start)
+            slope = self.integrator.slope(time, state).to(state.dtype)
+            return slope if slope.requires_grad or not torch.is_grad_enabled() else slope + 0.0 * state
 
     def count(self, t: float) -> None:
         """Count an evaluation at ``t``.
@@ -154,11 +161,23 @@ def solve_adaptively(
     import torchdiffeq  # not before it is used: it brings scipy, half a second
 
     observed = ObservedSteps(integrator, Surroundings(state.device), max_nfe, name)
-    times = torch.tensor(integrator.ends(), dtype=torch.float64, device=state.device)
-    options = {"step_t": times[1:]}  # end on t1, where torchdiffeq would step beyond and interpolate
-    with buffers_untouched(integrator.modules()) as moved, observed.explaining(integrator.method):
+    times = torch.tensor(integrator.ends(), dtype=time_dtype(state.device), device=state.device)
+    options = step_options(integrator, times)
+    with buffers_untouched(modules_of(integrator)) as moved, observed.explaining(integrator.method):
         states = torchdiffeq.odeint(
             observed, state, times, rtol=rtol, atol=atol, method=integrator.method, options=options
         )
     end: Tensor = states[-1]  # pyright: ignore[reportAssignmentType] (no tuple comes of a tensor)
     return AdaptiveSolution(end, observed.accepted_steps(), observed.nfe, observed.rejected, any(moved))
+
+
+def step_options(integrator: Integrator, times: Tensor) -> dict[str, Any]:
+    """torchdiffeq's options: end on t1, where it would step beyond and interpolate; of a tuple, measure every part.
+
+    Args:
+        integrator: An adaptive method, or one on equal steps, which torchdiffeq gives no other dtype of times.
+        times: Start and end.
+    """
+    norm = {"norm": integrator.vector_field.norm} if isinstance(integrator.vector_field, FlatField) else {}
+    dtype = {"dtype": times.dtype} if isinstance(integrator, AdaptiveIntegrator) else {}
+    return {"step_t": times[1:], **dtype, **norm}

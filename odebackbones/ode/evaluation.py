@@ -26,22 +26,20 @@ def evaluate(vector_field: Callable[[float, Tensor], Any], t: float, state: Tens
 
     Raises:
         InputError: It has another shape than the state, is none of real floating point, or the field changed the state
-            in place; or the field takes the time for a tensor.
+            in place; or the field takes the time for a tensor, or derivatives where no graph is kept.
     """
     if is_recording(state):
         return vector_field(t, state)
     before = fingerprint(state, inspect=inspect)
     try:
         slope = vector_field(t, state)
-    except (AttributeError, TypeError) as error:
-        if any(words in str(error) for words in TIME_TAKEN_FOR_TENSOR):
-            raise time_taken_for_tensor(vector_field, t, error) from error
-        raise
+    except (AttributeError, TypeError, RuntimeError) as error:
+        explain = next((explain for words, explain in EXPLANATIONS.items() if words in str(error)), None)
+        if explain is None:
+            raise
+        raise explain(vector_field, t, error) from error
     if fingerprint(state, inspect=inspect) != before:
-        raise InputError(
-            f"{name_of(vector_field)} changes its input in place (at t = {t:g}), and with it the state of the solve: "
-            f"let its first layer make a new tensor, as ReLU(inplace=False) does, or begin with x = x.clone()"
-        )
+        raise changed_in_place(vector_field, t)
     return as_slope(slope, state, source=f"{name_of(vector_field)} (at t = {t:g})")
 
 
@@ -73,16 +71,38 @@ def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
     return slope.to(state.dtype) if widens and not torch.is_autocast_enabled(state.device.type) else slope
 
 
-TIME_TAKEN_FOR_TENSOR = ("'float' object has no attribute", "must be Tensor, not float")
-"""What Python and torch say where a number is used as a tensor."""
-
-
 def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> InputError:
     """What to say if a field failed because its time is a number, as one written for torchdiffeq does."""
     return InputError(
         f"{name_of(vector_field)} failed with its time {t:g}, which is a number here and no tensor ({error}): use "
         f"math.sin(t) and the like, or wrap the field: odebackbones.ode.TensorTime(field)"
     )
+
+
+def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) -> InputError:
+    """What to say if a field changes the state that it gets."""
+    return InputError(
+        f"{name_of(vector_field)} changes its input in place (at t = {t:g}), and with it the state of the solve: let "
+        f"its first layer make a new tensor, as ReLU(inplace=False) does, or begin with x = x.clone()"
+    )
+
+
+def graph_missing(vector_field: Any, t: float, error: Exception) -> InputError:
+    """What to say if a field takes derivatives itself, in a part of a solve that keeps no graph."""
+    return InputError(
+        f"{name_of(vector_field)} takes derivatives, and there is no graph at t = {t:g} ({error}): compute them by "
+        f"torch.func.grad, or under torch.enable_grad() with x = x.detach().requires_grad_() if x.requires_grad is "
+        f"False; or take gradient='backprop' and fixed steps"
+    )
+
+
+EXPLANATIONS: dict[str, Callable[[Any, float, Exception], InputError]] = {
+    "'float' object has no attribute": time_taken_for_tensor,
+    "must be Tensor, not float": time_taken_for_tensor,
+    "leaf Variable that requires grad is being used in an in-place operation": changed_in_place,
+    "does not require grad and does not have a grad_fn": graph_missing,
+}
+"""What Python and torch say of a field -> what to say of it."""
 
 
 def name_of(vector_field: Any) -> str:

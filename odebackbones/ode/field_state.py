@@ -1,15 +1,27 @@
 """What the modules of a field compute with, for a recomputation to find again: tensors, buffers and switches."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from odebackbones.errors import InputError
+from odebackbones.ode.graphs import Graph, open_ends, tensors_at
+from odebackbones.ode.moving_buffers import MovingBuffers
+from odebackbones.ode.slots import (
+    Slot,
+    buffer_slots,
+    cached_parametrizations,
+    modules_of,
+    replaced,
+    tensor_slots,
+    tracking_norms,
+)
+from odebackbones.ode.surroundings import Surroundings
 
 
 class Moment(NamedTuple):
@@ -17,31 +29,6 @@ class Moment(NamedTuple):
 
     buffers: list[Tensor]
     switches: list[bool]
-
-
-MISSING: Any = object()
-
-
-class Slot(NamedTuple):
-    """Where a module keeps something: a dictionary or list of its, and the key in it."""
-
-    owner: Any
-    key: Any
-
-    def value(self) -> Any:
-        """What stands there now."""
-        try:
-            return self.owner[self.key]
-        except LookupError:
-            return MISSING
-
-
-class Recorded(NamedTuple):
-    """A buffer at one time."""
-
-    buffer: Tensor
-    version: int
-    copy: Tensor
 
 
 class FieldState:
@@ -53,16 +40,21 @@ class FieldState:
     :meth:`restored` brings all of it back for the time of a recomputation.
 
     Args:
-        modules: Those of the field; what scripted ones hold is left as it is.
+        root: Whose modules compute; what scripted ones hold is left as it is.
         parameters: Tensors beyond theirs that the field depends on.
 
     Attributes:
         tensors: All tensors that may want a gradient, each once: parameters, and what stands in their place.
         start: Buffers and switches, before the solve.
+        results: What modules keep of what they have computed in the first step: its name and place.
+
+    Raises:
+        InputError: A parameter has no shape yet.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], parameters: Sequence[Tensor] = ()) -> None:
-        modules = list(modules)
+    def __init__(self, root: nn.Module, parameters: Sequence[Tensor] = ()) -> None:
+        modules = modules_of(root)
+        require_shapes(modules)
         self.modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
         scripted = [p for module in modules if isinstance(module, torch.jit.ScriptModule) for p in module.parameters()]
         self.given = [*parameters, *scripted]
@@ -80,12 +72,9 @@ class FieldState:
             for name, value in vars(module).items()
             if isinstance(value, bool) and not (name == "track_running_stats" and module in counting)
         ]
-        self.buffer_slots = [(slot, module) for module in self.modules for slot in buffer_slots(module)]
-        self.latest: list[Recorded] = []
-        self.moving: set[int] = set()
-        self.untold: list[bool] = []  # which moved without torch telling
-        self.snapshots = 0  # after the start
-        self.start = self.moment()
+        self.buffers = MovingBuffers(self.modules)
+        self.results: list[tuple[str, Slot]] = []
+        self.start = Moment([record.copy for record in self.buffers.latest], [slot.value() for slot in self.switches])
 
     def collect(self) -> None:
         """Note every tensor once, and a second name of its storage, which ``p.data = ...`` does not change."""
@@ -95,6 +84,54 @@ class FieldState:
         self.slots_of: dict[int, list[Slot]] = {}
         for slot in self.slots:
             self.slots_of.setdefault(id(slot.value()), []).append(slot)
+
+    def include(self, graph: Graph, compute: Callable[[], Any]) -> None:
+        """Let what the solve turns out to depend on, and what no module holds, be inputs of it, too.
+
+        Args:
+            graph: Of its first step.
+            compute: That step again.
+
+        Raises:
+            InputError: There is something else that can't be found.
+        """
+        leaves, edges = open_ends(graph, self.tensors)
+        if edges:
+            with without_trace(self.modules, graph.start[0].device):
+                others = tensors_at(edges, compute)
+            if None in others:
+                raise unknown_tensor(edges[others.index(None)][0])
+            leaves += others
+        if leaves:
+            self.given += leaves
+            self.collect()
+        self.note_results(graph)
+
+    def note_results(self, graph: Graph) -> None:
+        """Note where modules keep what they have computed in this graph, but for weights that hooks compute."""
+        for module in self.modules:
+            hooked = {getattr(hook, "name", None) for hook in module._forward_pre_hooks.values()}
+            for slot in tensor_slots(module):
+                if not graph.has_made(slot.value()) or slot.key in hooked:
+                    continue
+                if slot.owner is module._buffers:
+                    slot.owner[slot.key] = slot.value().detach()
+                else:
+                    self.results.append((name_in(module, slot), whole(slot)))
+
+    def views(self) -> list[Tensor]:
+        """The tensors as inputs of a solve that don't depend on each other; those of no module are themselves."""
+        return [t.view_as(t) if self.is_replaceable(t) else t for t in self.tensors]
+
+    def is_replaceable(self, tensor: Tensor) -> bool:
+        """Whether modules can be made to compute with another tensor in place of this one."""
+        return id(tensor) in self.slots_of or any(tensor is other for other in self.cached.values())
+
+    def require_known(self, graph: Graph, computed: Sequence[Tensor]) -> None:
+        """Refuse a later step that depends on more than the first one showed; ``computed``: what modules hold."""
+        leaves, edges = open_ends(graph, [*computed, *self.given])
+        if leaves or edges:
+            raise unknown_tensor(leaves[0] if leaves else edges[0][0])
 
     def settle(self) -> None:
         """After the forward pass: what it has set itself, as a hook that computes a weight does, is no input of it.
@@ -108,9 +145,9 @@ class FieldState:
         if len(inputs) < len(self.slots):
             self.slots = inputs
             self.collect()
-        unseen = self.moving.copy()
-        self.buffers(look=True)
-        if self.snapshots > 1 and any(self.untold[i] for i in self.moving - unseen):
+        for name, slot in self.results:
+            slot.owner[slot.key] = without_graph(slot.value(), known, name=name)
+        if self.buffers.begin_late():
             raise InputError("a buffer of the field begins to move after the first step: take gradient='backprop'")
         for module in self.modules:
             for name, value in vars(module).items():
@@ -120,43 +157,13 @@ class FieldState:
                         f"recomputation can't put back: keep them in a list, or take gradient='backprop'"
                     )
 
-    def buffers(self, *, look: bool = False) -> list[Tensor]:
-        """Copies of the buffers as they are now; of one that has not moved since the last call, the same copy.
-
-        Without those of norms that track statistics in training, which do not compute with them. torch's batch_norm
-        counts no version up, so values are compared, too, in training: of all buffers once after the first step, or
-        when asked to ``look``, and later of those that were found to move so.
-        """
-        now = [slot.value() for slot, _ in self.buffer_slots]
-        if not self.latest:
-            self.latest = [recorded(buffer) for buffer in now]
-            self.untold = [False] * len(now)
-            return [record.copy for record in self.latest]
-        told = [is_told(buffer, record) for buffer, record in zip(now, self.latest, strict=True)]
-        watched = [
-            i
-            for i, (_, module) in enumerate(self.buffer_slots)
-            if not told[i] and module.training and (look or self.snapshots == 0 or self.untold[i])
-        ]
-        self.snapshots += 1
-        untold = differing([(now[i], self.latest[i].copy) for i in watched])
-        for i, differs in zip(watched, untold, strict=True):
-            self.untold[i] = self.untold[i] or differs
-            told[i] = differs
-        for i, moved in enumerate(told):
-            if moved:
-                self.latest[i] = recorded(now[i])
-                self.moving.add(i)
-        return [record.copy for record in self.latest]
-
     def moment(self) -> Moment:
         """Buffers and switches as they are now."""
-        return Moment(self.buffers(), [slot.value() for slot in self.switches])
+        return Moment(self.buffers.copies(), [slot.value() for slot in self.switches])
 
     def go_back_to(self, moment: Moment) -> None:
         """Let the modules compute with what these copies have, which stay as they are, and with these switches."""
-        for i, ((slot, _), buffer) in enumerate(zip(self.buffer_slots, moment.buffers, strict=True)):
-            slot.owner[slot.key] = buffer.clone() if i in self.moving else buffer
+        self.buffers.put(moment.buffers)
         for slot, value in zip(self.switches, moment.switches, strict=True):
             slot.owner[slot.key] = value
 
@@ -190,7 +197,8 @@ class FieldState:
                 settings += [(Slot(parametrize._cache, k), stand_ins[id(t)]) for k, t in self.cached.items()]
             settings += [*zip(self.switches, self.start.switches, strict=True), *self.children]
             settings += [(slot, False) for slot in self.uncounted]
-            settings += [(slot, slot.value()) for slot, _ in self.buffer_slots]  # to be put back
+            settings += [(slot, slot.value()) for slot, _ in self.buffers.slots]  # to be put back, as these:
+            settings += [(slot, slot.value()) for _, slot in self.results]
             stack.enter_context(replaced(settings))
             yield [tensor for tensor, wanted in zip(computed, needed, strict=True) if wanted]
 
@@ -198,94 +206,18 @@ class FieldState:
         """What to compute with in place of tensor ``i``: itself where that will do."""
         tensor, value = self.tensors[i], self.values[i]
         slots = self.slots_of.get(id(tensor), [])
-        is_replaceable = bool(slots) or id(tensor) in map(id, self.cached.values())
         if same_storage(saved, value):
-            if itself and is_replaceable:
+            if itself and self.is_replaceable(tensor):
                 return saved.view_as(saved)  # which none of the other tensors depends on
             is_in_place = bool(slots) and all(slot.value() is saved for slot in slots)
-            if not is_replaceable or (is_in_place and saved.is_leaf and saved.requires_grad == wanted):
+            if not self.is_replaceable(tensor) or (is_in_place and saved.is_leaf and saved.requires_grad == wanted):
                 return saved
-        elif itself or not is_replaceable:
+        elif itself or not self.is_replaceable(tensor):
             raise InputError(
                 f"a tensor of the shape {tuple(saved.shape)} that the field depends on got another storage "
                 f"(p.data = ...) between the forward and the backward pass: change it after the backward pass"
             )
         return value.detach().requires_grad_(wanted)
-
-
-def tensor_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has parameters, or tensors in their place that want a gradient; also in lists and dictionaries."""
-    slots = [Slot(module._parameters, name) for name, p in module._parameters.items() if p is not None]
-    for owner in (vars(module), module._buffers):
-        slots += [Slot(owner, name) for name, value in owner.items() if wants_gradient(value)]
-    for value in vars(module).values():
-        keys = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
-        is_own = value is not module._parameters and value is not module._buffers
-        slots += [Slot(value, key) for key in keys if is_own and wants_gradient(value[key])]  # pyright: ignore[reportIndexIssue]
-    return slots
-
-
-def wants_gradient(value: Any) -> bool:
-    """Whether it is a tensor that wants a gradient."""
-    return isinstance(value, Tensor) and value.requires_grad
-
-
-def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor]:
-    """What :func:`torch.nn.utils.parametrize.cached` keeps of these modules, with a graph; nothing outside of it."""
-    if not parametrize._cache_enabled:
-        return {}
-    for module in modules:
-        for name in getattr(module, "parametrizations", {}):
-            getattr(module, name)
-    wanted = {id(module) for module in modules}
-    return {key: tensor for key, tensor in parametrize._cache.items() if key[0] in wanted and tensor is not None}
-
-
-def buffer_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has its buffers; none of a norm that only counts batches in them."""
-    if tracking_norms([module]):
-        return []
-    return [
-        Slot(module._buffers, name)
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not buffer.requires_grad
-    ]
-
-
-def tracking_norms(modules: Sequence[nn.Module]) -> list[nn.Module]:
-    """The batch norms whose running statistics a forward pass updates, and does not use.
-
-    No instance norms: torch's update theirs whatever ``track_running_stats`` says by then.
-    """
-    return [
-        module
-        for module in modules
-        if module.training and getattr(module, "track_running_stats", False) and not isinstance(module, _InstanceNorm)
-    ]
-
-
-def recorded(buffer: Tensor) -> Recorded:
-    """The buffer as it is now."""
-    return Recorded(buffer, version(buffer), buffer.clone())
-
-
-def is_told(buffer: Tensor, record: Recorded) -> bool:
-    """Whether torch tells that a buffer is not as recorded: it is another, or was changed in place."""
-    return buffer is not record.buffer or version(buffer) != record.version
-
-
-def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
-    """Whether the tensors of each pair differ; waits for the device once, and not while a CUDA graph is captured."""
-    if not pairs or (pairs[0][0].is_cuda and torch.cuda.is_current_stream_capturing()):
-        return [False] * len(pairs)
-    if any(a.shape != b.shape for a, b in pairs):
-        return [a.shape != b.shape or not torch.equal(a, b) for a, b in pairs]
-    return torch.stack([(a != b).any().to(pairs[0][0].device) for a, b in pairs]).tolist()
-
-
-def version(tensor: Tensor) -> int:
-    """How often it was changed in place; tensors of the inference mode don't tell."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def same_storage(a: Tensor, b: Tensor) -> bool:
@@ -294,24 +226,74 @@ def same_storage(a: Tensor, b: Tensor) -> bool:
     return same and int(a.storage_offset()) == int(b.storage_offset())
 
 
-@contextmanager
-def replaced(settings: Sequence[tuple[Slot, Any]]) -> Iterator[None]:
-    """Put these in their slots, and afterwards what was there."""
-    before = [(slot, slot.value()) for slot, _ in settings]
-    try:
-        for slot, value in settings:
-            slot.owner[slot.key] = value
-        yield
-    finally:
-        for slot, value in reversed(before):
-            if value is MISSING:
-                del slot.owner[slot.key]
-            else:
-                slot.owner[slot.key] = value
+def require_shapes(modules: Sequence[nn.Module]) -> None:
+    """Refuse parameters whose shapes a first forward pass will tell."""
+    for module in modules:
+        if not isinstance(module, torch.jit.ScriptModule) and any(
+            is_lazy(p) for p in module._parameters.values() if p is not None
+        ):
+            raise InputError(
+                f"{type(module).__name__} does not know the shape of its parameters yet: run it once under "
+                f"torch.no_grad(), as lazy layers need, before it is trained"
+            )
+
+
+def unknown_tensor(end: Any) -> InputError:
+    """What to say of a tensor, or of the node of a graph, that a field depends on and that can't be found again."""
+    shape = tuple(end.shape if isinstance(end, Tensor) else end._input_metadata[0].shape)
+    return InputError(
+        f"the vector field depends on a tensor of the shape {shape} that wants a gradient and that none of its modules "
+        f"holds: pass parameters=(...) to odeint or ODEBlock, keep it as an attribute, or take gradient='backprop'"
+    )
+
+
+def name_in(module: nn.Module, slot: Slot) -> str:
+    """What to call something that a module keeps."""
+    owner = next((name for name, value in vars(module).items() if value is slot.owner), slot.key)
+    return f"{type(module).__name__}.{owner}"
+
+
+def whole(slot: Slot) -> Slot:
+    """The slot, or of one in a list, which may grow, all of it."""
+    return Slot(slot.owner, slice(None)) if isinstance(slot.owner, list) else slot
+
+
+def without_graph(value: Any, known: Container[int], *, name: str) -> Any:
+    """A tensor that a solve has computed on its way, or a list with such, which refuses to be differentiated."""
+    if isinstance(value, list):
+        return [without_graph(item, known, name=name) for item in value]
+    if not isinstance(value, Tensor) or not value.is_floating_point() or id(value) in known:
+        return value
+    return Ungraphed.apply(value.detach().requires_grad_(), name)
+
+
+class Ungraphed(torch.autograd.Function):
+    """A tensor of which no graph was kept."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, name: str) -> Tensor:
+        """The tensor itself."""
+        ctx.name = name
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
+        """Say so."""
+        raise InputError(
+            f"{ctx.name} was computed in a solve that keeps no graph of it: let it be a part of the state (a tuple), "
+            f"or take gradient='backprop'"
+        )
 
 
 @contextmanager
-def buffers_untouched(modules: Iterable[nn.Module]) -> Iterator[list[bool]]:
+def without_trace(modules: Sequence[nn.Module], device: torch.device) -> Iterator[list[bool]]:
+    """Compute what does not count: random generators and buffers stay as they are; yields as buffers_untouched."""
+    with Surroundings(device, modules).forked_random(), buffers_untouched(modules) as moved:
+        yield moved
+
+
+@contextmanager
+def buffers_untouched(modules: Sequence[nn.Module]) -> Iterator[list[bool]]:
     """Let a solve that does not count move copies of the buffers; afterwards the list holds whether any moved."""
     plain = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     moved: list[bool] = []

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from odebackbones.ode.devices import require_float64
 from odebackbones.ode.grids import Grid
 from odebackbones.ode.integrators import Integrator, VectorField
 from odebackbones.ode.shears import Scheme, Shears
@@ -65,7 +66,12 @@ class FixedPointShears(Shears):
         self.form = form
 
     def start(self, state: Tensor) -> list[Tensor]:
-        """The pair in quanta, the power of two that these are, and an empty tensor of the state's dtype."""
+        """The pair in quanta, the power of two that these are, and an empty tensor of the state's dtype.
+
+        Raises:
+            InputError: The state's device has no float64.
+        """
+        require_float64(state.device, what="a state in fixed point (gradient='reversible', or state_dtype)")
         power = exponent(state, self.form)
         unit = quanta(power, self.form, self.magnitudes)[0]
         pair = super().start(straight_round(state.to(self.form.increments) / unit).double())

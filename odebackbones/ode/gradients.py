@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from odebackbones.ode.field_state import FieldState, Moment
+from odebackbones.ode.graphs import Graph, graph_of
 from odebackbones.ode.integrators import Integrator
 from odebackbones.ode.schedule import Budget, first_snapshots, reversal
 from odebackbones.ode.surroundings import RandomState, Surroundings
@@ -32,15 +33,20 @@ class Recomputation:
 
     def __init__(self, integrator: Integrator, allowed: Budget, state: Tensor, field: FieldState) -> None:
         self.integrator, self.allowed, self.field = integrator, allowed, field
-        self.surroundings = Surroundings(state.device)
+        self.surroundings = Surroundings(state.device, field.modules)
         with self.surroundings.casts():
-            self.end, self.kept = self.solve(state)
+            self.end, self.kept = self.solve(state, includes=True)
         self.first = self.kept[0]._replace(carry=[])
         field.settle()
 
     @torch.no_grad()
-    def solve(self, state: Tensor) -> tuple[Tensor, list[Snapshot]]:
-        """Solve, and keep the carries that the schedule names; returns the end state and them."""
+    def solve(self, state: Tensor, *, includes: bool = False) -> tuple[Tensor, list[Snapshot]]:
+        """Solve, and keep the carries that the schedule names; returns the end state and them.
+
+        Args:
+            state: ``(B, ...)``
+            includes: Whether to look, in the graph of the first step, what else the solve depends on.
+        """
         steps = len(self.integrator.grid)
         wanted = set(first_snapshots(steps, self.allowed))
         carry, kept = [state], []
@@ -48,8 +54,14 @@ class Recomputation:
             if i in wanted:
                 moment = self.field.moment() if i else self.field.start
                 kept.append(Snapshot(carry, self.surroundings.random_state(), moment))
-            carry = self.integrator.advance(i, carry)
+            carry = self.first_step(carry) if includes and i == 0 else self.integrator.advance(i, carry)
         return carry[0], kept
+
+    def first_step(self, carry: list[Tensor]) -> list[Tensor]:
+        """Advance by the first step, and let all that it depends on be inputs of the solve."""
+        graph = step_graph(self.integrator, 0, carry)
+        self.field.include(graph, lambda: self.integrator.advance(0, carry))
+        return [tensor.detach() for tensor in graph.ends]
 
     def snapshot(self, carry: list[Tensor]) -> Snapshot:
         """The solve as it stands with this carry."""
@@ -182,37 +194,32 @@ def recomputed_gradients(
         graphs: list[Graph] = []
         for i in segment:
             graphs.append(step_graph(again.integrator, i, carry))
-            carry = graphs[-1][1]
+            again.field.require_known(graphs[-1], parameters)
+            carry = graphs[-1].ends
         while graphs:
-            gradients = pull_back(*graphs.pop(), gradients, parameters, sums)
+            gradients = pull_back(graphs.pop(), gradients, parameters, sums)
     return gradients[0], sums.totals
-
-
-Graph = tuple[list[Tensor], list[Tensor]]
-"""The carries at the start and at the end of a step, joined by its graph."""
 
 
 def step_graph(integrator: Integrator, i: int, carry: list[Tensor]) -> Graph:
     """Evaluate step ``i`` with a graph of its own."""
-    start = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in carry]
-    with torch.enable_grad():
-        return start, integrator.advance(i, start)
+    return graph_of(lambda start: integrator.advance(i, start), carry)
 
 
 def pull_back(
-    start: list[Tensor], ends: list[Tensor], gradients: list[Tensor | None], parameters: Sequence[Tensor], sums: "Sums"
+    graph: Graph, gradients: list[Tensor | None], parameters: Sequence[Tensor], sums: "Sums"
 ) -> list[Tensor | None]:
     """Turn the gradients of a step's end into those of its start, and add those of ``parameters`` to ``sums``."""
-    pairs = [(end, g) for end, g in zip(ends, gradients, strict=True) if g is not None and end.requires_grad]
-    leaves = [tensor for tensor in start if tensor.requires_grad]
+    pairs = [(end, g) for end, g in zip(graph.ends, gradients, strict=True) if g is not None and end.requires_grad]
+    leaves = [tensor for tensor in graph.start if tensor.requires_grad]
     if not pairs:
-        return [None] * len(start)
+        return [None] * len(graph.start)
     found = torch.autograd.grad(
         [end for end, _ in pairs], [*leaves, *parameters], [g for _, g in pairs], allow_unused=True
     )
     sums.add(found[len(leaves) :])
     of_leaves = iter(found[: len(leaves)])
-    return [next(of_leaves) if tensor.requires_grad else None for tensor in start]
+    return [next(of_leaves) if tensor.requires_grad else None for tensor in graph.start]
 
 
 class Sums:

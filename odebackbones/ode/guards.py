@@ -8,9 +8,9 @@ from torch import Tensor
 
 from odebackbones.errors import SolverError
 from odebackbones.ode.evaluation import is_recording, is_transformed
-from odebackbones.ode.field_state import buffers_untouched
+from odebackbones.ode.field_state import without_trace
 from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.surroundings import Surroundings
+from odebackbones.ode.slots import modules_of
 
 
 def can_differentiate(state: Tensor) -> bool:
@@ -40,10 +40,9 @@ def is_finite(state: Tensor) -> bool:
 def where_not_finite(integrator: Integrator, state: Tensor) -> str:
     """Solve again, look at every step, and say after which one the state is not finite, and what to do."""
     advice = "lower the learning rate, clip gradients, or take more steps"
-    surroundings = Surroundings(state.device)
     if not is_finite(state):
         return "before the solve; look at the input and at the layers before it"
-    with surroundings.forked_random(), buffers_untouched(integrator.modules()):
+    with without_trace(modules_of(integrator), state.device):
         carry = [state]
         for i, (t, h) in enumerate(integrator.grid):
             carry = integrator.advance(i, carry)

@@ -12,12 +12,12 @@ from torch.autograd.function import once_differentiable
 
 from odebackbones.errors import InputError
 from odebackbones.ode.evaluation import TensorTime
-from odebackbones.ode.field_state import buffers_untouched
+from odebackbones.ode.field_state import without_trace
 from odebackbones.ode.integrate import integrate
 from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.solvers import SolverConfig, build_integrator
+from odebackbones.ode.slots import modules_of
+from odebackbones.ode.solvers import SolverConfig, build_integrator, require_finite_times
 from odebackbones.ode.stats import SolverStats
-from odebackbones.ode.surroundings import Surroundings
 from odebackbones.ode.tuples import FlatField, flatten, split
 
 S = TypeVar("S", Tensor, tuple[Tensor, ...])
@@ -106,7 +106,7 @@ def moved_by_time(integrator: Integrator, state: Tensor, time: Tensor | None, *,
     """The state itself, with the gradient of a flow that ends (``sign`` 1) or starts (-1) at ``time``."""
     if time is None:
         return state
-    with torch.no_grad(), Surroundings(state.device).forked_random(), buffers_untouched(integrator.modules()):
+    with torch.no_grad(), without_trace(modules_of(integrator), state.device):
         slope = integrator.slope(time.detach().item(), state)
     return AtTime.apply(state, time, sign * slope)  # pyright: ignore[reportReturnType]
 
@@ -157,13 +157,14 @@ def require_state(state: Any) -> None:
 
 
 def require_monotone(t_span: Sequence[float] | Tensor) -> list[float]:
-    """The times as floats, refused if they are fewer than two or don't ascend or descend, or are torch.func's."""
+    """The times as floats, refused if they are fewer than two, infinite, not in order, or torch.func's."""
     if any(isinstance(t, Tensor) and is_functorch_wrapped_tensor(t) for t in t_span):
         raise InputError("t_span: times have first derivatives by backward() only, and none in torch.func's transforms")
     times = [float(t.detach() if isinstance(t, Tensor) else t) for t in t_span]
     steps = [b - a for a, b in pairwise(times)]
     if len(times) < 2 or not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
         raise InputError(f"t_span={tuple(times)}: expected two times or more, ascending or descending throughout")
+    require_finite_times(times)
     return times
 
 

@@ -10,7 +10,7 @@ from odebackbones.errors import SolverError, addressed
 from odebackbones.ode.adaptive import AdaptiveIntegrator, solve_adaptively
 from odebackbones.ode.adjoint import solve_adjoint
 from odebackbones.ode.evaluation import is_recording, is_transformed
-from odebackbones.ode.field_state import FieldState, tracking_norms
+from odebackbones.ode.field_state import FieldState
 from odebackbones.ode.fixed_point import in_fixed_point
 from odebackbones.ode.gradients import solve_with_checkpoints
 from odebackbones.ode.guards import (
@@ -22,6 +22,7 @@ from odebackbones.ode.guards import (
 from odebackbones.ode.integrators import ConvergenceError, Integrator, not_recordable
 from odebackbones.ode.reversible import solve_reversibly
 from odebackbones.ode.schedule import budget, count_evaluations
+from odebackbones.ode.slots import modules_of, tracking_norms
 from odebackbones.ode.solvers import SolverConfig, changed, is_planned
 from odebackbones.ode.stats import SolverStats
 
@@ -106,7 +107,7 @@ def differentiated_field(integrator: Integrator, state: Tensor, parameters: Sequ
     """What the field computes with, if a backward pass of ours may have to find it again."""
     if not can_differentiate(state):
         return None
-    field = FieldState(integrator.modules(), parameters)
+    field = FieldState(integrator, parameters)
     return field if wants_gradient(state, field.tensors) else None
 
 
@@ -121,8 +122,10 @@ def planned_stats(integrator: Integrator, solver: SolverConfig, gradient: str) -
     evaluations, steps = integrator.evaluations(), len(integrator.grid)
     again = EVALUATIONS_AGAIN[gradient](steps, solver)
     backward = sum(times * nfe for times, nfe in zip(again, evaluations, strict=True))
-    twice = gradient == "adjoint" and bool(tracking_norms(list(integrator.modules())))
-    return SolverStats(sum(evaluations) * (1 + twice), backward, steps)
+    nfe = sum(evaluations)
+    if gradient == "adjoint":  # one to see what the field depends on, and all again for running statistics
+        nfe = 1 + nfe * (1 + bool(tracking_norms(modules_of(integrator))))
+    return SolverStats(nfe, backward, steps)
 
 
 def integrate_adaptively(
@@ -140,7 +143,7 @@ def integrate_adaptively(
     )
     steps = len(found.steps.grid)
     stats = SolverStats(found.nfe, 0, steps, found.rejected)
-    if not (is_differentiated or found.moves_buffers or tracking_norms(list(integrator.modules()))):
+    if not (is_differentiated or found.moves_buffers or tracking_norms(modules_of(integrator))):
         return found.state, stats
     fixed = changed(solver, method="euler", steps=steps)  # for its gradient mode and its checks
     end, cost = integrate(found.steps, state, fixed, parameters=parameters, name=name)

@@ -15,6 +15,7 @@ from odebackbones.ode.adams import adams_bashforth_weights
 from odebackbones.ode.evaluation import evaluate
 from odebackbones.ode.grids import Grid
 from odebackbones.ode.tableaus import Tableau
+from odebackbones.ode.tuples import parts
 
 VectorField = Callable[[float, Tensor], Tensor]
 """``vector_field(t, state) -> d state / dt``, with ``t`` a Python float and both tensors of one shape.
@@ -320,7 +321,8 @@ class ImplicitEuler(Integrator):
 
     Args:
         vector_field: The field.
-        rtol: Relative tolerance: iterations stop at a change below atol + rtol |x| (maximum norms).
+        rtol: Relative tolerance: iterations stop at a change below atol + rtol |x| (maximum norms, of every
+            tensor of a tuple).
         atol: Absolute tolerance.
         max_nfe: Evaluations that a solve may take, or None.
         grid: Start and length of every step.
@@ -356,5 +358,10 @@ class ImplicitEuler(Integrator):
 
     def converged(self, previous: Tensor, latest: Tensor) -> bool:
         """Whether an iteration changed little; one that is not finite is left to the check of the end state."""
+        pairs = zip(parts(self.vector_field, previous), parts(self.vector_field, latest), strict=True)
+        return all(self.is_near(before, after) for before, after in pairs if after.numel())
+
+    def is_near(self, previous: Tensor, latest: Tensor) -> bool:
+        """As :meth:`converged`, of one tensor."""
         change, size = (latest - previous).abs().max(), latest.abs().max()
         return bool((change <= self.atol + self.rtol * size) | ~torch.isfinite(size))

@@ -10,6 +10,7 @@ from odebackbones.errors import InputError
 from odebackbones.ode.field_state import FieldState, Moment
 from odebackbones.ode.fixed_point import FixedPointShears, increment, quanta
 from odebackbones.ode.gradients import Sums
+from odebackbones.ode.graphs import Graph, graph_of
 from odebackbones.ode.shears import Shear
 from odebackbones.ode.surroundings import RandomState, Surroundings
 
@@ -30,7 +31,7 @@ class Reconstruction:
 
     def __init__(self, integrator: FixedPointShears, state: Tensor, field: FieldState) -> None:
         self.integrator, self.field, self.dtype = integrator, field, state.dtype
-        self.surroundings = Surroundings(state.device)
+        self.surroundings = Surroundings(state.device, field.modules)
         self.before: list[tuple[RandomState, Moment]] = []  # each evaluation
         with torch.no_grad(), self.surroundings.casts():
             self.solve(state)
@@ -48,11 +49,19 @@ class Reconstruction:
                 if shear.evaluates:
                     moment = self.field.moment() if self.before else self.field.start
                     self.before.append((self.surroundings.random_state(), moment))
-                pair.apply(shear)
+                pair.apply(shear, self.evaluated(pair, shear))
         end = integrator.finish([*(z.double() for z in pair.numbers), *carry[2:]])
         self.reached = torch.where(end.isfinite().all(), pair.reached() / integrator.form.limit, torch.inf)
         end.masked_fill_(~(self.reached < 1.0), torch.nan)  # integers would hide it from who checks nothing
         self.end, self.numbers = end, [carry[2], *pair.numbers]
+
+    def evaluated(self, pair: "FixedPair", shear: Shear) -> Tensor:
+        """The slope, or the source itself; all that the first evaluation depends on is an input of the solve."""
+        graph = pair.evaluated(shear)
+        if shear.evaluates and len(self.before) == 1:
+            [point] = graph.start
+            self.field.include(graph, lambda: self.integrator.slope(shear.t, point))
+        return graph.ends[0].detach()
 
     def undo(self, numbers: Sequence[Tensor], gradients: "PairGradients") -> None:
         """Undo the shears from the last to the first, each with its vector-Jacobian product; ``numbers`` stay."""
@@ -65,7 +74,10 @@ class Reconstruction:
                     random_state, moment = before.pop()
                     self.surroundings.draw_from(random_state)
                     self.field.go_back_to(moment)
-                gradients.pull_back(shear, pair.undo(shear))
+                graph = pair.evaluated(shear)
+                self.field.require_known(graph, gradients.parameters)
+                pair.undo(shear, graph.ends[0])
+                gradients.pull_back(shear, graph)
 
 
 def solve_reversibly(integrator: FixedPointShears, state: Tensor, field: FieldState) -> tuple[Tensor, Tensor]:
@@ -137,9 +149,9 @@ class FixedPair:
         """Note from now on how large the numbers are, which at first are ``start``: in integers, NaN can't be told."""
         self.latest = [torch.aminmax(z) for z in start]
 
-    def apply(self, shear: Shear) -> None:
+    def apply(self, shear: Shear, slope: Tensor) -> None:
         """Do the shear, and note how large its numbers are."""
-        added = self.added(shear, self.slope(shear)[1].detach())
+        added = self.added(shear, slope)
         if self.latest:
             self.extremes += [*self.latest[shear.target], *torch.aminmax(added)]
         z, d = self.numbers[shear.target], added.to(self.form.storage)
@@ -151,21 +163,17 @@ class FixedPair:
         """The largest number that any addition so far may have given: ``()``."""
         return torch.stack(self.extremes).double().abs().reshape(-1, 2, 2).amax(2).sum(1).amax()
 
-    def undo(self, shear: Shear) -> tuple[Tensor, Tensor]:
-        """Undo the shear; returns the point at which the field was evaluated and the slope there, with its graph."""
-        point, slope = self.slope(shear)
+    def undo(self, shear: Shear, slope: Tensor) -> None:
+        """Undo the shear."""
         z, d = self.numbers[shear.target], self.added(shear, slope.detach()).to(self.form.storage)
         self.numbers[shear.target] = z.sub_(d) if shear.factor == 1.0 else torch.sub(d, z, out=z)
-        return point, slope
 
-    def slope(self, shear: Shear) -> tuple[Tensor, Tensor]:
-        """The source's state and the field there, or the source itself."""
+    def evaluated(self, shear: Shear) -> Graph:
+        """The source's state and the field there, or, without a graph, the source itself."""
         source = self.numbers[shear.source].to(self.form.increments, copy=True).mul_(self.units[shear.source])
         if not shear.evaluates:
-            return source, source
-        point = source.to(self.dtype).requires_grad_()
-        with torch.enable_grad():
-            return point, self.integrator.slope(shear.t, point)
+            return Graph([source], [source], 0)
+        return graph_of(lambda points: [self.integrator.slope(shear.t, points[0])], [source.to(self.dtype)])
 
     def added(self, shear: Shear, slope: Tensor) -> Tensor:
         """What the shear adds, in whole quanta."""
@@ -189,12 +197,12 @@ class PairGradients:
         gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
         self.pair: list[Tensor | None] = [weight * gradient if weight else None for weight in integrator.output]
 
-    def pull_back(self, shear: Shear, evaluated: tuple[Tensor, Tensor]) -> None:
+    def pull_back(self, shear: Shear, graph: Graph) -> None:
         """Pull the gradients back through a shear: ``g_source += weight * J^T g_target``."""
         outer = self.pair[shear.target]
         if outer is None:
             return
-        point, slope = evaluated
+        [point], [slope] = graph.start, graph.ends
         if shear.evaluates:
             if slope.requires_grad:
                 inner, *contributions = torch.autograd.grad(

@@ -202,10 +202,11 @@ def build_integrator(
     """The method that ``solver`` names, on its grid over ``t_span``; ``name`` says in errors for whom.
 
     Raises:
-        InputError: The time span is empty, or the solve would take more than ``max_nfe`` evaluations.
+        InputError: The time span is empty or endless, or the solve would take more than ``max_nfe`` evaluations.
     """
     if t_span[0] == t_span[1]:
         raise InputError(f"t_span={t_span}: start and end are equal; give an interval of some length")
+    require_finite_times(t_span)
     build = METHODS[solver.method].build
     if build is None:
         return AdaptiveIntegrator(vector_field, method=solver.method, t_span=t_span)
@@ -217,6 +218,12 @@ def build_integrator(
             f"evaluates the field {nfe} times; take fewer steps, or raise max_nfe"
         )
     return integrator
+
+
+def require_finite_times(times: Sequence[float]) -> None:
+    """Refuse infinite times and those that are no numbers."""
+    if not all(map(math.isfinite, times)):
+        raise InputError(f"t_span={tuple(times)}: expected finite times; a steady state needs a long, finite span")
 
 
 def is_planned(solver: SolverConfig) -> bool:

@@ -28,6 +28,11 @@ def split(rows: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
     return tuple(part.reshape((*rows.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True))
 
 
+def parts(vector_field: Any, state: Tensor) -> tuple[Tensor, ...]:
+    """The tensors that a state consists of: several if the field is one of tuples."""
+    return split(state, vector_field.shapes) if isinstance(vector_field, FlatField) else (state,)
+
+
 class FlatField(nn.Module):
     """A field of tuples, as a field of rows.
 
@@ -40,6 +45,10 @@ class FlatField(nn.Module):
         super().__init__()
         self.vector_field = vector_field
         self.shapes = shapes
+
+    def norm(self, row: Tensor) -> Tensor:
+        """The largest root mean square among the tensors of the tuple: ``()``, as torchdiffeq measures them."""
+        return torch.stack([part.square().mean().sqrt() for part in parts(self, row) if part.numel()]).amax()
 
     def forward(self, t: float, row: Tensor) -> Tensor:
         """The slope as a row.

@@ -149,6 +149,34 @@ def test_coupled_parts_are_solved_as_one_concatenated_system(solver):
     torch.testing.assert_close(*(torch.autograd.grad(end.square().sum(), weight)[0] for end in ends))
 
 
+def quiet_and_loud(t, state):
+    """Two numbers that turn fast, beside 10,000 that rest."""
+    loud, quiet = state
+    return torch.stack([20.0 * loud[1], -20.0 * loud[0]]), torch.zeros_like(quiet)
+
+
+@pytest.mark.parametrize("method", ["dopri5", "bosh3", "adaptive_heun", "dopri8"])
+@pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
+def test_every_part_of_a_tuple_keeps_to_the_tolerance_as_in_torchdiffeq(method, gradient, recwarn):
+    state = torch.tensor([1.0, 0.0], dtype=DOUBLE).requires_grad_(), torch.zeros(10_000, dtype=DOUBLE)
+    solver = SolverConfig(method, gradient=gradient, rtol=1e-5, atol=1e-7)
+    solution = odeint(quiet_and_loud, state, (0.0, 1.0), solver, parameters=())
+    times, options = torch.tensor([0.0, 1.0], dtype=DOUBLE), {"step_t": torch.tensor([1.0], dtype=DOUBLE)}
+    expected = torchdiffeq.odeint(quiet_and_loud, state, times, rtol=1e-5, atol=1e-7, method=method, options=options)
+    torch.testing.assert_close(solution.state[0], expected[0][-1], rtol=1e-9, atol=1e-10)
+    exact = torch.tensor([math.cos(20.0), -math.sin(20.0)], dtype=DOUBLE)
+    assert (solution.state[0] - exact).abs().max() < 3e-3
+
+
+def test_the_iterations_of_implicit_euler_converge_in_every_part_of_a_tuple():
+    def field(t, state):
+        return -state[0], torch.zeros_like(state[1])
+
+    solver = SolverConfig("implicit_euler", 4, rtol=1e-6, atol=1e-12)
+    small, _ = odeint(field, (torch.full((2,), 1e-6, dtype=DOUBLE), torch.ones(3, dtype=DOUBLE)), solver=solver).state
+    torch.testing.assert_close(small, torch.full((2,), 1e-6 / 1.25**4, dtype=DOUBLE), rtol=1e-5, atol=0.0)
+
+
 class NormalisedPair(nn.Module):
     """A field of pairs with a normalisation layer."""
 

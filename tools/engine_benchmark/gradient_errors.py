@@ -114,10 +114,10 @@ def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         for shear in shears:
             history.append([z.clone() for z in pair.numbers])
-            pair.apply(shear)
+            pair.apply(shear, pair.evaluated(shear).ends[0].detach())
         lost = 0
         for shear, before in zip(reversed(shears), reversed(history), strict=True):
-            pair.undo(shear)
+            pair.undo(shear, pair.evaluated(shear).ends[0].detach())
             lost += sum(int((a != b).sum()) for a, b in zip(pair.numbers, before, strict=True))
     return lost
 

@@ -1,0 +1,25 @@
+"""What a device can compute with."""
+
+import torch
+
+from odebackbones.errors import InputError
+
+WITHOUT_FLOAT64 = ("mps",)
+"""Kinds of devices that have no float64."""
+
+
+def time_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of times: float64 where the device has it."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def require_float64(device: torch.device, *, what: str) -> None:
+    """Refuse what is computed in float64 on a device without.
+
+    Raises:
+        InputError: It has none.
+    """
+    if device.type in WITHOUT_FLOAT64:
+        raise InputError(
+            f"{what} computes in float64, which {device.type!r} devices have not: take gradient='checkpoint'"
+        )

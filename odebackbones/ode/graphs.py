@@ -1,0 +1,87 @@
+"""Pieces of a solve that have graphs of their own, and where such a graph ends."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+
+class Graph(NamedTuple):
+    """Tensors computed from others, joined by a graph."""
+
+    start: list[Tensor]
+    """Leaves."""
+    ends: list[Tensor]
+    first: int
+    """autograd's number of the first node that may belong to it."""
+
+    def has_made(self, tensor: Tensor) -> bool:
+        """Whether the tensor was computed in this graph, or in a later one."""
+        return tensor.grad_fn is not None and number_of(tensor.grad_fn) >= self.first
+
+
+def graph_of(compute: Callable[[list[Tensor]], list[Tensor]], inputs: Sequence[Tensor]) -> Graph:
+    """Compute with a graph that starts at the inputs."""
+    start = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
+    with torch.enable_grad():
+        first = number_of(torch.zeros((), requires_grad=True).neg().grad_fn)
+        return Graph(start, compute(start), first)
+
+
+def number_of(node: Any) -> int:
+    """The number that autograd gives its nodes one after another."""
+    return node._sequence_nr()
+
+
+Edge = tuple[Node, int]
+"""A node of a graph, and which of its outputs (of the forward pass)."""
+
+
+def open_ends(graph: Graph, known: Sequence[Tensor]) -> tuple[list[Tensor], list[Edge]]:
+    """Where a graph ends, but at its start and at ``known``: in leaves, and in what was computed before it began."""
+    leaves = {id(tensor) for tensor in (*graph.start, *known)}
+    edges = {(tensor.grad_fn, tensor.output_nr) for tensor in known if tensor.grad_fn is not None}
+    waiting: list[Any] = [(end.grad_fn, end.output_nr) for end in graph.ends]
+    seen, found, outside = set(), {}, {}
+    while waiting:
+        node, output = waiting.pop()
+        if node is None or node in seen or (node, output) in edges:
+            continue
+        if type(node).__name__ == "AccumulateGrad":
+            if id(node.variable) not in leaves:
+                found[id(node.variable)] = node.variable
+        elif number_of(node) < graph.first:
+            outside[node, output] = None
+        else:
+            seen.add(node)
+            waiting += node.next_functions
+    return list(found.values()), list(outside)
+
+
+class Arguments(TorchFunctionMode):
+    """Notes the tensors that functions of torch get and that were computed at one of these edges."""
+
+    def __init__(self, edges: Sequence[Edge]) -> None:
+        super().__init__()
+        self.tensors: dict[Edge, Tensor] = {}
+        self.edges = set(edges)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function's result."""
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and (edge := (value.grad_fn, value.output_nr)) in self.edges:
+                self.tensors[edge] = value  # pyright: ignore[reportArgumentType]
+        return func(*args, **(kwargs or {}))
+
+
+def tensors_at(edges: Sequence[Edge], compute: Callable[[], Any]) -> list[Tensor | None]:
+    """The tensors at these edges, found by computing once more; None for those that torch's functions don't get."""
+    if not edges:
+        return []
+    with torch.enable_grad(), Arguments(edges) as arguments:
+        compute()
+    return [arguments.tensors.get(edge) for edge in edges]

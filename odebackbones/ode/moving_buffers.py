@@ -1,0 +1,93 @@
+"""Buffers that move from one evaluation to the next, and copies of them as they were."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from odebackbones.ode.slots import buffer_slots
+
+
+class Recorded(NamedTuple):
+    """A buffer at one time."""
+
+    buffer: Tensor
+    version: int
+    copy: Tensor
+
+
+class MovingBuffers:
+    """The buffers of modules, and which of them an evaluation moves.
+
+    Without those of norms that track statistics in training, which do not compute with them.
+
+    Args:
+        modules: Whose buffers.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.slots = [(slot, module) for module in modules for slot in buffer_slots(module)]
+        self.latest = [recorded(slot.value()) for slot, _ in self.slots]
+        self.untold = [False] * len(self.slots)  # which moved without torch telling
+        self.moving: set[int] = set()
+        self.snapshots = 0  # after the start
+
+    def copies(self, *, look: bool = False) -> list[Tensor]:
+        """Copies of the buffers as they are now; of one that has not moved since the last call, the same copy.
+
+        torch's batch_norm counts no version up, so values are compared, too, in training: of all buffers once after
+        the first step, or when asked to ``look``, and later of those that were found to move so.
+        """
+        now = [slot.value() for slot, _ in self.slots]
+        told = [is_told(buffer, record) for buffer, record in zip(now, self.latest, strict=True)]
+        watched = [
+            i
+            for i, (_, module) in enumerate(self.slots)
+            if not told[i] and module.training and (look or self.snapshots == 0 or self.untold[i])
+        ]
+        self.snapshots += 1
+        untold = differing([(now[i], self.latest[i].copy) for i in watched])
+        for i, differs in zip(watched, untold, strict=True):
+            self.untold[i] = self.untold[i] or differs
+            told[i] = differs
+        for i, moved in enumerate(told):
+            if moved:
+                self.latest[i] = recorded(now[i])
+                self.moving.add(i)
+        return [record.copy for record in self.latest]
+
+    def begin_late(self) -> bool:
+        """Whether one is found, after several snapshots, to move untold since a later evaluation than the first."""
+        unseen = self.moving.copy()
+        self.copies(look=True)
+        return self.snapshots > 1 and any(self.untold[i] for i in self.moving - unseen)
+
+    def put(self, copies: Sequence[Tensor]) -> None:
+        """Let the modules compute with what these copies have, which stay as they are."""
+        for i, ((slot, _), buffer) in enumerate(zip(self.slots, copies, strict=True)):
+            slot.owner[slot.key] = buffer.clone() if i in self.moving else buffer
+
+
+def recorded(buffer: Tensor) -> Recorded:
+    """The buffer as it is now."""
+    return Recorded(buffer, version(buffer), buffer.clone())
+
+
+def is_told(buffer: Tensor, record: Recorded) -> bool:
+    """Whether torch tells that a buffer is not as recorded: it is another, or was changed in place."""
+    return buffer is not record.buffer or version(buffer) != record.version
+
+
+def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """Whether the tensors of each pair differ; waits for the device once, and not while a CUDA graph is captured."""
+    if not pairs or (pairs[0][0].is_cuda and torch.cuda.is_current_stream_capturing()):
+        return [False] * len(pairs)
+    if any(a.shape != b.shape for a, b in pairs):
+        return [a.shape != b.shape or not torch.equal(a, b) for a, b in pairs]
+    return torch.stack([(a != b).any().to(pairs[0][0].device) for a, b in pairs]).tolist()
+
+
+def version(tensor: Tensor) -> int:
+    """How often it was changed in place; tensors of the inference mode don't tell."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -1,0 +1,117 @@
+"""Where modules keep what they compute with, so that it can be replaced for a time and put back."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils import parametrize
+
+MISSING: Any = object()
+
+
+class Slot(NamedTuple):
+    """Where a module keeps something: a dictionary or list, and the key in it."""
+
+    owner: Any
+    key: Any
+
+    def value(self) -> Any:
+        """What stands there now."""
+        try:
+            return self.owner[self.key]
+        except LookupError:
+            return MISSING
+
+
+def modules_of(root: nn.Module) -> list[nn.Module]:
+    """All modules that ``root`` computes with: registered ones, and those that attributes hold in containers."""
+    found: dict[nn.Module, None] = {}
+    waiting = [root]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found[module] = None
+            waiting += [child for child in module._modules.values() if child is not None]
+            if not isinstance(module, torch.jit.ScriptModule):
+                waiting += [item for value in vars(module).values() for item in items(value) if is_module(item)]
+    return list(found)
+
+
+def items(value: Any) -> Iterable[Any]:
+    """What a container holds; nothing of other values."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+
+
+def is_module(value: Any) -> bool:
+    """Whether it is a module, and no class of them."""
+    return isinstance(value, nn.Module)
+
+
+def tensor_slots(module: nn.Module) -> list[Slot]:
+    """Where a module has parameters, or tensors in their place that want a gradient; also in lists and dictionaries."""
+    slots = [Slot(module._parameters, name) for name, p in module._parameters.items() if p is not None]
+    for owner in (vars(module), module._buffers):
+        slots += [Slot(owner, name) for name, value in owner.items() if wants_gradient(value)]
+    for value in vars(module).values():
+        keys = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+        is_own = value is not module._parameters and value is not module._buffers
+        slots += [Slot(value, key) for key in keys if is_own and wants_gradient(value[key])]  # pyright: ignore[reportIndexIssue]
+    return slots
+
+
+def wants_gradient(value: Any) -> bool:
+    """Whether it is a tensor that wants a gradient."""
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor]:
+    """What :func:`torch.nn.utils.parametrize.cached` keeps of these modules, with a graph; nothing outside of it."""
+    if not parametrize._cache_enabled:
+        return {}
+    for module in modules:
+        for name in getattr(module, "parametrizations", {}):
+            getattr(module, name)
+    wanted = {id(module) for module in modules}
+    return {key: tensor for key, tensor in parametrize._cache.items() if key[0] in wanted and tensor is not None}
+
+
+def buffer_slots(module: nn.Module) -> list[Slot]:
+    """Where a module has its buffers; none of a norm that only counts batches in them."""
+    if tracking_norms([module]):
+        return []
+    return [
+        Slot(module._buffers, name)
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.requires_grad
+    ]
+
+
+def tracking_norms(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The batch norms whose running statistics a forward pass updates, and does not use.
+
+    No instance norms: torch's update theirs whatever ``track_running_stats`` says by then.
+    """
+    return [
+        module
+        for module in modules
+        if module.training and getattr(module, "track_running_stats", False) and not isinstance(module, _InstanceNorm)
+    ]
+
+
+@contextmanager
+def replaced(settings: Sequence[tuple[Slot, Any]]) -> Iterator[None]:
+    """Put these in their slots, and afterwards what was there."""
+    before = [(slot, slot.value()) for slot, _ in settings]
+    try:
+        for slot, value in settings:
+            slot.owner[slot.key] = value
+        yield
+    finally:
+        for slot, value in reversed(before):
+            if value is MISSING:
+                del slot.owner[slot.key]
+            else:
+                slot.owner[slot.key] = value
