@@ -21,18 +21,19 @@ from odebackbones.engine.measured import described, measure
 from odebackbones.engine.optimisation import autocast, place_images
 from odebackbones.engine.report import Report
 from odebackbones.engine.task import Prediction, Probe
-from odebackbones.errors import first_of, unknown_name
+from odebackbones.errors import InputError, first_of
 
 from .baselines import Baselines, fit_baselines
 from .colors import colour_depth, scale_bar, stacked
 from .data.check import describe
 from .data.config import DataConfig
 from .data.dataset import DepthDataset, collate
-from .data.depth_files import UNITS, depth_npy, depth_png
-from .data.predictions import prediction_files, read_prediction
+from .data.depth_files import LARGEST, depth_npy, depth_png
+from .data.predictions import prediction_files, read_prediction, require_all
 from .data.read import Split, read_pairs, require_apart, unit_of
 from .data.records import DepthPairs
 from .data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
+from .data.units import USUAL, Unit, unit_name, units_per_metre
 from .evaluate import MODEL, Comparison, DepthMetrics, EvalConfig, ImageResult
 from .losses import LossConfig, weighted_losses
 from .model import ModelConfig, build_depth_model
@@ -56,18 +57,18 @@ class PredictConfig:
     """What a prediction on files writes besides pictures.
 
     Args:
-        unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored: ``m/256`` or ``mm``; null:
-            that of the data.
+        unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored, as ``data.unit``; null:
+            that of the data, or, where model.max_depth is more than 16 bits of it hold, a coarser one.
         intrinsics: fx, fy, cx, cy [px] of the images; with them a coloured point cloud is written, too.
     """
 
-    unit: str | None = None
+    unit: Unit | None = None
     intrinsics: list[float] | None = None
 
     def __post_init__(self) -> None:
         require_intrinsics(self.intrinsics, setting="predict.intrinsics")
-        if self.unit is not None and self.unit not in UNITS:
-            raise unknown_name("predict.unit", self.unit, UNITS)
+        if self.unit is not None:
+            units_per_metre(self.unit, setting="predict.unit")
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,13 @@ class DepthTask:
 
     def describe_data(self) -> list[str]:
         """Pairs, sizes and depths of both splits."""
-        return [describe("train", self.train_pairs), describe("val", self.val_pairs)]
+        splits, limit = {"train": self.train_pairs, "val": self.val_pairs}, self.config.model.max_depth
+        return [describe(name, pairs, max_depth=limit) for name, pairs in splits.items()]
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
         """Judge the depth of two images, by the protocol of the evaluation; they may have no pixel that counts."""
         few = range(min(TRIED, len(self.val_dataset)))
-        self.results(lambda _, x: self.infer(model, x, device), baselines=True, among=few)
+        self.results(lambda _, x, __: self.infer(model, x, device), baselines=True, among=few)
 
     @cached_property
     def train_pairs(self) -> DepthPairs:
@@ -208,12 +210,12 @@ class DepthTask:
         return depth[0, 0].float().cpu()
 
     def results(
-        self, predict: Callable[[int, Tensor], Tensor], *, baselines: bool, among: Sequence[int] | None = None
+        self, predict: Callable[[int, Tensor, Tensor], Tensor], *, baselines: bool, among: Sequence[int] | None = None
     ) -> list[ImageResult]:
         """The sums of every image of the validation set, each taken once, whatever the number of processes.
 
         Args:
-            predict: From an image's number and the image in [0, 1] to its depth ``(h, w)`` [m].
+            predict: From an image's number, the image in [0, 1] and the truth to its depth ``(h, w)`` [m].
             baselines: Whether they are compared, too.
             among: Numbers of the images; None: all.
         """
@@ -225,12 +227,12 @@ class DepthTask:
         for index, (image, depth) in zip(indices, progress_bar("evaluation", loader), strict=True):
             truth = depth[0]
             others = self.baselines.predictions(tuple(truth.shape)) if baselines else {}
-            found.append(self.comparison.image(index, {MODEL: predict(index, image), **others}, truth))
+            found.append(self.comparison.image(index, {MODEL: predict(index, image, truth), **others}, truth))
         return gather_lists(found)
 
     def metrics(self, model: nn.Module, device: torch.device, *, baselines: bool) -> DepthMetrics:
         """The figures of a model."""
-        return self.comparison.metrics(self.results(lambda _, x: self.infer(model, x, device), baselines=baselines))
+        return self.comparison.metrics(self.results(lambda _, x, __: self.infer(model, x, device), baselines=baselines))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """The metrics that are followed during training."""
@@ -260,15 +262,17 @@ class DepthTask:
     def score(self, predictions: Path) -> Report:
         """The evaluation of depth maps in files, of the validation images' names, without a model."""
         pairs = self.val_pairs.pairs
-        files, unit = prediction_files(predictions, pairs), self.prediction_unit
+        files, unit = prediction_files(predictions, pairs), self.scored_unit
 
-        def predict(index: int, image: Tensor) -> Tensor:
+        def predict(index: int, image: Tensor, truth: Tensor) -> Tensor:
             depth = read_prediction(files[index], unit=unit)
             is_whole = depth.shape != image.shape[1:]  # and not of the frame only
-            return framed(depth, self.config.eval.protocol) if is_whole else depth
+            depth = framed(depth, self.config.eval.protocol) if is_whole else depth
+            require_all(depth, self.comparison.counted(truth), files[index])
+            return depth
 
         metrics = self.comparison.metrics(self.results(predict, baselines=False))
-        facts = {"predictions": f"{predictions}; whole numbers in {unit}", **self.evaluation_facts()}
+        facts = {"predictions": f"{predictions}; whole numbers in {unit_name(unit)}", **self.evaluation_facts()}
         return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
@@ -278,11 +282,11 @@ class DepthTask:
         intrinsics, limit = self.config.predict.intrinsics, self.config.model.max_depth
         picture = stacked([image, colour_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
         values = depth.numpy()
-        files = {"_depth.png": depth_png(values, unit=self.prediction_unit), "_depth.npy": depth_npy(values)}
+        files = {"_depth.png": depth_png(values, unit=self.written_unit), "_depth.npy": depth_npy(values)}
         if intrinsics:
             files["_points.ply"] = ply(depth, image, intrinsics)
         facts = {"least_m": float(depth.min()), "median_m": float(depth.median()), "greatest_m": float(depth.max())}
-        return Prediction(picture, {**facts, "unit": self.prediction_unit}, files)
+        return Prediction(picture, {**facts, "unit": self.written_unit}, files)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The model on the first validation image, and two copies of it as a batch."""
@@ -318,9 +322,18 @@ class DepthTask:
         return autocast(device, self.config.optim)
 
     @property
-    def prediction_unit(self) -> str:
-        """Of predictions in whole numbers."""
+    def scored_unit(self) -> Unit:
+        """Of other models' predictions in whole numbers."""
         return self.config.predict.unit or unit_of(self.config.data)
+
+    @cached_property
+    def written_unit(self) -> Unit:
+        """Of this model's predictions in whole numbers.
+
+        Raises:
+            InputError: 16 bits of it don't hold the greatest depth.
+        """
+        return roomy_unit(self.config.predict.unit, unit_of(self.config.data), max_depth=self.config.model.max_depth)
 
     @property
     def model_name(self) -> str:
@@ -345,3 +358,25 @@ class DepthTask:
         """What a reader must know."""
         problems = (*self.train_problems, *self.val_pairs.problems)
         return tuple(f"left out: {problem}" for problem in first_of(problems, "faulty pairs"))
+
+
+def roomy_unit(wanted: Unit | None, usual: Unit, *, max_depth: float) -> Unit:
+    """The wanted unit, or the usual one, or the finest in which 16 bits hold the greatest depth.
+
+    Raises:
+        InputError: The wanted unit does not, or none.
+    """
+    able = [unit for unit in (usual, *sorted(USUAL, key=units_per_metre, reverse=True)) if reach(unit) >= max_depth]
+    if wanted is None and able:
+        return able[0]
+    if wanted is not None and reach(wanted) >= max_depth:
+        return wanted
+    raise InputError(
+        f"predict.unit={wanted}: 16 bits hold up to {reach(wanted or usual):g} m of model.max_depth={max_depth:g} m: "
+        f"take {' or '.join(dict.fromkeys(map(str, able))) or 'a number of metres'}"
+    )
+
+
+def reach(unit: Unit) -> float:
+    """The greatest depth [m] that a file of 16 bits holds."""
+    return LARGEST / units_per_metre(unit)

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from odebackbones.engine.image_files import Turning
 from odebackbones.errors import InputError, unknown_name
 
-from .depth_files import UNITS
 from .scenes import check_parameters
 from .transforms import AUGMENTATIONS
+from .units import Unit, units_per_metre
 
 DataFormat = Literal["scenes", "folder", "kitti"]
 
@@ -54,7 +54,8 @@ class DataConfig:
         val: Validation split, likewise.
         rgb: Folder: name of the folder of images.
         depth: Folder: name of the folder of depth maps, which have the images' names but for the ending.
-        unit: Of depth maps in whole numbers: ``m/256`` (KITTI) or ``mm`` (NYU, most cameras); floats are metres.
+        unit: Of depth maps in whole numbers: ``m/256`` (KITTI), ``mm`` (NYU, ScanNet, most cameras), ``cm``, ``m/5000``
+            (TUM) and so on; floats are metres. Or a number, the metres of 1 in the file, be it whole or not.
         strict: Stop at faulty pairs, naming them; otherwise leave them out, and report it.
         verify: Decode every pair at the start, so that faults are found then and not in training.
         exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the depth map has the
@@ -76,7 +77,7 @@ class DataConfig:
     val: str = ""
     rgb: str = "rgb"
     depth: str = "depth"
-    unit: str = "m/256"
+    unit: Unit = "m/256"
     strict: bool = True
     verify: bool = True
     exif: Turning = "auto"
@@ -91,8 +92,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.format not in get_args(DataFormat):
             raise unknown_name("data.format", self.format, get_args(DataFormat))
-        if self.unit not in UNITS:
-            raise unknown_name("data.unit", self.unit, UNITS)
+        units_per_metre(self.unit)
         if self.augment not in AUGMENTATIONS:
             raise unknown_name("data.augment", self.augment, AUGMENTATIONS)
         if self.workers < 0:

@@ -11,12 +11,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
+from odebackbones.engine.image_files import ImageFacts, Turning
 from odebackbones.engine.media import decode
 from odebackbones.errors import InputError
 
 from .depth_files import read_depth
 from .records import DepthPair, DepthPairs
 from .transforms import Sample, Transform
+
+SAME_SHAPE = 0.02
+"""By how much the proportions of an image and of its depth map may differ: ScanNet's 1296x968 and 640x480 do by 0.4 %.
+The image is resized, and never the truth."""
 
 
 class DepthDataset(Dataset[Sample]):
@@ -71,20 +76,55 @@ def measured_depth(pair: DepthPair, pairs: DepthPairs) -> Tensor:
 
 
 def decode_pair(pair: DepthPair, pairs: DepthPairs) -> Sample:
-    """An image ``(3, H, W)`` uint8, turned upright or not as its depth map is, and its depth ``(H, W)`` [m].
+    """An image ``(3, H, W)`` uint8, turned as its depth map is and resized to it, and its depth ``(H, W)`` [m].
 
     Raises:
-        InputError: One can't be read, or they differ in size.
+        InputError: One can't be read, they are of different shapes, or it can't be told whether to turn the image.
     """
-    depth, exif = measured_depth(pair, pairs), pairs.exif
-    turn = exif != "ignore"
-    image = torch.from_numpy(np.array(decode(pair.image, turn=turn))).permute(2, 0, 1)
-    if exif == "auto" and image.shape[1:] != depth.shape and image.shape[:0:-1] == depth.shape:
-        image = torch.from_numpy(np.array(decode(pair.image, turn=False))).permute(2, 0, 1)
-    if image.shape[1:] != depth.shape:
+    depth = measured_depth(pair, pairs)
+    image = torch.from_numpy(decode_as(pair, depth.shape, pairs.exif)).permute(2, 0, 1)
+    if image.shape[1:] == depth.shape:
+        return image, depth
+    if not is_near(proportion(image.shape[1:]), proportion(depth.shape)):
         sizes = " and ".join(f"{height}x{width} px" for height, width in (image.shape[1:], depth.shape))
-        raise InputError(f"{pair.image} and {pair.depth} are of {sizes}; expected pairs of one size")
-    return image, depth
+        raise InputError(f"{pair.image} and {pair.depth} are of {sizes}; expected pairs of one shape")
+    return functional.resize(image, list(depth.shape), antialias=True), depth
+
+
+def decode_as(pair: DepthPair, size: Sequence[int], exif: Turning) -> np.ndarray:
+    """The image ``(H, W, 3)`` uint8, upright or as it is stored: ``auto`` decides it by the depth map's size.
+
+    Raises:
+        InputError: It can't be read, or the depth map's size does not tell.
+    """
+    unclear: list[int] = []
+
+    def turns(facts: ImageFacts) -> bool:
+        upright, stored = facts.upright[::-1], facts.size[::-1]
+        if upright != stored and tuple(size) in (upright, stored):
+            return tuple(size) == upright
+        if facts.orientation > 1 and (upright == stored or is_near(proportion(upright), proportion(stored))):
+            unclear.append(facts.orientation)
+        return is_near(proportion(upright), proportion(size))
+
+    image = decode(pair.image, turn=turns if exif == "auto" else exif == "turn")
+    if unclear:
+        raise InputError(
+            f"{pair.image} has the EXIF orientation {unclear[0]}, by which it is turned or mirrored and keeps its "
+            f"shape, so that {pair.depth.name} does not tell whether it is, too: set data.exif=turn if the depth maps "
+            f"are upright, or data.exif=ignore if they are as the images are stored"
+        )
+    return np.array(image)
+
+
+def proportion(size: Sequence[int]) -> float:
+    """Width over height."""
+    return size[1] / size[0]
+
+
+def is_near(a: float, b: float) -> bool:
+    """Whether two proportions are those of one view: cameras' own differ by less than 1 % from their depth's."""
+    return abs(a / b - 1.0) <= SAME_SHAPE
 
 
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Files of depth maps and images: 16-bit PNG in KITTI's or NYU's unit, NumPy's ``.npy``, floats in TIFF or OpenEXR."""
+"""Files of depth maps and images: 16-bit PNG in any unit, NumPy's ``.npy``, floats in TIFF or OpenEXR."""
 
 from __future__ import annotations
 
@@ -10,41 +10,46 @@ import numpy as np
 
 from odebackbones.errors import InputError
 
-UNITS: dict[str, float] = {"m/256": 256.0, "mm": 1000.0}
-"""Name of a unit of whole numbers -> how many make a metre: KITTI's, and that of NYU and most RGB-D cameras."""
+from .units import Unit, metres_of_float, units_per_metre
 
 INVALID = 65535
 """What some cameras write where they measured nothing (7-Scenes), beside 0."""
 
 LARGEST = INVALID - 1
-IMAGES = {".png", ".tif", ".tiff", ".exr"}
-SUFFIXES = {*IMAGES, ".npy"}
+IMAGES = (".png", ".tif", ".tiff", ".exr")
+SUFFIXES = (*IMAGES, ".npy")
+"""The later ones are preferred: of two files with one name a picture may be a preview."""
 
 
-def read_depth(path: Path, *, unit: str) -> np.ndarray:
+def read_depth(path: Path, *, unit: Unit) -> np.ndarray:
     """A depth map ``(H, W)`` [m], float32, 0 where nothing was measured.
 
     Args:
-        path: Whole numbers of ``unit`` (16 or 32 bits), or floats [m]; where a float is not finite or not above 0,
-            nothing was measured.
-        unit: A name of :data:`UNITS`.
+        path: Whole numbers (16 or 32 bits), or floats; where a float is not finite or not above 0, nothing was
+            measured.
+        unit: Of its numbers; a unit's name is one of whole numbers, and floats are metres then.
 
     Raises:
         InputError: The file can't be read, or holds something else.
     """
-    values = load_array(path) if path.suffix.lower() == ".npy" else load_image(path)
-    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+    values = load_values(path)
+    while values.ndim > 2 and 1 in (values.shape[0], values.shape[-1]):
         values = values.squeeze(0 if values.shape[0] == 1 else -1)
     if values.ndim != 2:
         raise InputError(f"{path}: a depth map has one channel, and this file is {values.shape}; is it a picture?")
     if values.dtype.kind == "f":
-        depth = values.astype(np.float32)
+        depth = (values * metres_of_float(unit)).astype(np.float32)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     if values.dtype.itemsize < 2 or values.dtype.kind not in "iu":
         raise InputError(f"{path}: expected 16-bit whole numbers or floats, got {values.dtype}; is it a picture?")
     whole = values.astype(np.int64)
-    depth = (whole / UNITS[unit]).astype(np.float32)
+    depth = (whole / units_per_metre(unit)).astype(np.float32)
     return np.where((whole > 0) & (whole != INVALID), depth, np.float32(0))
+
+
+def load_values(path: Path) -> np.ndarray:
+    """The numbers in a file."""
+    return load_array(path) if path.suffix.lower() == ".npy" else load_image(path)
 
 
 def load_image(path: Path) -> np.ndarray:
@@ -72,15 +77,15 @@ def load_array(path: Path) -> np.ndarray:
         raise InputError(f"{path}: no array that NumPy can read ({error})") from error
 
 
-def depth_png(depth: np.ndarray, *, unit: str) -> bytes:
+def depth_png(depth: np.ndarray, *, unit: Unit) -> bytes:
     """A 16-bit PNG file: 0 where ``depth`` is not above 0, at least 1 where it is, and the largest where it is beyond.
 
     Args:
         depth: ``(H, W)`` [m].
-        unit: A name of :data:`UNITS`; the values are rounded to it.
+        unit: To which the values are rounded.
     """
     valid = np.isfinite(depth) & (depth > 0)
-    values = np.rint(np.where(valid, depth, 0).astype(np.float64) * UNITS[unit]).clip(1, LARGEST)
+    values = np.rint(np.where(valid, depth, 0).astype(np.float64) * units_per_metre(unit)).clip(1, LARGEST)
     written, content = cv2.imencode(".png", np.where(valid, values, 0).astype(np.uint16))
     assert written
     return content.tobytes()

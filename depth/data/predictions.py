@@ -13,13 +13,19 @@ from odebackbones.errors import InputError, listed
 
 from .depth_files import SUFFIXES, read_depth
 from .records import DepthPair
+from .units import Unit
+
+ANCESTORS = 3
+"""Folders above an image's own whose names may stand before its name: BTS writes ``DRIVE_FRAME.png`` for KITTI."""
 
 ENDINGS = ("_depth", "")
 """What may stand between an image's name and the file's suffix: ``tools/predict.py`` writes pictures without it."""
 
 
 def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
-    """The predictions of the pairs, by their names, or by those of the images if these differ from each other.
+    """The predictions of the pairs, by their names, or by those of their images, or of a folder and the image.
+
+    Names other than the pairs' own count only if no two images share them.
 
     Args:
         folder: With ``NAME.png``, ``NAME.npy``, ...; of two with one name the ``.npy``, which is not rounded.
@@ -35,7 +41,7 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
         for f in sorted(folder.iterdir(), key=lambda f: f.suffix.lower() == ".npy")
         if f.suffix.lower() in SUFFIXES
     }
-    uses = Counter(pair.image.stem for pair in pairs)
+    uses = Counter(name for pair in pairs for name in other_names(pair))
     found = [
         next((there[name + end] for name in names(pair, uses) for end in ENDINGS if name + end in there), None)
         for pair in pairs
@@ -50,16 +56,36 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
 
 def names(pair: DepthPair, uses: Counter[str]) -> tuple[str, ...]:
     """What a pair's prediction may be called."""
-    return (pair.name, pair.image.stem) if uses[pair.image.stem] == 1 else (pair.name,)
+    return (pair.name, *(name for name in other_names(pair) if uses[name] == 1))
 
 
-def read_prediction(path: Path, *, unit: str) -> Tensor:
-    """A predicted depth map ``(H, W)`` [m].
+def other_names(pair: DepthPair) -> set[str]:
+    """The image's name, alone and after that of one of the folders above it."""
+    image = pair.image
+    folders = [folder.name for folder in list(image.parents)[: 1 + ANCESTORS]]
+    return {image.stem, *(f"{folder}_{image.stem}" for folder in folders)} - {pair.name}
+
+
+def require_all(prediction: Tensor, counted: Tensor, file: Path) -> None:
+    """Refuse a prediction that has no depth at pixels that count.
+
+    Args:
+        prediction: ``(H, W)`` [m], 0 where there is none.
+        counted: ``(H, W)`` bool; of another size, all pixels must have one.
+        file: Of the prediction.
 
     Raises:
-        InputError: It can't be read, or has pixels without a depth.
+        InputError: There are such pixels.
     """
-    depth = torch.from_numpy(read_depth(path, unit=unit))
-    if not (depth > 0).all():
-        raise InputError(f"{path}: {int((depth <= 0).sum())} pixels have no depth above 0; a prediction needs all")
-    return depth
+    where = counted if counted.shape == prediction.shape else torch.ones_like(prediction, dtype=torch.bool)
+    if missing := int((prediction[where] <= 0).sum()):
+        raise InputError(f"{file}: {missing} pixels that count have no depth above 0; a prediction needs all of them")
+
+
+def read_prediction(path: Path, *, unit: Unit) -> Tensor:
+    """A predicted depth map ``(H, W)`` [m], 0 where there is none.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    return torch.from_numpy(read_depth(path, unit=unit))

@@ -15,12 +15,13 @@ from odebackbones.engine.image_files import has_image_suffix
 from odebackbones.engine.log import warn
 from odebackbones.errors import InputError, listed
 
-from .check import sound_pairs
+from .check import Expected, sound_pairs
 from .config import DataConfig
 from .depth_files import SUFFIXES
 from .kitti import kitti_pair
 from .records import DepthPair, DepthPairs
 from .scenes import DEPTH_FOLDER, IMAGE_FOLDER, PRESETS, generate_scenes
+from .units import Unit
 
 Split = Literal["train", "val"]
 
@@ -47,11 +48,11 @@ def read_pairs(
     found = DepthPairs(name, pairs, unit_of(config), exif=config.exif)
     if repeated := [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]:
         raise InputError(f"{name}: {len(repeated)} images are there twice, {repeated[0]} and others; leave one out")
-    scale = max_depth if config.check_unit else None
-    return sound_pairs(found, max_depth=scale, cut=cut, strict=config.strict, verify=config.verify)
+    wanted = Expected(max_depth, cut, check_unit=config.check_unit)
+    return sound_pairs(found, wanted, strict=config.strict, verify=config.verify)
 
 
-def unit_of(config: DataConfig) -> str:
+def unit_of(config: DataConfig) -> Unit:
     """The unit of the depth maps: the config's, or of generated scenes the preset's."""
     return PRESETS[config.scenes.preset].unit if config.format == "scenes" else config.unit
 
@@ -116,7 +117,7 @@ def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
     for folder in (images, depths):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; set data.root, data.rgb and data.depth")
-    maps = {f.stem: f for f in sorted(depths.iterdir()) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")}
+    maps = depth_files(depths)
     found = sorted(file for file in images.iterdir() if has_image_suffix(file) and not file.name.startswith("."))
     if missing := [file.name for file in found if file.stem not in maps]:
         raise InputError(
@@ -124,6 +125,16 @@ def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
             f"them out, or give a list of pairs as data.train and data.val"
         )
     return tuple(DepthPair(file.stem, file, maps[file.stem]) for file in found)
+
+
+def depth_files(folder: Path) -> dict[str, Path]:
+    """The depth maps of a folder by their names without an ending; of several with one name that of most precision."""
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+    found = {f.stem: f for f in sorted(files, key=lambda f: SUFFIXES.index(f.suffix.lower()))}
+    if doubles := len(files) - len(found):
+        endings = ", ".join(sorted({f.suffix for f in found.values()}))
+        warn(f"{folder}: {doubles} files have the name of another; {endings} are read")
+    return found
 
 
 def read_list(

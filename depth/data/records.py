@@ -8,6 +8,8 @@ from pathlib import Path
 
 from odebackbones.engine.image_files import Turning
 
+from .units import Unit
+
 
 @dataclass(frozen=True)
 class DepthPair:
@@ -31,7 +33,7 @@ class DepthPairs:
     Attributes:
         name: Folder or list, for messages and reports.
         pairs: In the data set's order.
-        unit: Of depth maps in whole numbers, a name of :data:`~depth.data.depth_files.UNITS`.
+        unit: Of the depth maps.
         problems: Pairs that were left out, one line each.
         exif: What an orientation in an image's EXIF data does.
         limit: A depth from which on it stands for "nothing there" [m].
@@ -39,7 +41,7 @@ class DepthPairs:
 
     name: str
     pairs: tuple[DepthPair, ...]
-    unit: str
+    unit: Unit
     problems: tuple[str, ...] = ()
     exif: Turning = "auto"
     limit: float = math.inf

@@ -35,7 +35,7 @@ class Preset:
 
     Args:
         max_depth_m: What is farther has no depth [m].
-        unit: Of the depth files, a name of :data:`~.depth_files.UNITS`.
+        unit: Of the depth files.
         draw: Draws a scene from a random state and for a size (height, width) [px].
     """
 

@@ -4,6 +4,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,6 +58,10 @@ class ImageFacts:
         return (self.size[1], self.size[0]) if self.orientation in SIDEWAYS else self.size
 
 
+Turn = bool | Callable[[ImageFacts], bool]
+"""Whether to turn an image upright, or what decides it."""
+
+
 def has_image_suffix(path: Path) -> bool:
     """Whether a file's name ends as an image's."""
     return path.suffix.lower() in IMAGE_SUFFIXES
@@ -84,18 +89,18 @@ def inspect_image(path: Path, *, decode: bool) -> ImageFacts | str:
             if decode:
                 image.load()
             told_at_the_end = image.format == "PNG" and "exif" not in image.info and not decode
-            return ImageFacts(image.size, 1 if told_at_the_end else image.getexif().get(ORIENTATION, 1))
+            return ImageFacts(image.size) if told_at_the_end else facts_of(image)
     except UNREADABLE as error:
         return f"image cannot be read ({reason(error)})"
 
 
-def read_image_file(path: Path, *, mode: str = "RGB", turn: bool = True) -> Image.Image:
+def read_image_file(path: Path, *, mode: str = "RGB", turn: Turn = True) -> Image.Image:
     """A decoded image.
 
     Args:
         path: The file.
         mode: Pillow's, of 8 bits.
-        turn: Turn it upright, as its EXIF data say.
+        turn: Whether to turn it upright, as its EXIF data say.
 
     Raises:
         OSError, ValueError, ...: One of :data:`UNREADABLE`.
@@ -103,7 +108,14 @@ def read_image_file(path: Path, *, mode: str = "RGB", turn: bool = True) -> Imag
     # Pillow warns of damage before it raises an error
     with warnings.catch_warnings(action="ignore"), opened(path) as image:
         require_range(image)
-        return eight_bits(ImageOps.exif_transpose(image) if turn else image).convert(mode)
+        image.load()  # a PNG may tell its orientation at the end
+        turns = turn(facts_of(image)) if callable(turn) else turn
+        return eight_bits(ImageOps.exif_transpose(image) if turns else image).convert(mode)
+
+
+def facts_of(image: Image.Image) -> ImageFacts:
+    """What the header of an opened image tells."""
+    return ImageFacts(image.size, image.getexif().get(ORIENTATION, 1))
 
 
 def require_range(image: Image.Image) -> None:

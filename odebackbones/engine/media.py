@@ -14,6 +14,7 @@ from torch import Tensor
 from odebackbones.engine.image_files import (
     IMAGE_SUFFIXES,
     UNREADABLE,
+    Turn,
     has_image_suffix,
     read_image_file,
     reason,
@@ -137,7 +138,7 @@ def count_frames(path: Path) -> int:
         capture.release()
 
 
-def decode(path: Path, *, mode: str = "RGB", turn: bool = True) -> Image.Image:
+def decode(path: Path, *, mode: str = "RGB", turn: Turn = True) -> Image.Image:
     """An image file in one of Pillow's modes, turned upright as its EXIF data say, or as it is stored.
 
     Raises:

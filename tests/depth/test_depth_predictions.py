@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from depth.data.depth_files import depth_png
-from depth.data.predictions import prediction_files, read_prediction
+from depth.data.predictions import prediction_files, read_prediction, require_all
 from depth.data.records import DepthPair
 from odebackbones import InputError
 
@@ -35,5 +36,27 @@ def test_a_prediction_with_holes_is_refused(tmp_path):
     depth = np.ones((4, 6), np.float32)
     depth[0, :2] = 0
     (tmp_path / "a.png").write_bytes(depth_png(depth, unit="mm"))
-    with pytest.raises(InputError, match=r"a.png: 2 pixels have no depth above 0; a prediction needs all"):
-        read_prediction(tmp_path / "a.png", unit="mm")
+    prediction = read_prediction(tmp_path / "a.png", unit="mm")
+    counted = torch.zeros(4, 6, dtype=torch.bool)
+    counted[1:] = True
+    require_all(prediction, counted, tmp_path / "a.png")
+    counted[0, 0] = True
+    with pytest.raises(InputError, match=r"a.png: 1 pixels that count have no depth above 0"):
+        require_all(prediction, counted, tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a.png: 2 pixels that count"):
+        require_all(prediction, torch.ones(8, 12, dtype=torch.bool), tmp_path / "a.png")
+
+
+def test_predictions_of_kitti_are_found_by_drive_and_frame_as_bts_writes_them(tmp_path):
+    drives = [f"2011_09_26_drive_000{i}_sync" for i in (2, 9)]
+    images = [Path(f"kitti/2011_09_26/{drive}/image_02/data/0000000069.png") for drive in drives]
+    kitti = [DepthPair(str(image.with_suffix("")).replace("/", "_"), image, Path("d.png")) for image in images]
+    for drive in drives:
+        (tmp_path / f"{drive}_0000000069.png").touch()
+    found = prediction_files(tmp_path, kitti)
+    assert [file.name for file in found] == [f"{drive}_0000000069.png" for drive in drives]
+
+
+def test_an_array_of_a_batch_and_a_channel_of_one_is_a_map(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((1, 1, 4, 6), 2.0, np.float32))
+    assert read_prediction(tmp_path / "a.npy", unit="mm").shape == (4, 6)

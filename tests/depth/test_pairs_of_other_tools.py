@@ -50,7 +50,7 @@ def test_a_word_for_the_sky_is_no_depth(tmp_path, sky, caplog):
     assert (told in caplog.text) == np.isfinite(sky)
     served = DepthDataset(found)
     assert served[0][1].max() == 60 and served.depth(0).max() == 60  # also for the baselines
-    assert "50.0 % of the pixels measured" in describe("train", found)
+    assert "50.0 % of the pixels measured" in describe("train", found, max_depth=80.0)
 
 
 def test_a_pair_without_the_part_that_is_evaluated_is_left_out_before_a_training(tmp_path):
@@ -92,8 +92,8 @@ def test_images_of_16_bits_are_scaled_and_hidden_files_passed_over(tmp_path):
 
 
 def test_a_line_tells_what_a_split_holds(tmp_path):
-    write_pair(tmp_path / "rgb/a.png", tmp_path / "depth/a.png")
-    assert describe("val", read(tmp_path)) == (
-        "val: 1 pairs of 8x10 px, 0 left out; of 1 of them 100.0 % of the pixels measured, 90 % from 1 to 30 m, "
-        "median 15.5 m"
+    write_pair(tmp_path / "rgb/a.png", tmp_path / "depth/a.png", metres=40.0)
+    assert describe("val", read(tmp_path), max_depth=80.0) == (
+        "val: 1 pairs of 8x10 px, 0 left out; of 1 of them 100.0 % of the pixels measured, 90 % from 1 to 40 m, "
+        "median 20.5 m"
     )

@@ -140,7 +140,7 @@ def test_every_malformed_pair_is_named(folder, caplog):
     for fault in (
         "000.jpg: no image",
         "001.png: can't be read as a depth map",
-        "002.png are of 8x12 px and 8x10 px; expected pairs of one size",
+        "002.png are of 8x12 px and 8x10 px; expected pairs of one shape",
         "003.png: no pixel has a measured depth",
         "004.png: reaches to 0.117 m, where model.max_depth=80 m: is its unit another?",
         "005.png: a depth map has one channel, and this file is (8, 10, 3)",
@@ -206,7 +206,7 @@ def test_an_image_without_a_depth_map_and_a_line_without_one_are_named(folder):
     ("kwargs", "message"),
     [
         ({"format": "nyu"}, r"unknown data.format 'nyu'"),
-        ({"unit": "m"}, r"unknown data.unit 'm'"),
+        ({"unit": "m"}, r"data.unit='m': expected mm, cm, m/256"),
         ({"augment": "flips"}, r"unknown data.augment 'flips'; did you mean 'flip'"),
         ({"workers": -1}, r"data.workers=-1: expected at least 0"),
         ({"crop": (16, 64)}, r"data.crop=\[16, 64\]: expected height and width of at least 32 px"),

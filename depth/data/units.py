@@ -1,0 +1,56 @@
+"""Units of depth maps: what one of a file's numbers is."""
+
+from __future__ import annotations
+
+import re
+
+from odebackbones.errors import InputError
+
+Unit = float | str
+"""The metres that 1 is in the file; or the name of a unit of whole numbers, where floats are metres."""
+
+NAMED: dict[str, float] = {"mm": 1000.0, "cm": 100.0}
+"""Name -> how many make a metre."""
+
+PARTS = re.compile(r"m/(\d+\.?\d*)")
+"""Further names: ``m/256`` (KITTI), ``m/5000`` (TUM), ..."""
+
+USUAL = ("m/256", "mm", "cm", "m/4000", "m/5000", "m/10000")
+"""Units of whole numbers that data sets have: KITTI; NYU, ScanNet and most cameras; Unreal; RGB-D SLAM data."""
+
+
+def units_per_metre(unit: Unit, *, setting: str = "data.unit") -> float:
+    """How many of a unit make a metre.
+
+    Raises:
+        InputError: There is no such unit.
+    """
+    if unit in NAMED:
+        return NAMED[str(unit)]
+    parts = PARTS.fullmatch(str(unit))
+    metres = number(unit) if parts is None else 1.0
+    found = float(parts[1]) if parts else 1.0 / metres if metres > 0 else 0.0
+    if isinstance(unit, bool) or not 0.0 < found < float("inf"):
+        raise InputError(
+            f"{setting}={unit!r}: expected mm, cm, m/256 (KITTI), m/5000 (TUM) or the like, or a number, the metres of "
+            f"1 in the file (0.0002 is m/5000)"
+        )
+    return found
+
+
+def number(unit: Unit) -> float:
+    """The unit as a number, or 0 if it is none."""
+    try:
+        return float(unit)
+    except ValueError:
+        return 0.0
+
+
+def metres_of_float(unit: Unit) -> float:
+    """The metres of 1.0 in a file of floats: a unit's name says nothing of these."""
+    return number(unit) or 1.0
+
+
+def unit_name(unit: Unit) -> str:
+    """The unit in words."""
+    return f"units of {number(unit):g} m" if number(unit) else str(unit)
