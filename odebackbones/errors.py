@@ -16,6 +16,10 @@ SHOWN = 5
 """Names or faults that an error or a report lists."""
 
 
+ALL_SHOWN = 20
+"""Known names that an error lists all."""
+
+
 def first_of(lines: Sequence[str], kind: str) -> list[str]:
     """The first lines, and a last one that says how many more there are of the ``kind``."""
     rest = len(lines) - SHOWN
@@ -33,7 +37,7 @@ def addressed(name: str) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Say that ``name`` is no ``kind``, with the nearest known names, or all of them if none is near.
+    """Say that ``name`` is no ``kind``, with the known names that are near, or all of a few if none is.
 
     Args:
         kind: What the name should have named, e.g. ``"solver"``.
@@ -42,5 +46,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """
     known = sorted(known)
     near = get_close_matches(name.lower(), known, n=5, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
+    if near:
+        hint = f"did you mean {', '.join(map(repr, near))}?"
+    elif len(known) <= ALL_SHOWN:
+        hint = f"known: {', '.join(known)}"
+    else:
+        hint = f"the nearest of {len(known)}: {', '.join(get_close_matches(name.lower(), known, n=SHOWN, cutoff=0.0))}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

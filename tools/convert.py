@@ -16,7 +16,8 @@ from odebackbones.bases import BASES
 from odebackbones.classification.data import LabelledImages, build_transform
 from odebackbones.classification.sources import FolderImages
 from odebackbones.engine.cli import run_tool
-from odebackbones.errors import InputError, unknown_name
+from odebackbones.engine.pretraining import hand_over
+from odebackbones.errors import InputError, listed, unknown_name
 from odebackbones.stages import ODEBlock
 
 IMAGES = 4
@@ -33,7 +34,10 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for config.json and model.safetensors")
     parser.add_argument("--checkpoint", type=Path, help="file with weights; by default those that come with the name")
-    parser.add_argument("--num-classes", type=int, help="of the checkpoint, if not those of the name")
+    parser.add_argument(
+        "--num-classes", type=int, help="of the checkpoint, if not those of the name; 0 for no classifier"
+    )
+    parser.add_argument("--in-chans", type=int, help="of the checkpoint, if not 3")
     parser.add_argument("--bases", type=int, nargs="+", help="weights over time, one number or one a stage")
     parser.add_argument("--basis", choices=BASES, help="how the weight at a time is made of them; by default constant")
     parser.add_argument("--fit", type=Path, help="fit fewer weights on images of this folder of folders")
@@ -41,9 +45,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, nargs="+", help="with --fit: Euler steps, one number or one a stage")
     parser.add_argument("--gradient", help="gradient mode of the ODE model; by default checkpoint")
     given = parser.parse_args(arguments)
-    if given.num_classes and not given.checkpoint:
-        raise InputError("--num-classes is that of a --checkpoint, and there is none")
-    model = load(given.model, checkpoint=given.checkpoint, num_classes=given.num_classes).eval()
+    sizes = {"num_classes": given.num_classes, "in_chans": given.in_chans}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    if sizes and not given.checkpoint:
+        option = next(iter(sizes)).replace("_", "-")
+        raise InputError(f"--{option} is that of a --checkpoint, and there is none")
+    model = load(given.model, checkpoint=given.checkpoint, **sizes).eval()
     if any(isinstance(module, ODEBlock) for module in model.modules()):
         if given.bases or given.basis or given.gradient or given.fit or given.steps:
             raise InputError(
@@ -90,25 +97,52 @@ def one_or_all(numbers: list[int]) -> int | list[int]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def load(name: str, *, checkpoint: Path | None, num_classes: int | None) -> nn.Module:
+def load(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> nn.Module:
     """The model with its weights.
+
+    Args:
+        name: timm's.
+        checkpoint: The file of its weights; None for those that come with the name.
+        **sizes: Of the model, as timm calls them.
 
     Raises:
         InputError: There is no such model, or no ODE model in its place; or the weights are not its own.
     """
-    kwargs: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if ":" not in name:
         require_counterpart(name.split(".")[0])
-    if checkpoint:
-        if not checkpoint.is_file():
-            raise InputError(f"--checkpoint {checkpoint}: no such file")
-        kwargs["pretrained_cfg_overlay"] = {"file": str(checkpoint), **kwargs}  # else timm leaves the classifier out
+    if checkpoint and not checkpoint.is_file():
+        raise InputError(f"--checkpoint {checkpoint}: no such file")
     try:
-        return timm.create_model(name, pretrained=True, **kwargs)
+        model = timm.create_model(name, pretrained=checkpoint is None, **sizes)
     except (RuntimeError, ValueError, OSError, EOFError, UnpicklingError, SafetensorError) as error:
-        source = checkpoint or "the weights that come with the name"
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} can't take {source} (another depth, or --num-classes?): {reason}") from error
+        raise InputError(f"{name} can't be made with the weights that come with the name: {reason}") from error
+    if checkpoint:
+        take_all(model, name, checkpoint)
+    return model
+
+
+def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
+    """Give the model all its weights, whatever stands before their names in the file.
+
+    Raises:
+        InputError: The file has not all of them; names those that differ.
+    """
+    record, own = hand_over(model, str(checkpoint), setting="--checkpoint"), model.state_dict()
+    options = {"conv1.weight": "--in-chans", "fc.weight": "--num-classes"}
+    for key, shape in record.reshaped.items():
+        hint = f"; set {options[key]}" if key in options else "; is it of another network?"
+        raise InputError(
+            f"--checkpoint {checkpoint}: {key} is {list(shape)} in it and {list(own[key].shape)} in {name}{hint}"
+        )
+    if missing := [key for key in record.new if not key.endswith("num_batches_tracked")]:
+        hint = "; --num-classes 0 leaves the classifier out" if missing[0].startswith("fc.") else ""
+        raise InputError(
+            f"--checkpoint {checkpoint}: has not {listed(missing)} of {name}; it has {listed(record.unused)} that "
+            f"{name} has not{hint}"
+        )
+    if record.unused:
+        print(f"not used: {listed(record.unused)} of {checkpoint}")
 
 
 def require_counterpart(architecture: str) -> None:

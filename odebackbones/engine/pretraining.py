@@ -19,11 +19,11 @@ NETWORK_SETTINGS = (("backbone", "backbone_args"), ("name", "args"))
 IN_FOLDERS = (BEST, "model.safetensors", "pytorch_model.bin")
 """Files of weights in a run's folder, or in timm's form."""
 
+PREFIXED = 0.25
+"""The share of a network's weights that a prefix must lead to."""
+
 NODES = ".norms."
 """What stands before the number of a node, in the names of statistics per time."""
-
-PREFIXES = ("", "backbone.body.", "body.")
-"""What stands before the names of the network's own weights in a file: of a classifier, a detector, a depth model."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class HandOver:
         file: Where they came from.
         taken: Names of those that the file has.
         new: Those that it doesn't have; they are as they were.
-        reshaped: Those that it has in another shape; they are as they were, too.
+        reshaped: Those that it has in another shape, which is told; they are as they were, too.
         unused: The file's that the network doesn't have.
         network: The network that the file is of, with its arguments; empty if the file doesn't say.
     """
@@ -42,12 +42,13 @@ class HandOver:
     file: str
     taken: list[str]
     new: list[str]
-    reshaped: list[str]
+    reshaped: dict[str, tuple[int, ...]]
     unused: list[str]
     network: str = ""
 
     def __str__(self) -> str:
-        names = {"not in it": self.new, "of another shape in it": self.reshaped, "not used": self.unused}
+        shapes = [f"{name} {'x'.join(map(str, shape))}" for name, shape in self.reshaped.items()]
+        names = {"not in it": self.new, "of another shape in it": shapes, "not used": self.unused}
         rest = "; ".join(f"{len(found)} {what} ({listed(found)})" for what, found in names.items() if found)
         total = len(self.taken) + len(self.new) + len(self.reshaped)
         origin = f"{self.file} ({self.network})" if self.network else self.file
@@ -86,7 +87,7 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
         file,
         taken=list(taken),
         new=[name for name in own if name not in source],
-        reshaped=[name for name in source if name not in taken],
+        reshaped={name: tuple(weights[found].shape) for name, found in source.items() if name not in taken},
         unused=[name for name in weights if name not in found],
         network=origin,
     )
@@ -134,12 +135,19 @@ def trained_network(config: Mapping[str, Any]) -> str:
 
 
 def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:
-    """A network's names -> those of the same weights in a file, without the prefix under which most are found."""
-    candidates = []
-    for prefix in PREFIXES:
-        keys = {key(name.removeprefix(prefix)): name for name in weights if name.startswith(prefix)}
-        candidates.append({name: keys[key(name)] for name in own if key(name) in keys})
-    return max(candidates, key=len)
+    """A network's names -> those of the same weights in a file, without the prefix under which most are found.
+
+    It is that of a detector, a depth model, Lightning (``model.``), mmcv (``backbone.``), MoCo (``encoder_q.``), ...
+    """
+    weights, wanted = list(weights), {key(name): name for name in own}
+    found: dict[str, dict[str, str]] = {"": {}}
+    for name in weights:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (rest := key(".".join(parts[start:]))) in wanted:
+                found.setdefault(".".join(parts[:start]), {})[wanted[rest]] = name
+    enough = PREFIXED * len(wanted)  # fewer are of the same name by chance
+    return max((names for prefix, names in found.items() if not prefix or len(names) >= enough), key=len)
 
 
 def key(name: str) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 
 from odebackbones.errors import InputError
 from odebackbones.models.default_cfg import default_cfg
-from odebackbones.models.stage_options import StageOptions, require_known, require_norm
+from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
 from odebackbones.recompute import recompute_blocks
 from odebackbones.residual_branch import branch_field
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
@@ -66,6 +66,7 @@ class ODEResNet(ResNet):
         **kwargs: Any,
     ) -> None:
         refuse_options(kwargs)
+        require_channels(kwargs.get("in_chans", 3))
         options = StageOptions.take(kwargs, stages=STAGES)
         require_norm(options.norm, DISCRETE_NORMS)
         super().__init__(

@@ -13,7 +13,7 @@ from torch import nn
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields import BottleneckField
 from odebackbones.models.default_cfg import default_cfg
-from odebackbones.models.stage_options import StageOptions, require_known, require_norm
+from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
 from odebackbones.recompute import RecomputedLayers, recompute_blocks
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
@@ -68,6 +68,7 @@ class ODEVGG(VGG):
         self, cfg: list[Any], *, field: str = "bottleneck", recompute: bool | None = None, **kwargs: Any
     ) -> None:
         require_known(kwargs, ODEVGG, VGG)
+        require_channels(kwargs.get("in_chans", 3))
         if found := sorted(name for name in LAYER_OPTIONS if kwargs.get(name) is not None):
             raise InputError(f"{', '.join(found)}: not an option of an ODE-VGG, whose vector fields don't have it")
         if field not in FIELDS:

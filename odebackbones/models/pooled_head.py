@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from timm.layers import create_classifier
 from torch import Tensor, nn
 
+from odebackbones.models.stage_options import require_channels
+
 
 class PooledHead(nn.Module):
     """The head of a network with ``forward_features``: pooling, dropout and a linear layer.
@@ -23,6 +25,7 @@ class PooledHead(nn.Module):
     """
 
     def __init__(self, num_features: int, *, in_chans: int, drop_rate: float) -> None:
+        require_channels(in_chans)
         super().__init__()
         self.num_features = self.head_hidden_size = num_features
         self.in_chans, self.drop_rate = in_chans, drop_rate

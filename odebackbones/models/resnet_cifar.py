@@ -11,7 +11,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from odebackbones.models.default_cfg import default_cfg
-from odebackbones.models.stage_options import StageOptions, require_known, require_norm
+from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
 from odebackbones.residual_branch import branch_field
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
@@ -66,6 +66,7 @@ class CifarResNet(ResNet):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        require_channels(in_chans)
         factory = {"device": device, "dtype": dtype}
         nn.Module.__init__(self)  # timm's constructor knows four stages and another stem
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate

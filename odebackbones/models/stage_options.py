@@ -139,6 +139,16 @@ def require_known(arguments: Mapping[str, Any], *models: type[nn.Module]) -> Non
             raise unknown_name("argument", name, known - {"kwargs"})
 
 
+def require_channels(in_chans: Any) -> None:
+    """Refuse images without channels, of which torch would make convolutions without weights.
+
+    Raises:
+        InputError: It is no whole number of at least 1.
+    """
+    if isinstance(in_chans, bool) or not isinstance(in_chans, int) or in_chans < 1:
+        raise InputError(f"in_chans={in_chans!r}: expected a whole number of at least 1, the channels of the images")
+
+
 def require_norm(norm: str, norms: Collection[str]) -> None:
     """Refuse a norm that a model does not have."""
     if norm not in norms:

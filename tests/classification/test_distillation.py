@@ -60,7 +60,7 @@ def test_a_teacher_may_come_from_a_file_that_has_all_its_weights(teacher_file):
     image = images_of_noise()
     expected = build_classifier(teacher, setting="model", num_classes=10).eval()
     torch.testing.assert_close(found(image), expected(image), rtol=1e-3, atol=1e-3)
-    with pytest.raises(InputError, match=r"lacks trained weights, .* \(fc\.weight, fc\.bias\)"):
+    with pytest.raises(InputError, match=r"lacks trained weights, .* \(fc\.bias 10, fc\.weight 10x64\)"):
         Distillation(config, student, student_input=INPUT, num_classes=7)
 
 

@@ -52,7 +52,7 @@ def test_a_depth_models_backbone_takes_all_weights_of_a_classifiers(tmp_path):
     assert agree(depth.body, model)
     record = find_hand_over(depth)
     assert record is not None
-    assert (record.new, record.reshaped) == ([], [])
+    assert (record.new, record.reshaped) == ([], {})
     assert record.unused == ["fc.weight", "fc.bias"]
     share = f"{len(record.taken)} of {len(record.taken)} tensors taken"
     assert str(record) == f"{path} (ode_resnet18(steps=2)): {share}; 2 not used (fc.weight, fc.bias)"
@@ -99,9 +99,9 @@ def test_what_has_another_shape_is_left_and_told(tmp_path):
     model = classifier(num_classes=5, in_chans=1, **SMALL)
     before = model.conv1.weight.clone()
     record = hand_over(model, path, setting="model.pretrained")
-    assert record.reshaped == ["conv1.weight", "fc.weight", "fc.bias"]
+    assert list(record.reshaped) == ["conv1.weight", "fc.weight", "fc.bias"]
     assert record.unused == [] and torch.equal(model.conv1.weight, before)
-    assert "3 of another shape in it (conv1.weight, fc.weight, fc.bias)" in str(record)
+    assert "3 of another shape in it (conv1.weight 64x3x7x7, fc.weight 3x16, fc.bias 3)" in str(record)
 
 
 def test_a_solver_of_other_steps_takes_the_weights_and_not_the_statistics(tmp_path):

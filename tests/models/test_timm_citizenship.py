@@ -7,7 +7,7 @@ from timm.models import group_parameters, model_entrypoint
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from odebackbones import ODEBlock
+from odebackbones import InputError, ODEBlock
 
 OURS = sorted(n for n in timm.list_models() if model_entrypoint(n).__module__.startswith("odebackbones"))
 SMALL = ["ode_resnet18", "ode_resnet20_cifar", "resnet20_cifar", "odenet_cifar", "lm_resnet50"]
@@ -97,3 +97,17 @@ def test_device_and_dtype_hold_for_all_parameters_and_buffers(name):
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     assert {key for key, tensor in tensors.items() if tensor.device.type != "meta"} == set()
     assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", [*SMALL, "ode_vgg11", "mlp_mnist"])
+@pytest.mark.parametrize("in_chans", [0, -1, 1.5, True])
+def test_images_without_channels_are_refused(name, in_chans):
+    with pytest.raises(InputError, match=rf"in_chans={in_chans}: expected a whole number of at least 1"):
+        create_skeleton(name, in_chans=in_chans)
+
+
+def test_an_unknown_argument_is_refused_with_a_few_that_are_near():
+    with pytest.raises(InputError) as refused:
+        create_skeleton("ode_resnet18", xyz=1)
+    assert "unknown argument 'xyz'; the nearest of " in str(refused.value)
+    assert str(refused.value).count(",") == 4

@@ -8,7 +8,8 @@ import torch
 from tool_runs import run
 
 import odebackbones
-from odebackbones import ODEBlock
+from odebackbones import InputError, ODEBlock
+from tools import convert
 
 
 @pytest.fixture
@@ -36,6 +37,43 @@ def test_a_checkpoint_becomes_an_ode_model_and_comes_back(checkpoint, tmp_path):
         torch.testing.assert_close(load(tmp_path / "ode")(x), model(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(load(tmp_path / "plain")(x), model(x), rtol=1e-4, atol=1e-4)
     assert not any(isinstance(module, ODEBlock) for module in load(tmp_path / "plain").modules())
+
+
+PREFIXES = {
+    "Lightning": ("state_dict", "model."),
+    "mmcv": ("state_dict", "backbone."),
+    "torchvision's detectors": (None, "backbone.body."),
+    "a wrapped model": ("model", "module.net."),
+}
+
+
+@pytest.mark.parametrize(("container", "prefix"), PREFIXES.values(), ids=PREFIXES)
+def test_names_may_have_a_prefix_and_images_one_channel(tmp_path, container, prefix):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet20_cifar", num_classes=3, in_chans=1, zero_init_last=False).eval()
+    weights = {prefix + key: value for key, value in model.state_dict().items()}
+    torch.save({container: weights, "epoch": 3} if container else weights, tmp_path / "w.pth")
+    sizes = {"num_classes": 3, "in_chans": 1}
+    found = convert.load("resnet20_cifar", checkpoint=tmp_path / "w.pth", **sizes).eval()
+    x = torch.randn(2, 1, 32, 32)
+    assert torch.equal(found(x), model(x))
+
+
+def test_of_a_contrastive_training_the_query_encoder_is_taken(tmp_path, capsys):
+    torch.manual_seed(0)
+    query, momentum = (timm.create_model("resnet20_cifar", num_classes=0, zero_init_last=False).eval() for _ in "qk")
+    parts = {"module.encoder_q.": query, "module.encoder_k.": momentum}
+    weights = {prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()}
+    weights |= {"module.encoder_q.fc.0.weight": torch.zeros(8, 64), "module.queue": torch.zeros(4, 8)}
+    torch.save({"state_dict": weights}, tmp_path / "moco.pth")
+    with pytest.raises(
+        InputError, match=r"has not fc.weight, fc.bias of .*; --num-classes 0 leaves the classifier out"
+    ):
+        convert.load("resnet20_cifar", checkpoint=tmp_path / "moco.pth")
+    found = convert.load("resnet20_cifar", checkpoint=tmp_path / "moco.pth", num_classes=0).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(found(x), query(x))
+    assert "not used: encoder_k.conv1.weight, " in capsys.readouterr().out
 
 
 def test_what_it_writes_is_a_start_for_a_training(checkpoint, tmp_path, colours):
@@ -92,7 +130,16 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     for arguments, words in (
         (["resnet57"], "unknown model 'resnet57'; did you mean 'resnet50'"),
         (["resnet20_cifar", "--checkpoint=none.th"], "--checkpoint none.th: no such file"),
-        (["resnet20_cifar", f"--checkpoint={file}"], "resnet20_cifar can't take "),
+        (
+            ["resnet20_cifar", f"--checkpoint={file}"],
+            "fc.weight is [3, 64] in it and [10, 64] in resnet20_cifar; set --n",
+        ),
+        (
+            ["resnet20_cifar", *own, "--in-chans=1"],
+            "conv1.weight is [16, 3, 3, 3] in it and [16, 1, 3, 3] in resnet20_",
+        ),
+        (["resnet32_cifar", *own], "has not layer1.3.conv1.weight, "),
+        (["resnet20_cifar", "--in-chans=1"], "--in-chans is that of a --checkpoint, and there is none"),
         (["resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--bases", "1", "2"], "bases=[1, 2]: expected"),
         (
             [f"local-dir:{tmp_path / 'ode'}", "--bases=1"],
@@ -100,7 +147,7 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
         ),
         (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
         (["resnet20_cifar", "--num-classes=3"], "--num-classes is that of a --checkpoint"),
-        (["resnet20_cifar", "--checkpoint=broken.th"], "resnet20_cifar can't take "),
+        (["resnet20_cifar", "--checkpoint=broken.th"], "--checkpoint='broken.th': no weights, or damaged ones"),
         (["resnet20_cifar", *own, "--steps=1"], "--steps: fewer steps take a fit"),
         (["resnet20_cifar", *own, "--fit=."], "--fit: say how many weights"),
         (["resnet20_cifar", *own, "--fit=none", "--bases=1"], "none: no such folder; expected none/CLASS/*.png"),
