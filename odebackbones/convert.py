@@ -12,11 +12,7 @@ from torch import nn
 from odebackbones.errors import InputError
 from odebackbones.fields import BasicField, BottleneckField
 from odebackbones.models import CifarResNet, ODECifarResNet, ODEResNet
-from odebackbones.models.stage_options import ODE_ARGUMENTS
-from odebackbones.ode import SolverConfig
-from odebackbones.ode.integrators import RungeKutta
-from odebackbones.ode.solvers import evaluation_times
-from odebackbones.residual_branch import (
+from odebackbones.models.residual_branch import (
     BASIC,
     BOTTLENECK,
     branch,
@@ -25,6 +21,10 @@ from odebackbones.residual_branch import (
     plain_block,
     set_branch,
 )
+from odebackbones.models.stage_options import ODE_ARGUMENTS
+from odebackbones.ode import SolverConfig
+from odebackbones.ode.integrators import RungeKutta
+from odebackbones.ode.solvers import evaluation_times
 from odebackbones.stages import ODEBlock, ode_blocks
 from odebackbones.time_norms import TimeBatchNorm2d
 

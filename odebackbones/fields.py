@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from odebackbones.compiled_field import CompiledField
@@ -24,6 +23,13 @@ from odebackbones.time_norms import NormLayer, TimeNorm
 def factory_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the arguments that all layers take: ``device`` and ``dtype``."""
     return {name: arguments[name] for name in ("device", "dtype") if name in arguments}
+
+
+def path_dropping(rate: float) -> nn.Module:
+    """timm's layer that drops images' slopes."""
+    from timm.layers import DropPath  # the engine and the fields alone don't take timm's time
+
+    return DropPath(rate)
 
 
 class TimeField(nn.Module):
@@ -63,7 +69,7 @@ class ConvolutionalField(TimeField):
         super().__init__()
         weights = {"bases": bases, "basis": basis, **factory}
         self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, **weights)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = path_dropping(drop_path) if drop_path else nn.Identity()
 
     @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:

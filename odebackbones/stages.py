@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError, addressed
@@ -181,7 +180,7 @@ def require_drawable(solver: SolverConfig, *, drawn: bool) -> None:
 
 def require_steady(field: nn.Module, solver: SolverConfig, *, name: str) -> None:
     """Refuse a solver that finds its steps by comparing evaluations, for a field that is drawn anew at each."""
-    if not is_planned(solver) and any(isinstance(module, DropPath) and module.drop_prob for module in field.modules()):
+    if not is_planned(solver) and any(getattr(module, "drop_prob", 0.0) for module in field.modules()):
         raise InputError(
             f"{addressed(name)}{solver.method!r} finds its own steps, and drop path (drop_path_rate) draws the field "
             f"anew at every evaluation: use one or the other"

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -140,7 +139,7 @@ class TimeBatchNorm2d(TimeNorm):
     @torch.jit.unused
     def freeze(self) -> None:
         """From now on use the running statistics, in training too, and train nothing."""
-        freeze_batch_norm_2d(self)
+        freeze_batch_norms(self)
         self.requires_grad_(False)
 
     @property
@@ -313,6 +312,13 @@ def freeze_norms(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, TimeBatchNorm2d):
             module.requires_grad_(False)
+    return freeze_batch_norms(model)
+
+
+def freeze_batch_norms(model: nn.Module) -> nn.Module:
+    """As timm does it."""
+    from timm.layers import freeze_batch_norm_2d  # the engine and the fields alone don't take timm's time
+
     return freeze_batch_norm_2d(model)
 
 

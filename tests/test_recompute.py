@@ -10,7 +10,7 @@ from torch import nn
 
 from odebackbones import InputError, recompute_blocks
 from odebackbones.engine.profile import peak_memory_mib
-from odebackbones.recompute import Recomputed
+from odebackbones.models.recompute import Recomputed
 
 MODELS = {
     "basic blocks": ("resnet18", {}),

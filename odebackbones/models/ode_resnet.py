@@ -13,9 +13,9 @@ from torch import nn
 
 from odebackbones.errors import InputError
 from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.recompute import recompute_blocks
+from odebackbones.models.residual_branch import branch_field
 from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.recompute import recompute_blocks
-from odebackbones.residual_branch import branch_field
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
 

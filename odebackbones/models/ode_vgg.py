@@ -13,8 +13,8 @@ from torch import nn
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields import BottleneckField
 from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.recompute import RecomputedLayers, recompute_blocks
 from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.recompute import RecomputedLayers, recompute_blocks
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
 from odebackbones.vgg_fields import ConvField, DepthwiseField

@@ -11,8 +11,8 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.residual_branch import branch_field
 from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.residual_branch import branch_field
 from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
 

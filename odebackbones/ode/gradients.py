@@ -59,7 +59,9 @@ class Recomputation:
 
     def first_step(self, carry: list[Tensor]) -> list[Tensor]:
         """Advance by the first step, and let all that it depends on be inputs of the solve."""
+        before = self.surroundings.random_state()
         graph = step_graph(self.integrator, 0, carry)
+        self.surroundings.forget_idle(before)
         self.field.include(graph, lambda: self.integrator.advance(0, carry))
         return [tensor.detach() for tensor in graph.ends]
 

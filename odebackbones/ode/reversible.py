@@ -59,6 +59,7 @@ class Reconstruction:
         """The slope, or the source itself; all that the first evaluation depends on is an input of the solve."""
         graph = pair.evaluated(shear)
         if shear.evaluates and len(self.before) == 1:
+            self.surroundings.forget_idle(self.before[0][0])
             [point] = graph.start
             self.field.include(graph, lambda: self.integrator.slope(shear.t, point))
         return graph.ends[0].detach()

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from odebackbones.ode.slots import items
 
-RandomState = list[Any]
-"""Where each generator stands."""
-
 
 class Source(NamedTuple):
     """A random generator's state: how it is read and set."""
 
     read: Callable[[], Any]
     set: Callable[[Any], None]
+    is_torchs: bool = True
+
+
+RandomState = dict[Source, Any]
+"""Where each generator stands."""
 
 
 class Surroundings:
@@ -44,10 +46,16 @@ class Surroundings:
 
     def random_state(self) -> RandomState:
         """Where the generators stand; the same object while nothing is drawn, so that it costs nothing to keep."""
-        now = [source.read() for source in self.sources]
-        if self.latest is None or not all(map(same, now, self.latest)):
+        now = {source: source.read() for source in self.sources}
+        if self.latest is None or not all(same(value, self.latest[source]) for source, value in now.items()):
             self.latest = now
         return self.latest
+
+    def forget_idle(self, before: RandomState) -> None:
+        """Leave those of Python and NumPy alone, which are slow to read, that an evaluation did not draw from."""
+        self.sources = [
+            source for source in self.sources if source.is_torchs or not same(source.read(), before[source])
+        ]
 
     @contextmanager
     def forked_random(self) -> Iterator[None]:
@@ -60,11 +68,11 @@ class Surroundings:
 
     def draw_from(self, state: RandomState) -> None:
         """Draw as at ``state`` from now on."""
-        for source, value in zip(self.sources, state, strict=True):
-            source.set(value)
+        for source in self.sources:
+            source.set(state[source])
 
 
-HOST = (Source(torch.get_rng_state, torch.set_rng_state), Source(random.getstate, random.setstate))
+HOST = (Source(torch.get_rng_state, torch.set_rng_state), Source(random.getstate, random.setstate, is_torchs=False))
 """The generators of every machine."""
 
 
@@ -82,7 +90,7 @@ def numpys() -> list[Source]:
         kind, key, *rest = state
         numpy.set_state((kind, memoryview(key).cast("I"), *rest))
 
-    return [Source(read, write)]
+    return [Source(read, write, is_torchs=False)]
 
 
 def accelerators(device: torch.device) -> list[Source]:

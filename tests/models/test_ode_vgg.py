@@ -11,7 +11,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from odebackbones import InputError, ODEBlock, fuse, solver_stats
 from odebackbones.engine.profile import count_macs, peak_memory_mib
 from odebackbones.models import ODEVGG
-from odebackbones.recompute import RecomputedLayers
+from odebackbones.models.recompute import RecomputedLayers
 
 NAMES = timm.list_models("ode_vgg??*", exclude_filters="*quarter*")
 EVALUATIONS = {  # twice the convolutions beyond a stage's first, and at least 4, in the stages that flow

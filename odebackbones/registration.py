@@ -1,0 +1,63 @@
+"""The models get into timm's registry as soon as timm is there: who uses the engine alone does not wait for it."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+
+MODELS = "odebackbones.models"
+"""What registers the models when it is imported."""
+
+
+def register_with_timm() -> None:
+    """Import the models now if timm is there, else right after it."""
+    if "timm" in sys.modules:
+        import_module(MODELS)
+    else:
+        sys.meta_path.insert(0, TimmFinder())
+
+
+class TimmFinder(MetaPathFinder):
+    """Finds timm as all do, and has our models imported after it."""
+
+    def __init__(self) -> None:
+        self.is_searching = False
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """timm's, with a loader of ours; None for other modules."""
+        if name != "timm" or self.is_searching:
+            return None
+        self.is_searching = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self.is_searching = False
+        if spec is not None and spec.loader is not None:
+            spec.loader = ModelsAfter(spec.loader, self)
+        return spec
+
+
+class ModelsAfter(Loader):
+    """Loads timm, and then our models.
+
+    Args:
+        loader: timm's own.
+        finder: It has done its work then.
+    """
+
+    def __init__(self, loader: Loader, finder: TimmFinder) -> None:
+        self.loader, self.finder = loader, finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """timm's module."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run timm's code and ours."""
+        self.loader.exec_module(module)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
+        import_module(MODELS)
