@@ -10,7 +10,8 @@ ORDERS = {
     "assert not {'timm', 'torchvision', 'scipy'} & set(sys.modules)\n"
     "from timm.models import is_model\nassert is_model('ode_vgg16')",
     "timm, then the engine": "import timm, odebackbones.ode\nassert timm.is_model('odenet_mnist')",
-    "the fields, a look for timm, timm": "from odebackbones.fields import BasicField\nassert 'timm' not in sys.modules\n"
+    "the fields, a look for timm, timm": "from odebackbones.fields import BasicField\n"
+    "assert 'timm' not in sys.modules\n"
     "import importlib.util\nassert importlib.util.find_spec('timm')\n"
     "import timm\nassert timm.is_model('ode_resnet18')",
     "a function, its module": "import odebackbones\nfrom odebackbones import *\nassert callable(odebackbones.fuse)\n"
