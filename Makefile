@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-depth test lint clean
+.PHONY: demo demo-depth docs test lint clean
 .DELETE_ON_ERROR:
 
 .venv/.runtime: pyproject.toml
@@ -20,6 +20,9 @@ demo: .venv/.runtime
 
 demo-depth: .venv/.runtime
 	$(BIN)/python tools/demo.py depth
+
+docs: .venv/.dev
+	$(BIN)/mkdocs build --quiet
 
 test: .venv/.dev
 	$(BIN)/pytest
