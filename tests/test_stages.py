@@ -156,6 +156,7 @@ def test_fx_follows_a_block_in_training():
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler looks at it
 @pytest.mark.parametrize("drawn", [{"budgets": (1, 2)}, {"steer": 0.1}], ids=["budgets", "steer"])
 def test_drawn_steps_are_no_single_graph_and_say_so(drawn):
+    torch._dynamo.reset()  # or it would remember where the graph of another block breaks
     block = ODEBlock(DecayField(0.5), SolverConfig("euler", 2), **drawn)
     x = images()
     with pytest.raises(torch._dynamo.exc.Unsupported, match=r"budgets and steer draw the steps anew .*compile_fields"):

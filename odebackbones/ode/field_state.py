@@ -46,6 +46,7 @@ class FieldState:
     Attributes:
         tensors: All tensors that may want a gradient, each once: parameters, and what stands in their place.
         start: Buffers and switches, before the solve.
+        is_compiled: Whether a module is.
         results: What modules keep of what they have computed in the first step: its name and place.
 
     Raises:
@@ -72,6 +73,7 @@ class FieldState:
             for name, value in vars(module).items()
             if isinstance(value, bool) and not (name == "track_running_stats" and module in counting)
         ]
+        self.is_compiled = any(module._compiled_call_impl is not None for module in self.modules)
         self.buffers = MovingBuffers(self.modules)
         self.results: list[tuple[str, Slot]] = []
         self.start = Moment([record.copy for record in self.buffers.latest], [slot.value() for slot in self.switches])

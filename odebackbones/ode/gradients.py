@@ -58,7 +58,12 @@ class Recomputation:
         return carry[0], kept
 
     def first_step(self, carry: list[Tensor]) -> list[Tensor]:
-        """Advance by the first step, and let all that it depends on be inputs of the solve."""
+        """Advance by the first step, and let all that it depends on be inputs of the solve.
+
+        A compiled field is not compiled for it once more: what else it depends on, the backward pass refuses.
+        """
+        if self.field.is_compiled:
+            return self.integrator.advance(0, carry)
         before = self.surroundings.random_state()
         graph = step_graph(self.integrator, 0, carry)
         self.surroundings.forget_idle(before)

@@ -114,6 +114,20 @@ def test_a_tensor_that_only_later_steps_need_is_refused_or_given_to_the_block(so
             gradient_of(solver)
 
 
+def test_a_compiled_field_has_no_more_graphs_for_it_and_the_backward_pass_refuses():
+    late = numbers(3, seed=5).requires_grad_()
+
+    class Field(Conditioned):
+        def forward(self, t, x):
+            return super().forward(t, x) * late
+
+    block = ODEBlock(Field(), SolverConfig("euler", 3))
+    block.vector_field.compile(backend="eager")
+    end = block(numbers(4, 3).requires_grad_())
+    with pytest.raises(InputError, match=r"tensor of the shape \(3,\) .* none of its modules .* parameters="):
+        end.sum().backward()
+
+
 @ALL
 def test_a_context_that_is_another_at_every_evaluation_is_refused_with_its_shape(solver):
     encode = encoder()

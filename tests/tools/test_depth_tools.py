@@ -76,7 +76,7 @@ def test_by_another_protocol_the_baselines_are_those_of_its_pixels(place):
         found[name] = values(read_report(place / name), "baselines")
     config, _ = parse(config_parser(DepthTask, ""), DepthTask, [*SMALL, "--eval.protocol=kitti-eigen-garg"])
     with contextlib.chdir(place):
-        fresh = DepthTask(config).results(lambda i, x: torch.full((1, 1), 9.0), baselines=True)
+        fresh = DepthTask(config).results(lambda i, x, truth: torch.full((1, 1), 9.0), baselines=True)
     expected = Comparison(config.eval, max_depth=80.0).metrics(fresh).averaged["per-pixel median"]["delta1"]
     assert found["garg"]["delta1 of the per-pixel median"] == pytest.approx(expected)
     assert found["garg"] != found["raw"]
@@ -196,7 +196,7 @@ def test_a_run_with_the_same_seed_has_the_same_weights_wherever_its_pairs_are_ke
         (["eval", "depth", "--predictions=none", *SMALL, "--out=o"], "none: no such folder; give one with a .npy"),
         (["train", "depth", "--data.format=folder", "--data.root=."], "rgb: no such folder; set data.root, data.rgb"),
         (["train", "depth", "--eval.protocol=kitti"], "unknown eval.protocol 'kitti'; did you mean 'kitti-eigen'"),
-        (["train", "depth", "--predict.unit=cm"], "unknown predict.unit 'cm'"),
+        (["train", "depth", "--predict.unit=inch"], "predict.unit='inch': expected mm, cm"),
         (["train", "depth", *SMALL, "--data.scenes.preset=street"], "unknown preset"),
         (
             ["train", "depth", *SMALL, "--run.name=x", "--data.crop=[64,64]"],
