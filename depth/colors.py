@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.drawing import FONT_SIZE, MARGIN, font_file
+from engine.drawing import FONT_SIZE, MARGIN, font_file
 
 NEAREST = 1 / 40
 """Of the greatest depth: nearer ones have its colour."""

@@ -18,7 +18,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from odebackbones.engine.report_data import Direction
+from engine.report_data import Direction
 
 THRESHOLD = 1.25
 """Of delta1; delta2 and delta3 are of its powers."""

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from odebackbones.engine.checkpoint import load_checkpoint, load_weights
-from odebackbones.engine.timm_models import (
+from engine.checkpoint import load_checkpoint, load_weights
+from engine.timm_models import (
     PlainValue,
     create_features,
     feature_levels,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.drawing import png
-from odebackbones.engine.report import Picture
+from engine.drawing import png
+from engine.report import Picture
 
 from .colors import colour_depth, colour_error, scale_bar, stacked
 from .data.dataset import DepthDataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
-from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
+from engine.report import Curve, Picture, Quantity, Report, Table
 
 from .evaluate import MODEL, DepthMetrics
 from .metrics import FIGURES

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.distributed import gather_lists, loader_processes, share
-from odebackbones.engine.log import progress_bar
-from odebackbones.engine.measured import described, measure
-from odebackbones.engine.optimisation import autocast, place_images
-from odebackbones.engine.report import Report
-from odebackbones.engine.task import Prediction, Probe
+from engine.config import OptimConfig, RunConfig
+from engine.distributed import gather_lists, loader_processes, share
+from engine.log import progress_bar
+from engine.measured import described, measure
+from engine.optimisation import autocast, place_images
+from engine.report import Report
+from engine.task import Prediction, Probe
 from odebackbones.errors import InputError, first_of
 
 from .baselines import Baselines, fit_baselines

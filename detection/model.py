@@ -14,15 +14,15 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from odebackbones import freeze_norms
-from odebackbones.engine.log import warn
-from odebackbones.engine.timm_models import (
+from engine.log import warn
+from engine.timm_models import (
     PlainValue,
     create_features,
     feature_levels,
     require_free,
     warn_of_weights_left,
 )
+from odebackbones import freeze_norms
 from odebackbones.errors import InputError
 
 REDUCTIONS = (4, 8, 16, 32)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
 
-from odebackbones.engine.drawing import enlarged, font_file, legible, png, zoom_of
-from odebackbones.engine.report import Picture
+from engine.drawing import enlarged, font_file, legible, png, zoom_of
+from engine.report import Picture
 
 from .data.dataset import DetectionDataset
 

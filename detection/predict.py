@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from odebackbones.engine.distributed import gather_lists, loader_processes, share
-from odebackbones.engine.log import progress_bar
+from engine.distributed import gather_lists, loader_processes, share
+from engine.log import progress_bar
 
 from .data.dataset import DetectionDataset, collate
 from .metrics import to_coco_results

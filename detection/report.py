@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from odebackbones.engine.report import Curve, Picture, Quantity, Report, Table
+from engine.report import Curve, Picture, Quantity, Report, Table
 
 from .data.records import Annotations
 from .metrics import COCOS_DETECTIONS, DetectionMetrics

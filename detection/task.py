@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 
-from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.image_check import warn_of_common_images
-from odebackbones.engine.measured import described, measure
-from odebackbones.engine.optimisation import autocast
-from odebackbones.engine.report import Quantity, Report
-from odebackbones.engine.task import Prediction, Probe
+from engine.config import OptimConfig, RunConfig
+from engine.image_check import warn_of_common_images
+from engine.measured import described, measure
+from engine.optimisation import autocast
+from engine.report import Quantity, Report
+from engine.task import Prediction, Probe
 from odebackbones.errors import InputError, first_of, listed
 
 from .data.check import (

@@ -8,8 +8,8 @@ import torch
 from timm.models.resnet import BasicBlock
 from torch import nn
 
+from engine.profile import peak_memory_mib
 from odebackbones import InputError, recompute_blocks
-from odebackbones.engine.profile import peak_memory_mib
 from odebackbones.models.recompute import Recomputed
 
 MODELS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from odebackbones.engine.cli import run_tool
-from odebackbones.engine.markdown import markdown_table
-from odebackbones.engine.profile import device_facts
-from odebackbones.engine.report import Report, Section, write_report
+from engine.cli import run_tool
+from engine.markdown import markdown_table
+from engine.profile import device_facts
+from engine.report import Report, Section, write_report
 from odebackbones.errors import InputError, unknown_name
 from tools import convert, engine_benchmark
 from tools.depth_benchmark import encoders

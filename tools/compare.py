@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint
-from odebackbones.engine.cli import config_arguments, config_parser, parse, run_tool
-from odebackbones.engine.comparison import comparison_table
-from odebackbones.engine.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
-from odebackbones.engine.task import Task
+from engine.checkpoint import BEST, LAST, load_checkpoint
+from engine.cli import config_arguments, config_parser, parse, run_tool
+from engine.comparison import comparison_table
+from engine.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
+from engine.task import Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
 

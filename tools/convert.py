@@ -11,12 +11,12 @@ from safetensors import SafetensorError
 from timm.data import resolve_model_data_config
 from torch import nn
 
+from classification.data import LabelledImages, build_transform
+from classification.sources import FolderImages
+from engine.cli import run_tool
+from engine.pretraining import hand_over
 from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
 from odebackbones.bases import BASES
-from odebackbones.classification.data import LabelledImages, build_transform
-from odebackbones.classification.sources import FolderImages
-from odebackbones.engine.cli import run_tool
-from odebackbones.engine.pretraining import hand_over
 from odebackbones.errors import InputError, listed, unknown_name
 from odebackbones.stages import ODEBlock
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from odebackbones.engine.cli import run_tool
-from odebackbones.engine.plots import COLOURS
+from engine.cli import run_tool
+from engine.plots import COLOURS
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
 

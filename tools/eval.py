@@ -4,10 +4,10 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from odebackbones.engine.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
-from odebackbones.engine.report import write_report
-from odebackbones.engine.run import load_run, report_folder, report_run
-from odebackbones.engine.task import ScoresPredictions, Task
+from engine.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
+from engine.report import write_report
+from engine.run import load_run, report_folder, report_run
+from engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
 

@@ -6,7 +6,7 @@ from statistics import median
 from time import process_time
 from typing import Any
 
-from odebackbones.engine.report import Curve, Table
+from engine.report import Curve, Table
 
 
 @dataclass(frozen=True)

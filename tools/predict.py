@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from odebackbones.engine.cli import config_parser, parse_for_checkpoint, pick_task, run_tool
-from odebackbones.engine.media import told
-from odebackbones.engine.predict import RESULTS, predict_files
-from odebackbones.engine.run import load_run
+from engine.cli import config_parser, parse_for_checkpoint, pick_task, run_tool
+from engine.media import told
+from engine.predict import RESULTS, predict_files
+from engine.run import load_run
 from tools.tasks import TASKS
 
 HELP = """Predict; writes a picture of every frame, and results.json.

@@ -1,9 +1,9 @@
 """The tasks that the tools know."""
 
+from classification.task import ClassificationTask
 from depth.task import DepthTask
 from detection.task import DetectionTask
-from odebackbones.classification.task import ClassificationTask
-from odebackbones.engine.task import Task
+from engine.task import Task
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (DetectionTask, DepthTask, ClassificationTask)}
 """Name on the command line -> task."""

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from odebackbones.engine.log import warn
+from engine.log import warn
 from odebackbones.errors import InputError, first_of
 
 from .dataset import decode_pair

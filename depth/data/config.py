@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from odebackbones.engine.image_files import Turning
+from engine.image_files import Turning
 from odebackbones.errors import InputError, unknown_name
 
 from .scenes import check_parameters

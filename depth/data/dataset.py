@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.image_files import ImageFacts, Turning
-from odebackbones.engine.media import decode
+from engine.image_files import ImageFacts, Turning
+from engine.media import decode
 from odebackbones.errors import InputError
 
 from .depth_files import read_depth

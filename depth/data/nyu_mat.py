@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from odebackbones.engine.whole_folders import new_folder
+from engine.whole_folders import new_folder
 from odebackbones.errors import InputError, unknown_name
 
 from .depth_files import depth_png, image_png

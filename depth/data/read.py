@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from odebackbones.engine.image_files import has_image_suffix
-from odebackbones.engine.log import warn
+from engine.image_files import has_image_suffix
+from engine.log import warn
 from odebackbones.errors import InputError, listed
 
 from .check import Expected, sound_pairs

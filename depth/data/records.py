@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from odebackbones.engine.image_files import Turning
+from engine.image_files import Turning
 
 from .units import Unit
 

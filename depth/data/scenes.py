@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from odebackbones.engine.whole_folders import generate_once, holds_set
+from engine.whole_folders import generate_once, holds_set
 from odebackbones.errors import InputError, unknown_name
 
 from .depth_files import depth_png, image_png

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from odebackbones.engine.image_files import IMAGE_SUFFIXES, UNREADABLE
+from engine.image_files import IMAGE_SUFFIXES, UNREADABLE
 from odebackbones.errors import InputError, listed
 
 POINT_BYTES = 16

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from odebackbones.engine.image_check import inspect_images
-from odebackbones.engine.image_files import ImageFacts, Turning
+from engine.image_check import inspect_images
+from engine.image_files import ImageFacts, Turning
 from odebackbones.errors import InputError, unknown_name
 
 from .boxes import Box, box_area, object_area, repair_box

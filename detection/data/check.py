@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from odebackbones.engine.log import warn
+from engine.log import warn
 from odebackbones.errors import InputError
 
 from .records import IGNORE_LABEL, Annotations

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from odebackbones.engine.image_files import UNREADABLE, read_image_file, reason
+from engine.image_files import UNREADABLE, read_image_file, reason
 from odebackbones.errors import InputError
 
 from .records import Annotations, ImageRecord

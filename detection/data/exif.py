@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from odebackbones.engine.image_files import SIDEWAYS, ImageFacts, Turning
+from engine.image_files import SIDEWAYS, ImageFacts, Turning
 
 from .problems import ProblemLog
 

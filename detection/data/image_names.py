@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from odebackbones.engine.image_files import IMAGE_SUFFIXES, has_image_suffix
+from engine.image_files import IMAGE_SUFFIXES, has_image_suffix
 from odebackbones.errors import InputError
 
 from .problems import ProblemLog

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from odebackbones.engine.log import warn
+from engine.log import warn
 from odebackbones.errors import InputError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from odebackbones.engine.whole_folders import generate_once, holds_set
+from engine.whole_folders import generate_once, holds_set
 from odebackbones.errors import InputError
 
 from .draw import OUTLINES, DrawnObject, draw_scene

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from odebackbones.classification.losses import LossConfig, build_mix, label_loss
+from classification.losses import LossConfig, build_mix, label_loss
 from odebackbones.errors import InputError
 
 SCORES = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from odebackbones.classification.metrics import evaluate_scores
+from classification.metrics import evaluate_scores
 
 NAMES = ("cat", "dog", "bird")
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from odebackbones.classification.distillation import Distillation, DistillationConfig
-from odebackbones.classification.losses import LossConfig
-from odebackbones.classification.model import ModelConfig, build_classifier, input_config
+from classification.distillation import Distillation, DistillationConfig
+from classification.losses import LossConfig
+from classification.model import ModelConfig, build_classifier, input_config
 from odebackbones.errors import InputError
 
 TEACHER = ModelConfig("resnet20_cifar")

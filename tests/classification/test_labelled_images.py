@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from odebackbones.classification.data import AUGMENTATIONS, DataConfig, LabelledImages, build_source, build_transform
-from odebackbones.classification.model import ModelConfig, input_config
-from odebackbones.classification.sources import FolderImages
-from odebackbones.engine.sampling import SeededDataset
+from classification.data import AUGMENTATIONS, DataConfig, LabelledImages, build_source, build_transform
+from classification.model import ModelConfig, input_config
+from classification.sources import FolderImages
+from engine.sampling import SeededDataset
 from odebackbones.errors import InputError
 
 CIFAR = {"input_size": (3, 32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from odebackbones.classification.data import DataConfig, LabelledImages, build_source, build_transform, describe
-from odebackbones.classification.sources import TORCHVISION, FolderImages, TorchvisionImages
+from classification.data import DataConfig, LabelledImages, build_source, build_transform, describe
+from classification.sources import TORCHVISION, FolderImages, TorchvisionImages
 from odebackbones.errors import InputError
 
 DIGITS = {"input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,), "crop_pct": 1.0}

@@ -14,7 +14,7 @@ from detection.data.assemble import ReadOptions
 from detection.data.check import crowding_notes, describe, require_objects, without_thin_images
 from detection.data.coco import read_coco
 from detection.data.dataset import DetectionDataset
-from odebackbones.engine.image_check import warn_of_common_images
+from engine.image_check import warn_of_common_images
 from odebackbones.errors import InputError
 
 STRICT = ReadOptions(strict=True)
@@ -348,7 +348,7 @@ def test_names_that_differ_by_case_are_kept_apart_with_a_word_and_equal_ones_are
 
 
 def test_warnings_are_of_the_first_process_only(write_coco, caplog, monkeypatch):
-    monkeypatch.setattr("odebackbones.engine.log.rank", lambda: 1)
+    monkeypatch.setattr("engine.log.rank", lambda: 1)
     with caplog.at_level(logging.WARNING):
         assert read_coco(*write_coco(content([{"bbox": [5, 5, 0, 0]}]))).problems
     assert not caplog.records

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from odebackbones.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint, write_atomically
+from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint, write_atomically
 from odebackbones.errors import InputError
 
 

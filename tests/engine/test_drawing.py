@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from odebackbones.engine import drawing
-from odebackbones.engine.drawing import (
+from engine import drawing
+from engine.drawing import (
     GREATEST_SIDE,
     LEAST_SIDE,
     captioned,

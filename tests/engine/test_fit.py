@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.fit import Trainer, differences, filled
+from engine.config import OptimConfig, RunConfig
+from engine.fit import Trainer, differences, filled
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig
 from odebackbones.stages import ODEBlock

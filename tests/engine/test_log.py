@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from odebackbones.engine.log import TensorBoard, write_csv
+from engine.log import TensorBoard, write_csv
 from odebackbones.errors import InputError
 
 

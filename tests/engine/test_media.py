@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from odebackbones.engine import frame_writer
-from odebackbones.engine.frame_writer import FrameWriter, to_array
-from odebackbones.engine.media import Frame, find_inputs, read_frames, told
+from engine import frame_writer
+from engine.frame_writer import FrameWriter, to_array
+from engine.media import Frame, find_inputs, read_frames, told
 from odebackbones.errors import InputError
 
 HEIGHT, WIDTH = 48, 64

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from odebackbones.engine import optimisation
-from odebackbones.engine.config import OptimConfig
-from odebackbones.engine.optimisation import autocast, precision
+from engine import optimisation
+from engine.config import OptimConfig
+from engine.optimisation import autocast, precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -7,13 +7,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from classification.model import ModelConfig, build_classifier
 from depth.model import build_depth_model
 from detection.model import ModelConfig as DetectorConfig
 from detection.model import build_faster_rcnn
+from engine.checkpoint import save_checkpoint
+from engine.pretraining import find_hand_over, hand_over
 from odebackbones import InputError
-from odebackbones.classification.model import ModelConfig, build_classifier
-from odebackbones.engine.checkpoint import save_checkpoint
-from odebackbones.engine.pretraining import find_hand_over, hand_over
 
 NAME = "ode_resnet18"
 SMALL = {"channels": [8, 8, 16, 16]}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from odebackbones.engine import allocator, profile
-from odebackbones.engine.profile import (
+from engine import allocator, profile
+from engine.profile import (
     MIB,
     Latency,
     cost_quantities,
@@ -29,7 +29,7 @@ from odebackbones.engine.profile import (
     time_call,
     timed_parts,
 )
-from odebackbones.engine.task import Probe
+from engine.task import Probe
 from odebackbones.ode.solvers import SolverConfig
 from odebackbones.stages import ODEBlock
 

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from odebackbones.engine.markdown import markdown_table, render_markdown
-from odebackbones.engine.plots import curve_pictures, plot_curves
-from odebackbones.engine.report import (
+from engine.markdown import markdown_table, render_markdown
+from engine.plots import curve_pictures, plot_curves
+from engine.report import (
     Compared,
     Curve,
     Picture,
@@ -23,7 +23,7 @@ from odebackbones.engine.report import (
     read_report,
     write_report,
 )
-from odebackbones.engine.report_data import MISSING, format_cell, format_number, slug
+from engine.report_data import MISSING, format_cell, format_number, slug
 from odebackbones.errors import InputError
 
 ATTACK = '<script>alert("x")</script>'

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from odebackbones import InputError, ODEBlock
-from odebackbones.engine.solver_transfer import (
+from engine.solver_transfer import (
     Transfer,
     accuracy,
     convergence_order,
@@ -15,6 +14,7 @@ from odebackbones.engine.solver_transfer import (
     transfer_curves,
     transfer_table,
 )
+from odebackbones import InputError, ODEBlock
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import odebackbones  # noqa: F401 (registers the models)
+from engine.measured import described
+from engine.timm_models import create_features, feature_levels, warn_of_weights_left
 from odebackbones import InputError
-from odebackbones.engine.measured import described
-from odebackbones.engine.timm_models import create_features, feature_levels, warn_of_weights_left
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from odebackbones.engine.log import write_csv
-from odebackbones.engine.training_record import read_history, training_curves, training_facts, training_quantities
+from engine.log import write_csv
+from engine.training_record import read_history, training_curves, training_facts, training_quantities
 
 HISTORY = [
     {"epoch": 1.0, "loss_a": 1.0, "loss_b": 0.5, "seconds": 60.0, "nfe/layer1": 14.0, "nfe/layer2": 20.0},

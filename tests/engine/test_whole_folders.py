@@ -2,8 +2,8 @@
 
 import pytest
 
+from engine.whole_folders import new_folder
 from odebackbones import InputError
-from odebackbones.engine.whole_folders import new_folder
 
 
 def test_a_folder_is_filled_whole_or_not_at_all(tmp_path):

@@ -8,8 +8,8 @@ from timm.models.vgg import VGG
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from engine.profile import count_macs, peak_memory_mib
 from odebackbones import InputError, ODEBlock, fuse, solver_stats
-from odebackbones.engine.profile import count_macs, peak_memory_mib
 from odebackbones.models import ODEVGG
 from odebackbones.models.recompute import RecomputedLayers
 

@@ -22,7 +22,7 @@ from trained_fields import (
     relative_error,
 )
 
-from odebackbones.engine.profile import peak_memory_mib
+from engine.profile import peak_memory_mib
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig, build_integrator, odeint
 from odebackbones.ode.reversible import FixedPair

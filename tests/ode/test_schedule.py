@@ -9,7 +9,7 @@ from solver_variants import FIXED_POINT, VARIANTS, solver_config
 from torch import nn
 from trained_fields import CHANNELS, RANDOM, STEPS, ConvField, images, integrator_of, make
 
-from odebackbones.engine.profile import peak_memory_mib
+from engine.profile import peak_memory_mib
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.integrate import integrate

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tool_runs import SMALL, command, environment, run
 
-from odebackbones.engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 from tool_runs import SMALL as SMALL_DETECTION
 from tool_runs import run, train_pair
 
-from odebackbones.engine.checkpoint import load_checkpoint
-from odebackbones.engine.predict import RESULTS
-from odebackbones.engine.report import read_report
+from engine.checkpoint import load_checkpoint
+from engine.predict import RESULTS
+from engine.report import read_report
 
 SMALL = (
     "--data.augment=crop",

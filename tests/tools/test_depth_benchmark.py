@@ -3,7 +3,7 @@
 import pytest
 import timm
 
-from odebackbones.engine.profile import count_parameters
+from engine.profile import count_parameters
 from tools.depth_benchmark.encoders import ALIKE, GROUPS, VGG, Encoder, measure, table, table_alike
 
 SMALL = {

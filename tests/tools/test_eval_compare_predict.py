@@ -12,9 +12,9 @@ from tool_runs import run, train_small
 
 from detection.metrics import COCO_NAMES
 from detection.task import DetectionTask
-from odebackbones.engine.checkpoint import load_checkpoint
-from odebackbones.engine.cli import config_arguments, config_parser, parse
-from odebackbones.engine.run import load_run
+from engine.checkpoint import load_checkpoint
+from engine.cli import config_arguments, config_parser, parse
+from engine.run import load_run
 from tools.tasks import TASKS
 
 

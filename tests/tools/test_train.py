@@ -8,7 +8,7 @@ import torch
 import yaml
 from tool_runs import SMALL, command, environment, run, train_pair, train_small
 
-from odebackbones.engine.checkpoint import load_checkpoint
+from engine.checkpoint import load_checkpoint
 
 CHECKPOINTS = ("last.pt", "best.pt")
 

@@ -10,8 +10,8 @@ import timm
 import torch
 from PIL import Image
 
+from engine.profile import count_parameters
 from odebackbones import InputError
-from odebackbones.engine.profile import count_parameters
 from tools import benchmark
 from tools.zoo_benchmark import conversion
 from tools.zoo_benchmark.models import FAMILIES, measure

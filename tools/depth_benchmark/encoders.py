@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from depth.decoders import SkipDecoder
+from engine.fit import place
+from engine.profile import count_macs, count_parameters, peak_memory_mib, training_memory_mib
+from engine.report import Table
+from engine.timm_models import create, feature_levels
 from odebackbones import fuse, solver_stats
-from odebackbones.engine.fit import place
-from odebackbones.engine.profile import count_macs, count_parameters, peak_memory_mib, training_memory_mib
-from odebackbones.engine.report import Table
-from odebackbones.engine.timm_models import create, feature_levels
 from tools.measurement import Claim, Part, times_over
 
 SIZES = {"KITTI, 352x1216 px": (352, 1216), "NYU, 416x544 px": (416, 544)}

@@ -4,8 +4,8 @@ import warnings
 from dataclasses import replace
 from statistics import mean
 
-from odebackbones.engine.report import Table
-from odebackbones.engine.solver_transfer import accuracy
+from engine.report import Table
+from engine.solver_transfer import accuracy
 from odebackbones.ode import SolverConfig
 from tools.measurement import Claim, Part
 

@@ -9,7 +9,7 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from odebackbones.engine.report import Table
+from engine.report import Table
 from odebackbones.ode import METHODS, SolverConfig, build_integrator, odeint
 from tools.measurement import Claim, Part
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 import torchdiffeq
 from torch import Tensor, nn
 
-from odebackbones.engine.profile import peak_memory_mib
-from odebackbones.engine.report import Table
+from engine.profile import peak_memory_mib
+from engine.report import Table
 from odebackbones.ode import SolverConfig, odeint
 from tools.measurement import Claim, Part, times_over
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from detection.model import ModelConfig, build_faster_rcnn
+from engine.profile import peak_memory_mib, training_memory_mib
+from engine.report import Table
 from odebackbones import recompute_blocks
-from odebackbones.engine.profile import peak_memory_mib, training_memory_mib
-from odebackbones.engine.report import Table
 from tools.measurement import Claim, Part
 
 BATCH = 2

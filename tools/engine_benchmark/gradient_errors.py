@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from odebackbones.engine.report import Table
+from engine.report import Table
 from odebackbones.ode import METHODS, SolverConfig
 from odebackbones.ode.fixed_point import in_fixed_point
 from odebackbones.ode.reversible import FixedPair

@@ -10,7 +10,7 @@ import torchdiffeq
 from torch import Tensor, nn
 
 import odebackbones
-from odebackbones.engine.report import Table
+from engine.report import Table
 from odebackbones.ode import SolverConfig, odeint
 from tools.measurement import Claim, Part, times_over
 

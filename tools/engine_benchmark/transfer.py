@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from odebackbones.engine.report import Table
-from odebackbones.engine.solver_transfer import (
+from engine.report import Table
+from engine.solver_transfer import (
     TRIED_STEPS,
     Transfer,
     convergence_order,

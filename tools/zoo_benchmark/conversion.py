@@ -10,13 +10,13 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from classification.data import LabelledImages, build_transform
+from classification.sources import FolderImages
+from engine.profile import count_parameters
+from engine.report import Table
+from engine.solver_transfer import solver_transfer, transfer_curves, transfer_table
 from odebackbones import change_bases, fit_bases, from_resnet, solver_stats
 from odebackbones.bases import BASES
-from odebackbones.classification.data import LabelledImages, build_transform
-from odebackbones.classification.sources import FolderImages
-from odebackbones.engine.profile import count_parameters
-from odebackbones.engine.report import Table
-from odebackbones.engine.solver_transfer import solver_transfer, transfer_curves, transfer_table
 from odebackbones.errors import InputError
 from odebackbones.solver_change import calibrate
 from tools.measurement import Claim, Part

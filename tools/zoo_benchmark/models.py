@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import odebackbones  # noqa: F401 (registers the models)
-from odebackbones.engine.profile import count_macs, count_parameters, training_memory_mib
-from odebackbones.engine.report import Table
+from engine.profile import count_macs, count_parameters, training_memory_mib
+from engine.report import Table
 from odebackbones.stages import solver_stats
 from tools.measurement import Part, times_over
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.report import Report
+from engine.config import OptimConfig, RunConfig
+from engine.report import Report
 
 
 class TaskConfig(Protocol):

@@ -14,13 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
-from odebackbones.engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
-from odebackbones.engine.log import History, TensorBoard, progress_bar, write_csv
-from odebackbones.engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
-from odebackbones.engine.pretraining import find_hand_over
-from odebackbones.engine.sampling import EpochBatches, SeededDataset
-from odebackbones.engine.task import Task, TaskConfig
+from engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
+from engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
+from engine.log import History, TensorBoard, progress_bar, write_csv
+from engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
+from engine.pretraining import find_hand_over
+from engine.sampling import EpochBatches, SeededDataset
+from engine.task import Task, TaskConfig
 from odebackbones.errors import InputError, SolverError, listed
 from odebackbones.stages import solver_stats
 

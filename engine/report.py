@@ -12,7 +12,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from odebackbones.errors import InputError
+
 from .html import render_html
 from .markdown import render_markdown
 from .plots import curve_pictures

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from PIL import Image
 from torchvision import datasets
 
-from odebackbones.engine.image_check import inspect_images
-from odebackbones.engine.image_files import has_image_suffix
-from odebackbones.engine.log import warn
-from odebackbones.engine.media import decode
+from engine.image_check import inspect_images
+from engine.image_files import has_image_suffix
+from engine.log import warn
+from engine.media import decode
 from odebackbones.errors import InputError, first_of, listed
 
 SHOWN = 200

@@ -16,9 +16,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from odebackbones.engine.allocator import keep_freed_memory
-from odebackbones.engine.report import Quantity
-from odebackbones.engine.task import Probe
+from engine.allocator import keep_freed_memory
+from engine.report import Quantity
+from engine.task import Probe
 from odebackbones.stages import solver_stats
 
 MIB = 2**20

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from torchvision.transforms.v2.functional import to_pil_image
 
-from odebackbones.classification.data import (
+from classification.data import (
     MODES,
     DataConfig,
     LabelledImages,
@@ -21,25 +21,25 @@ from odebackbones.classification.data import (
     build_transform,
     describe,
 )
-from odebackbones.classification.distillation import Distillation, DistillationConfig
-from odebackbones.classification.evaluation import EvalConfig
-from odebackbones.classification.losses import LossConfig, build_mix, label_loss
-from odebackbones.classification.metrics import ClassificationMetrics, evaluate_scores
-from odebackbones.classification.model import ModelConfig, build_classifier, input_config
-from odebackbones.classification.pictures import mistakes
-from odebackbones.classification.report import classification_report
-from odebackbones.classification.sources import TORCHVISION, FolderImages
-from odebackbones.engine.config import OptimConfig, RunConfig
-from odebackbones.engine.distributed import gather_lists, loader_processes, rank, share
-from odebackbones.engine.drawing import captioned, legible
-from odebackbones.engine.image_check import warn_of_common_images
-from odebackbones.engine.log import progress_bar, warn
-from odebackbones.engine.measured import described, measure
-from odebackbones.engine.optimisation import autocast, place_images
-from odebackbones.engine.profile import measure_throughput, training_memory_mib
-from odebackbones.engine.report import Report
-from odebackbones.engine.solver_transfer import Transfer, solver_transfer
-from odebackbones.engine.task import Prediction, Probe
+from classification.distillation import Distillation, DistillationConfig
+from classification.evaluation import EvalConfig
+from classification.losses import LossConfig, build_mix, label_loss
+from classification.metrics import ClassificationMetrics, evaluate_scores
+from classification.model import ModelConfig, build_classifier, input_config
+from classification.pictures import mistakes
+from classification.report import classification_report
+from classification.sources import TORCHVISION, FolderImages
+from engine.config import OptimConfig, RunConfig
+from engine.distributed import gather_lists, loader_processes, rank, share
+from engine.drawing import captioned, legible
+from engine.image_check import warn_of_common_images
+from engine.log import progress_bar, warn
+from engine.measured import described, measure
+from engine.optimisation import autocast, place_images
+from engine.profile import measure_throughput, training_memory_mib
+from engine.report import Report
+from engine.solver_transfer import Transfer, solver_transfer
+from engine.task import Prediction, Probe
 from odebackbones.errors import InputError
 
 EVALUATED_AT_ONCE = 100

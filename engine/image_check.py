@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from odebackbones.engine.image_files import ImageFacts, inspect_image
-from odebackbones.engine.log import progress_bar, warn
+from engine.image_files import ImageFacts, inspect_image
+from engine.log import progress_bar, warn
 
 
 def warn_of_common_images(train: Iterable[Path], val: Iterable[Path]) -> None:

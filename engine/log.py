@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from odebackbones.engine.checkpoint import write_atomically
-from odebackbones.engine.distributed import rank
+from engine.checkpoint import write_atomically
+from engine.distributed import rank
 from odebackbones.errors import InputError
 
 History = list[dict[str, float]]

@@ -10,17 +10,17 @@ import yaml
 from torch import nn
 from tqdm import tqdm
 
-from odebackbones.engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, write_atomically
-from odebackbones.engine.comparison import compare_reports
-from odebackbones.engine.distributed import main_process_first, pick_device, processes, rank
-from odebackbones.engine.fit import LOG, PRETRAINED, Trainer, place, plain
-from odebackbones.engine.log import History, warn
-from odebackbones.engine.optimisation import precision, warmup_of
-from odebackbones.engine.pretraining import HandOver
-from odebackbones.engine.profile import device_facts, speed_quantities, throughput_rounds
-from odebackbones.engine.report import Report, read_report, write_report
-from odebackbones.engine.task import Task
-from odebackbones.engine.training_record import read_history, training_curves, training_facts, training_quantities
+from engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, write_atomically
+from engine.comparison import compare_reports
+from engine.distributed import main_process_first, pick_device, processes, rank
+from engine.fit import LOG, PRETRAINED, Trainer, place, plain
+from engine.log import History, warn
+from engine.optimisation import precision, warmup_of
+from engine.pretraining import HandOver
+from engine.profile import device_facts, speed_quantities, throughput_rounds
+from engine.report import Report, read_report, write_report
+from engine.task import Task
+from engine.training_record import read_history, training_curves, training_facts, training_quantities
 from odebackbones.errors import InputError
 
 REPORTS = {BEST: "report", LAST: "report_last"}

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from odebackbones.classification.sources import (
+from classification.sources import (
     TORCHVISION,
     FolderImages,
     ImageSource,
     TorchvisionImages,
     require_classes,
 )
-from odebackbones.engine.image_files import Turning
+from engine.image_files import Turning
 from odebackbones.errors import InputError, unknown_name
 
 Transform = Callable[[Image.Image], Tensor]
@@ -158,7 +158,7 @@ def build_transform(input_config: Mapping[str, Any], *, augment: str = "none") -
     """timm's transform from an image to the network's input, after augmentation for training.
 
     Args:
-        input_config: timm's, of the network (:func:`~odebackbones.classification.model.input_config`).
+        input_config: timm's, of the network (:func:`~classification.model.input_config`).
         augment: One of :data:`AUGMENTATIONS`.
     """
     before = AUGMENTATIONS[augment](input_config["input_size"][-1])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from odebackbones.engine.solver_transfer import TRIED_STEPS
+from engine.solver_transfer import TRIED_STEPS
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode import METHODS
 

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from odebackbones.engine.log import warn
-from odebackbones.engine.media import Frame
+from engine.log import warn
+from engine.media import Frame
 from odebackbones.errors import InputError
 
 STILLS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

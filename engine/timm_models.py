@@ -8,8 +8,8 @@ import torch
 from timm.layers import Format
 from torch import Tensor, nn
 
-from odebackbones.engine.log import warn
-from odebackbones.engine.pretraining import hand_over
+from engine.log import warn
+from engine.pretraining import hand_over
 from odebackbones.errors import InputError, unknown_name
 
 Scalar = bool | int | float | str | None
@@ -102,7 +102,7 @@ def create_features(
         arguments: The user's.
         levels: Which feature maps, by their numbers.
         pretrained: Whether timm's weights are loaded; or a file of weights, of which it takes those that fit
-            (:func:`~odebackbones.engine.pretraining.hand_over`).
+            (:func:`~engine.pretraining.hand_over`).
         any_size: Refuse what takes images of one size only.
     """
     if pretrained is True:

@@ -10,8 +10,8 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from odebackbones.engine.config import AMP_DTYPES, OptimConfig
-from odebackbones.engine.cpu_precision import cpu_has_bfloat16
+from engine.config import AMP_DTYPES, OptimConfig
+from engine.cpu_precision import cpu_has_bfloat16
 from odebackbones.errors import unknown_name
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from odebackbones.engine.allocator import keep_freed_memory
-from odebackbones.engine.checkpoint import load_checkpoint, weights_of
-from odebackbones.engine.task import Task
+from engine.allocator import keep_freed_memory
+from engine.checkpoint import load_checkpoint, weights_of
+from engine.task import Task
 from odebackbones.errors import InputError, unknown_name
 
 Tasks = Mapping[str, type[Task]]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from odebackbones.engine.report import Curve, Table
+from engine.report import Curve, Table
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import METHODS
 from odebackbones.solver_change import calibrate, change_solver, evaluating

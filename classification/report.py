@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from odebackbones.classification.metrics import TOP_K, ClassificationMetrics
-from odebackbones.engine.report import Picture, Quantity, Report, Table
-from odebackbones.engine.solver_transfer import Transfer, transfer_curves, transfer_table
+from classification.metrics import TOP_K, ClassificationMetrics
+from engine.report import Picture, Quantity, Report, Table
+from engine.solver_transfer import Transfer, transfer_curves, transfer_table
 
 TOP1 = "top-1 accuracy"
 

@@ -8,8 +8,8 @@ import torch
 from timm.data import resolve_data_config
 from torch import nn
 
-from odebackbones.engine.pretraining import hand_over
-from odebackbones.engine.timm_models import (
+from engine.pretraining import hand_over
+from engine.timm_models import (
     PlainValue,
     create,
     require_free,

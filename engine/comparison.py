@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from ..errors import InputError
+from odebackbones.errors import InputError
+
 from .markdown import markdown_table
 from .report_data import (
     MISSING,

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classification.losses import LossConfig, label_loss
+from classification.model import ModelConfig, build_classifier, input_config
+from engine.pretraining import find_hand_over
 from odebackbones import fuse
-from odebackbones.classification.losses import LossConfig, label_loss
-from odebackbones.classification.model import ModelConfig, build_classifier, input_config
-from odebackbones.engine.pretraining import find_hand_over
 from odebackbones.errors import InputError
 from odebackbones.solver_change import evaluating
 
@@ -54,7 +54,7 @@ class Distillation:
     Args:
         config: Teacher and weights.
         student: A network with the same input.
-        student_input: timm's description of it (:func:`~odebackbones.classification.model.input_config`).
+        student_input: timm's description of it (:func:`~classification.model.input_config`).
         num_classes: Classes.
         loss: That of the labels.
 

@@ -9,8 +9,8 @@ from typing import Any
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from odebackbones.engine.checkpoint import BEST, first_line, load_checkpoint
-from odebackbones.engine.measured import described
+from engine.checkpoint import BEST, first_line, load_checkpoint
+from engine.measured import described
 from odebackbones.errors import InputError, listed
 
 NETWORK_SETTINGS = (("backbone", "backbone_args"), ("name", "args"))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odebackbones.engine.checkpoint import write_atomically
-from odebackbones.engine.frame_writer import FrameWriter, picture_name
-from odebackbones.engine.log import progress_bar, warn
-from odebackbones.engine.media import Frame, count_frames, find_inputs, is_video, read_frames, told
-from odebackbones.engine.run import LoadedRun
-from odebackbones.engine.task import Prediction
+from engine.checkpoint import write_atomically
+from engine.frame_writer import FrameWriter, picture_name
+from engine.log import progress_bar, warn
+from engine.media import Frame, count_frames, find_inputs, is_video, read_frames, told
+from engine.run import LoadedRun
+from engine.task import Prediction
 from odebackbones.errors import InputError, SolverError
 
 RESULTS = "results.json"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from odebackbones.engine.image_files import (
+from engine.image_files import (
     IMAGE_SUFFIXES,
     UNREADABLE,
     Turn,
@@ -19,7 +19,7 @@ from odebackbones.engine.image_files import (
     read_image_file,
     reason,
 )
-from odebackbones.engine.log import warn
+from engine.log import warn
 from odebackbones.errors import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from odebackbones.engine.fit import PRETRAINED, UNTOLD
-from odebackbones.engine.log import History
-from odebackbones.engine.report import Curve, Quantity
-from odebackbones.engine.report_data import UNFINISHED
+from engine.fit import PRETRAINED, UNTOLD
+from engine.log import History
+from engine.report import Curve, Quantity
+from engine.report_data import UNFINISHED
 
 SECONDS_A_MINUTE = 60
 

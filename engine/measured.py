@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from odebackbones.engine.config import OptimConfig
-from odebackbones.engine.optimisation import precision
-from odebackbones.engine.profile import cost_quantities, device_facts, measurement_notes, speed_quantities
-from odebackbones.engine.report import Quantity
-from odebackbones.engine.task import Probe, Task
+from engine.config import OptimConfig
+from engine.optimisation import precision
+from engine.profile import cost_quantities, device_facts, measurement_notes, speed_quantities
+from engine.report import Quantity
+from engine.task import Probe, Task
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from odebackbones.classification.data import LabelledImages
-from odebackbones.engine.drawing import captioned, legible, png
-from odebackbones.engine.report import Picture
+from classification.data import LabelledImages
+from engine.drawing import captioned, legible, png
+from engine.report import Picture
 
 COUNT = 12
 IN_A_ROW = 4
