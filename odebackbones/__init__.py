@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from odebackbones.stages import ODEBlock, compile_fields, ode_blocks, set_gradient, solver_stats
     from odebackbones.time_norms import freeze_norms
 
+__version__ = "0.1.0"
+
 __all__ = [
     "InputError",
     "ODEBlock",
