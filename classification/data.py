@@ -48,7 +48,7 @@ class DataConfig:
         download: Fetch torchvision's data set if it is not in ``root``.
         augment: Of training images: ``none``; ``flip``; ``shift``, for digits (a crop after padding by 4 px); ``crop``,
             for small images (that, and flip: He et al. 2016, section 4.2); or ``imagenet``: a crop of any size, flip
-            and colour jitter.
+            and color jitter.
         image_size: Side of the network's input [px]; null takes the network's own.
         in_memory: Decode the images once and keep them.
         verify: Decode every image before training, so that broken files are found then and not in training.
@@ -80,7 +80,7 @@ class DataConfig:
             raise InputError(f"data.image_size={self.image_size}: expected at least 1")
 
 
-class LabelledImages(Dataset[tuple[Tensor, int]]):
+class LabeledImages(Dataset[tuple[Tensor, int]]):
     """Images with the numbers of their classes: ``(C, H, W)``, int.
 
     Args:
@@ -164,11 +164,11 @@ def build_transform(input_config: Mapping[str, Any], *, augment: str = "none") -
     before = AUGMENTATIONS[augment](input_config["input_size"][-1])
     if not before:
         return create_transform(**input_config)  # pyright: ignore[reportReturnType]
-    normalised: Any = create_transform(**{**input_config, "crop_pct": 1.0})
-    return v2.Compose([*before, normalised])
+    normalized: Any = create_transform(**{**input_config, "crop_pct": 1.0})
+    return v2.Compose([*before, normalized])
 
 
-def describe(split: str, images: LabelledImages) -> str:
+def describe(split: str, images: LabeledImages) -> str:
     """Images and classes of a split."""
     counts = [images.labels.count(label) for label in range(len(images.classes))]
     return f"{split}: {len(images)} images, {len(counts)} classes of {min(counts)} to {max(counts)} images"

@@ -1,4 +1,4 @@
-"""Training towards a trained teacher: its softened scores, and its features."""
+"""Training toward a trained teacher: its softened scores, and its features."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,7 +74,7 @@ class Distillation:
         assert config.teacher is not None
         self.config, self.loss = config, loss or LossConfig()
         teacher = build_teacher(config.teacher, num_classes=num_classes)
-        own, wanted = (normalisation(found) for found in (student_input, input_config(config.teacher)))
+        own, wanted = (normalization(found) for found in (student_input, input_config(config.teacher)))
         if own != wanted:
             raise InputError(f"distillation.teacher takes images of {wanted}, the student of {own}: take another")
         image = torch.randn(1, *student_input["input_size"], generator=torch.Generator().manual_seed(0))
@@ -131,7 +131,7 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
     return teacher.eval().requires_grad_(False)
 
 
-def normalisation(found: Mapping[str, Any]) -> dict[str, Any]:
+def normalization(found: Mapping[str, Any]) -> dict[str, Any]:
     """What must be alike of two networks' inputs: channels, mean and deviation."""
     return {"channels": found["input_size"][0], "mean": tuple(found["mean"]), "std": tuple(found["std"])}
 

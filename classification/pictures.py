@@ -3,7 +3,7 @@
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from classification.data import LabelledImages
+from classification.data import LabeledImages
 from engine.drawing import captioned, legible, png
 from engine.report import Picture
 
@@ -11,7 +11,7 @@ COUNT = 12
 IN_A_ROW = 4
 
 
-def mistakes(images: LabelledImages, scores: Tensor) -> tuple[Picture, ...]:
+def mistakes(images: LabeledImages, scores: Tensor) -> tuple[Picture, ...]:
     """The images that were taken for another class with the greatest confidence.
 
     Args:

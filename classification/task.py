@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from classification.data import (
     MODES,
     DataConfig,
-    LabelledImages,
+    LabeledImages,
     Transform,
     build_source,
     build_transform,
@@ -35,7 +35,7 @@ from engine.drawing import captioned, legible
 from engine.image_check import warn_of_common_images
 from engine.log import progress_bar, warn
 from engine.measured import described, measure
-from engine.optimisation import autocast, place_images
+from engine.optimization import autocast, place_images
 from engine.profile import measure_throughput, training_memory_mib
 from engine.report import Report
 from engine.solver_transfer import Transfer, solver_transfer
@@ -130,13 +130,13 @@ class ClassificationTask:
                 source.verify()
 
     @cached_property
-    def train_images(self) -> LabelledImages:
+    def train_images(self) -> LabeledImages:
         """The training set, augmented."""
         data = self.config.data
         return self.images(train=True, augment=data.augment, in_memory=data.in_memory)
 
     @cached_property
-    def val_images(self) -> LabelledImages:
+    def val_images(self) -> LabeledImages:
         """The validation set."""
         return self.images(train=False, classes=self.classes, in_memory=self.config.data.in_memory)
 
@@ -147,12 +147,12 @@ class ClassificationTask:
 
     def images(
         self, *, train: bool, in_memory: bool, classes: list[str] | None = None, augment: str = "none"
-    ) -> LabelledImages:
+    ) -> LabeledImages:
         """A split of the data."""
         data, channels = self.config.data, self.input_config["input_size"][0]
         if channels not in MODES:
             raise InputError(f"model {self.config.model.name} takes {channels} channels, and images have 3 or 1")
-        return LabelledImages(
+        return LabeledImages(
             build_source(data, train=train, classes=classes),
             build_transform(self.input_config, augment=augment),
             mode=MODES[channels],

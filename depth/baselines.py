@@ -19,7 +19,7 @@ LOOKED_AT = 300
 """Depth maps, spread over the training set."""
 
 CELLS = 20_000
-"""At most so many pixels has the map of medians: more don't differ from their neighbours."""
+"""At most so many pixels has the map of medians: more don't differ from their neighbors."""
 
 TRIED = 400
 """Constants."""

@@ -1,4 +1,4 @@
-"""Depth maps as pictures: one range of colours for all, so that pictures can be compared and videos don't flicker."""
+"""Depth maps as pictures: one range of colors for all, so that pictures can be compared and videos don't flicker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torchvision.transforms.v2 import functional
 from engine.drawing import FONT_SIZE, MARGIN, font_file
 
 NEAREST = 1 / 40
-"""Of the greatest depth: nearer ones have its colour."""
+"""Of the greatest depth: nearer ones have its color."""
 
-GREY = 128
+GRAY = 128
 """Where nothing was measured."""
 
 ERROR_RANGE = 0.5
-"""Relative errors from it on have the last colour."""
+"""Relative errors from it on have the last color."""
 
 BAR = 14
 """Height of the scale bar [px]."""
@@ -29,8 +29,8 @@ STEPS = (1, 2, 5)
 """What the scale's marks are powers of ten of."""
 
 
-def coloured(shares: Tensor, known: Tensor, colormap: str) -> Tensor:
-    """A colour for every share, grey where it isn't known.
+def colored(shares: Tensor, known: Tensor, colormap: str) -> Tensor:
+    """A color for every share, gray where it isn't known.
 
     Args:
         shares: ``(H, W)`` in [0, 1].
@@ -43,20 +43,20 @@ def coloured(shares: Tensor, known: Tensor, colormap: str) -> Tensor:
     from matplotlib import colormaps  # not before it is used: half a second
 
     picture = torch.from_numpy(colormaps[colormap](shares.numpy(), bytes=True)[..., :3].copy()).permute(2, 0, 1)
-    return torch.where(known, picture, GREY).to(torch.uint8)
+    return torch.where(known, picture, GRAY).to(torch.uint8)
 
 
-def colour_depth(depth: Tensor, *, max_depth: float) -> Tensor:
-    """A depth map in colours, from near (yellow) to far (violet), by the logarithm.
+def color_depth(depth: Tensor, *, max_depth: float) -> Tensor:
+    """A depth map in colors, from near (yellow) to far (violet), by the logarithm.
 
     Args:
-        depth: ``(H, W)`` [m]; not above 0 where nothing was measured, which is drawn grey.
+        depth: ``(H, W)`` [m]; not above 0 where nothing was measured, which is drawn gray.
         max_depth: Greatest depth of the scale [m].
 
     Returns:
         ``(3, H, W)`` uint8.
     """
-    return coloured(1 - depth_shares(depth, max_depth=max_depth), depth > 0, "plasma")
+    return colored(1 - depth_shares(depth, max_depth=max_depth), depth > 0, "plasma")
 
 
 def depth_shares(depth: Tensor, *, max_depth: float) -> Tensor:
@@ -65,8 +65,8 @@ def depth_shares(depth: Tensor, *, max_depth: float) -> Tensor:
     return (depth.clamp(near, max_depth) / near).log() / -np.log(NEAREST)
 
 
-def colour_error(prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
-    """The relative error |p - g| / g in colours, from none (blue) to half and more (red), grey where it doesn't count.
+def color_error(prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+    """The relative error |p - g| / g in colors, from none (blue) to half and more (red), gray where it doesn't count.
 
     Args:
         prediction: ``(H, W)`` [m].
@@ -77,7 +77,7 @@ def colour_error(prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
         ``(3, H, W)`` uint8.
     """
     error = (prediction - truth).abs() / truth.clamp(min=1e-6)
-    return coloured((error / ERROR_RANGE).clamp(0, 1), counted, "RdYlBu_r")
+    return colored((error / ERROR_RANGE).clamp(0, 1), counted, "RdYlBu_r")
 
 
 def marks(max_depth: float) -> list[float]:
@@ -88,10 +88,10 @@ def marks(max_depth: float) -> list[float]:
 
 
 def scale_bar(width: int, *, max_depth: float) -> Tensor:
-    """The scale of :func:`colour_depth` with marks in metres: ``(3, H, width)`` uint8."""
+    """The scale of :func:`color_depth` with marks in meters: ``(3, H, width)`` uint8."""
     near = NEAREST * max_depth
     along = near * (max_depth / near) ** torch.linspace(0, 1, width)
-    bar = colour_depth(along.expand(BAR, width), max_depth=max_depth)
+    bar = color_depth(along.expand(BAR, width), max_depth=max_depth)
     canvas = Image.new("RGB", (width, BAR + FONT_SIZE + 2 * MARGIN), "white")
     canvas.paste(functional.to_pil_image(bar))
     draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(font_file(), FONT_SIZE)
@@ -99,10 +99,10 @@ def scale_bar(width: int, *, max_depth: float) -> Tensor:
     for value in marks(max_depth):
         label = f"{value:g} m"
         wide = int(draw.textlength(label, font=font))
-        centre = int(depth_shares(torch.tensor(value), max_depth=max_depth) * (width - 1))
-        left = min(max(centre - wide // 2, 0), width - wide)
+        center = int(depth_shares(torch.tensor(value), max_depth=max_depth) * (width - 1))
+        left = min(max(center - wide // 2, 0), width - wide)
         if left >= end:  # on narrow pictures, some marks only
-            draw.line([(centre, BAR), (centre, BAR + MARGIN)], fill="black")
+            draw.line([(center, BAR), (center, BAR + MARGIN)], fill="black")
             draw.text((left, BAR + MARGIN), label, fill="black", font=font)
             end = left + wide + MARGIN
     return functional.pil_to_tensor(canvas)

@@ -27,7 +27,7 @@ class SigmoidHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The depth."""
-        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa are too few for metres
+        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa are too few for meters
             return self.low + (self.high - self.low) * self.conv(x.float()).sigmoid()
 
 
@@ -49,14 +49,14 @@ class LogBinsHead(nn.Module):
     def __init__(self, in_channels: int, bounds: tuple[float, float], bins: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, bins, kernel_size=3, padding=1)
-        centres = torch.linspace(log(bounds[0]), log(bounds[1]), bins)
-        self.register_buffer("log_centres", centres, persistent=False)
+        centers = torch.linspace(log(bounds[0]), log(bounds[1]), bins)
+        self.register_buffer("log_centers", centers, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The depth."""
         with torch.autocast(x.device.type, enabled=False):
             shares = self.conv(x.float()).softmax(dim=1)
-            return torch.einsum("bkhw,k->bhw", shares, self.get_buffer("log_centres")).exp()[:, None]
+            return torch.einsum("bkhw,k->bhw", shares, self.get_buffer("log_centers")).exp()[:, None]
 
 
 HEADS: dict[str, Callable[[int, tuple[float, float], int], SigmoidHead | LogBinsHead]] = {

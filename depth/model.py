@@ -90,9 +90,9 @@ class DepthModel(nn.Module):
         self.body, self.decoder, self.head = body, decoder, head
         info: Any = body.feature_info
         self.stride: int = max(info.reduction())
-        normalisation = resolve_model_data_config(body)
+        normalization = resolve_model_data_config(body)
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(normalisation[name])[:, None, None], persistent=False)
+            self.register_buffer(name, torch.tensor(normalization[name])[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """The depth [m]."""
@@ -102,7 +102,7 @@ class DepthModel(nn.Module):
         return F.interpolate(depth, size=size, mode="bilinear")[..., :height, :width]
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The backbone's features of the normalised and padded images, from the finest to the coarsest."""
+        """The backbone's features of the normalized and padded images, from the finest to the coarsest."""
         height, width = images.shape[-2:]
         x = (images - self.get_buffer("mean")) / self.get_buffer("std")
         return self.body(F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"))

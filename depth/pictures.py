@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 from engine.drawing import png
 from engine.report import Picture
 
-from .colors import colour_depth, colour_error, scale_bar, stacked
+from .colors import color_depth, color_error, scale_bar, stacked
 from .data.dataset import DepthDataset
 from .data.transforms import resize_depth
 from .evaluate import Comparison
@@ -52,9 +52,9 @@ def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Compar
     limit = comparison.max_depth
     parts = [
         functional.to_dtype(image, torch.uint8, scale=True),
-        colour_depth(known, max_depth=limit),
-        colour_depth(prediction, max_depth=limit),
-        colour_error(prediction, truth, truth > 0),
+        color_depth(known, max_depth=limit),
+        color_depth(prediction, max_depth=limit),
+        color_error(prediction, truth, truth > 0),
     ]
     rows = [torch.cat(parts[i : i + columns], dim=2) for i in range(0, len(parts), columns)]
     return stacked([*rows, scale_bar(rows[0].shape[2], max_depth=limit)])

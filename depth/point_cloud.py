@@ -1,4 +1,4 @@
-"""A depth map as coloured points in space."""
+"""A depth map as colored points in space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from odebackbones.errors import InputError
 
 HEADER = """ply
 format binary_little_endian 1.0
-comment camera coordinates in metres: x right, y down, z forward
+comment camera coordinates in meters: x right, y down, z forward
 element vertex {count}
 property float x
 property float y
@@ -41,19 +41,19 @@ def back_project(depth: Tensor, intrinsics: list[float]) -> np.ndarray:
 
 
 def ply(depth: Tensor, image: Tensor, intrinsics: list[float]) -> bytes:
-    """A binary PLY file of the points with the image's colours.
+    """A binary PLY file of the points with the image's colors.
 
     Args:
         depth: ``(H, W)`` [m].
         image: ``(3, H, W)`` uint8.
         intrinsics: fx, fy, cx, cy [px].
     """
-    points, colours = back_project(depth, intrinsics), image[:, depth > 0].T.numpy()
+    points, colors = back_project(depth, intrinsics), image[:, depth > 0].T.numpy()
     vertices = np.empty(len(points), VERTEX)
     for i, name in enumerate(("x", "y", "z")):
         vertices[name] = points[:, i]
     for i, name in enumerate(("red", "green", "blue")):
-        vertices[name] = colours[:, i]
+        vertices[name] = colors[:, i]
     return HEADER.format(count=len(points)).encode("ascii") + vertices.tobytes()
 
 

@@ -18,13 +18,13 @@ from engine.config import OptimConfig, RunConfig
 from engine.distributed import gather_lists, loader_processes, share
 from engine.log import progress_bar
 from engine.measured import described, measure
-from engine.optimisation import autocast, place_images
+from engine.optimization import autocast, place_images
 from engine.report import Report
 from engine.task import Prediction, Probe
 from odebackbones.errors import InputError, first_of
 
 from .baselines import Baselines, fit_baselines
-from .colors import colour_depth, scale_bar, stacked
+from .colors import color_depth, scale_bar, stacked
 from .data.check import describe
 from .data.config import DataConfig
 from .data.dataset import DepthDataset, collate
@@ -33,7 +33,7 @@ from .data.predictions import prediction_files, read_prediction, require_all
 from .data.read import Split, read_pairs, require_apart, unit_of
 from .data.records import DepthPairs
 from .data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
-from .data.units import USUAL, Unit, unit_name, units_per_metre
+from .data.units import USUAL, Unit, unit_name, units_per_meter
 from .evaluate import MODEL, Comparison, DepthMetrics, EvalConfig, ImageResult
 from .losses import LossConfig, weighted_losses
 from .model import ModelConfig, build_depth_model
@@ -59,7 +59,7 @@ class PredictConfig:
     Args:
         unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored, as ``data.unit``; null:
             that of the data, or, where model.max_depth is more than 16 bits of it hold, a coarser one.
-        intrinsics: fx, fy, cx, cy [px] of the images; with them a coloured point cloud is written, too.
+        intrinsics: fx, fy, cx, cy [px] of the images; with them a colored point cloud is written, too.
     """
 
     unit: Unit | None = None
@@ -68,7 +68,7 @@ class PredictConfig:
     def __post_init__(self) -> None:
         require_intrinsics(self.intrinsics, setting="predict.intrinsics")
         if self.unit is not None:
-            units_per_metre(self.unit, setting="predict.unit")
+            units_per_meter(self.unit, setting="predict.unit")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class DepthConfig:
         run: Where it goes, and what makes it repeatable.
         data: Images and depth maps.
         model: Backbone, decoder and head.
-        loss: What is minimised.
+        loss: What is minimized.
         eval: How predictions are compared with the truth.
         predict: What a prediction on files writes.
         optim: Training.
@@ -276,11 +276,11 @@ class DepthTask:
         return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """The depth in colours with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points."""
+        """The depth in colors with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points."""
         depth = self.infer(model, functional.to_dtype(image, torch.float32, scale=True), device)
         depth = functional.resize(depth[None], list(image.shape[1:]), antialias=False)[0]
         intrinsics, limit = self.config.predict.intrinsics, self.config.model.max_depth
-        picture = stacked([image, colour_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
+        picture = stacked([image, color_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
         values = depth.numpy()
         files = {"_depth.png": depth_png(values, unit=self.written_unit), "_depth.npy": depth_npy(values)}
         if intrinsics:
@@ -366,17 +366,17 @@ def roomy_unit(wanted: Unit | None, usual: Unit, *, max_depth: float) -> Unit:
     Raises:
         InputError: The wanted unit does not, or none.
     """
-    able = [unit for unit in (usual, *sorted(USUAL, key=units_per_metre, reverse=True)) if reach(unit) >= max_depth]
+    able = [unit for unit in (usual, *sorted(USUAL, key=units_per_meter, reverse=True)) if reach(unit) >= max_depth]
     if wanted is None and able:
         return able[0]
     if wanted is not None and reach(wanted) >= max_depth:
         return wanted
     raise InputError(
         f"predict.unit={wanted}: 16 bits hold up to {reach(wanted or usual):g} m of model.max_depth={max_depth:g} m: "
-        f"take {' or '.join(dict.fromkeys(map(str, able))) or 'a number of metres'}"
+        f"take {' or '.join(dict.fromkeys(map(str, able))) or 'a number of meters'}"
     )
 
 
 def reach(unit: Unit) -> float:
     """The greatest depth [m] that a file of 16 bits holds."""
-    return LARGEST / units_per_metre(unit)
+    return LARGEST / units_per_meter(unit)

@@ -190,7 +190,7 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
     if config.frozen_norm:
         body = freeze_norms(body)
     backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_modules(body, config.frozen_stages))
-    normalisation = resolve_model_data_config(body)
+    normalization = resolve_model_data_config(body)
     anchors = AnchorGenerator(
         tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
     )
@@ -199,8 +199,8 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         backbone,
         min_size=tuple(config.min_size),  # pyright: ignore[reportArgumentType] (torchvision takes both)
         max_size=config.max_size,
-        image_mean=list(normalisation["mean"]),
-        image_std=list(normalisation["std"]),
+        image_mean=list(normalization["mean"]),
+        image_std=list(normalization["std"]),
         rpn_anchor_generator=anchors,
         rpn_head=FullPrecisionRPNHead(RPNHead(config.fpn_channels, len(ASPECT_RATIOS))),
         rpn_pre_nms_top_n_train=config.proposals_train,

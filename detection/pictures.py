@@ -18,7 +18,7 @@ GAP = 8  # [px] between two pictures
 
 
 def colors(classes: int) -> list[tuple[int, int, int]]:
-    """A colour for each label 0..classes, by the golden angle, so that neighbours differ."""
+    """A color for each label 0..classes, by the golden angle, so that neighbors differ."""
     hues = (0.61803398875 * np.arange(classes + 1)) % 1.0
     return [tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.9, 0.95)) for hue in hues]  # pyright: ignore[reportReturnType]
 

@@ -16,7 +16,7 @@ from torchvision.models.detection import FasterRCNN
 from engine.config import OptimConfig, RunConfig
 from engine.image_check import warn_of_common_images
 from engine.measured import described, measure
-from engine.optimisation import autocast
+from engine.optimization import autocast
 from engine.report import Quantity, Report
 from engine.task import Prediction, Probe
 from odebackbones.errors import InputError, first_of, listed

@@ -1,4 +1,4 @@
-"""Configuration that every task shares: the run, and the optimisation."""
+"""Configuration that every task shares: the run, and the optimization."""
 
 import math
 from dataclasses import dataclass, field
@@ -47,10 +47,10 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How the weights are trained; optimiser, schedule and EMA are timm's.
+    """How the weights are trained; optimizer, schedule and EMA are timm's.
 
     Args:
-        opt: timm's name of the optimiser: ``adamw``, ``momentum`` (SGD with momentum), ``sgd`` (with Nesterov's), ...
+        opt: timm's name of the optimizer: ``adamw``, ``momentum`` (SGD with momentum), ``sgd`` (with Nesterov's), ...
         lr: Peak learning rate.
         momentum: Of ``momentum`` and ``sgd``.
         weight_decay: Not applied to biases and norms.

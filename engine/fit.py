@@ -17,7 +17,7 @@ from tqdm import tqdm
 from engine.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
 from engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
 from engine.log import History, TensorBoard, progress_bar, write_csv
-from engine.optimisation import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
+from engine.optimization import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
 from engine.pretraining import find_hand_over
 from engine.sampling import EpochBatches, SeededDataset
 from engine.task import Task, TaskConfig
@@ -183,7 +183,7 @@ class Trainer:
         return losses
 
     def update(self, number: int) -> None:
-        """One step of the optimiser, the schedule and the moving average; ``number`` counts from 1."""
+        """One step of the optimizer, the schedule and the moving average; ``number`` counts from 1."""
         if self.optim.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)

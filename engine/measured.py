@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.config import OptimConfig
-from engine.optimisation import precision
+from engine.optimization import precision
 from engine.profile import cost_quantities, device_facts, measurement_notes, speed_quantities
 from engine.report import Quantity
 from engine.task import Probe, Task

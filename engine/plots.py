@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of color vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
 
 MAX_MARKED_POINTS = 20
@@ -57,11 +57,11 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def _draw(axes: Axes, curve: Curve, index: int) -> Line2D:
-    """Draw a line: the colours in turn, and a new line style when they are used up."""
-    colour = COLOURS[index % len(COLOURS)]
-    style = LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)]
+    """Draw a line: the colors in turn, and a new line style when they are used up."""
+    color = COLORS[index % len(COLORS)]
+    style = LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)]
     marker = "o" if len(curve.x) <= MAX_MARKED_POINTS else ""
-    (line,) = axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
+    (line,) = axes.plot(curve.x, curve.y, color=color, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
     return line
 
 

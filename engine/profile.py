@@ -76,7 +76,7 @@ def mark(device: torch.device) -> Any:
 
 
 def elapsed_ms(start: Any, end: Any) -> float:
-    """Time between two marks [ms]; CUDA events must have been synchronised."""
+    """Time between two marks [ms]; CUDA events must have been synchronized."""
     return 1000 * (end - start) if isinstance(start, float) else start.elapsed_time(end)
 
 

@@ -15,7 +15,7 @@ from engine.comparison import compare_reports
 from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.fit import LOG, PRETRAINED, Trainer, place, plain
 from engine.log import History, warn
-from engine.optimisation import precision, warmup_of
+from engine.optimization import precision, warmup_of
 from engine.pretraining import HandOver
 from engine.profile import device_facts, speed_quantities, throughput_rounds
 from engine.report import Report, read_report, write_report

@@ -106,7 +106,7 @@ class Task(Protocol):
         ...
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """The named losses of a batch; their sum is minimised."""
+        """The named losses of a batch; their sum is minimized."""
         ...
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:

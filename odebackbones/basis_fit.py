@@ -36,7 +36,7 @@ def fit_bases(
     r"""A copy of a converted ResNet with fewer weights over time, whose states are near those of ``model``.
 
     Steps that share weights have the convolutions of the block that changes the state most, but for the last one:
-    that one W, and every step's own gains g and offsets b, are to minimise
+    that one W, and every step's own gains g and offsets b, are to minimize
 
     .. math:: \sum_i \| g_i (W * z_i) + b_i - (x^*_{i+1} - x_i) \|^2
 

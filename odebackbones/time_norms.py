@@ -82,7 +82,7 @@ class TimeNorm(nn.Module):
 
 
 class TimeBatchNorm2d(TimeNorm):
-    """Batch normalisation with running statistics per evaluation time.
+    """Batch normalization with running statistics per evaluation time.
 
     The features of an ODE drift along its trajectory, so one running mean cannot describe them all. The statistics
     stand on the solver's evaluation times (``nodes``); at other times, in evaluation, they are interpolated
@@ -259,7 +259,7 @@ class TimeBatchNorm2d(TimeNorm):
         return index + int(fraction > 0.5)
 
     def forward(self, x: Tensor, t: float) -> Tensor:
-        """Normalise ``x`` as at time ``t``."""
+        """Normalize ``x`` as at time ``t``."""
         gain, offset = self.affine(t)
         if torch.jit.is_scripting():
             if self.training and self.counts:
@@ -278,7 +278,7 @@ class TimeBatchNorm2d(TimeNorm):
 
     @torch.jit.unused
     def by_batch(self, x: Tensor, t: float, gain: Tensor, offset: Tensor) -> Tensor:
-        """Normalise by the batch's own statistics, and count them in the nearest node's as that layer does."""
+        """Normalize by the batch's own statistics, and count them in the nearest node's as that layer does."""
         norm: Any = self.norms[self.nearest(t)]
         if self.calibration is not None:
             return F.batch_norm(x, *self.row(self.nearest(t)), gain, offset, True, self.calibration, self.eps)
@@ -323,7 +323,7 @@ def freeze_batch_norms(model: nn.Module) -> nn.Module:
 
 
 class TimeGroupNorm(TimeNorm):
-    """Group normalisation with a time-dependent affine map: no statistics, hence free of grid and batch size.
+    """Group normalization with a time-dependent affine map: no statistics, hence free of grid and batch size.
 
     Y. Wu, K. He: Group Normalization, ECCV 2018, arXiv:1803.08494
 
@@ -337,13 +337,13 @@ class TimeGroupNorm(TimeNorm):
         self.eps = eps
 
     def forward(self, x: Tensor, t: float) -> Tensor:
-        """Normalise ``x`` as at time ``t``."""
+        """Normalize ``x`` as at time ``t``."""
         gain, offset = self.affine(t)
         return F.group_norm(x, self.groups, gain, offset, self.eps)
 
 
 class TimeAffine(TimeNorm):
-    """No normalisation, but a gain and an offset: as VGG's convolutions, with a gain from which a field starts at zero.
+    """No normalization, but a gain and an offset: as VGG's convolutions, with a gain from which a field starts at zero.
 
     The convolution before takes the gain into its weights: features scaled afterwards would be kept twice for the
     backward pass.

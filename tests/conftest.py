@@ -30,19 +30,19 @@ def shared_data() -> Path:
     return folder
 
 
-COLOURS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
+COLORS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
 
 
 @pytest.fixture(scope="session")
-def colours(tmp_path_factory) -> Path:
-    """A folder with ``train`` and ``val``: 8 and 4 images of 32 px for each of three classes, told apart by colour."""
-    root = tmp_path_factory.mktemp("colours")
+def colors(tmp_path_factory) -> Path:
+    """A folder with ``train`` and ``val``: 8 and 4 images of 32 px for each of three classes, told apart by color."""
+    root = tmp_path_factory.mktemp("colors")
     draw = np.random.default_rng(0)
     for split, images in (("train", 8), ("val", 4)):
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             folder = root / split / name
             folder.mkdir(parents=True)
             for i in range(images):
-                pixels = np.clip(np.array(colour) + draw.integers(-30, 30, (32, 32, 3)), 0, 255)
+                pixels = np.clip(np.array(color) + draw.integers(-30, 30, (32, 32, 3)), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
     return root

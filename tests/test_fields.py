@@ -25,7 +25,7 @@ def features(seed=0, channels=6, batch=4, dtype=torch.float32):
     return 1.5 * torch.randn(batch, channels, 5, 5, generator=generator, dtype=dtype) + 0.5
 
 
-def randomise(module, seed=0):
+def randomize(module, seed=0):
     """Give every parameter and running statistic a value of its own."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_between_the_nodes_training_updates_the_nearest(t, node):
     ],
 )
 def test_between_the_nodes_evaluation_interpolates_the_statistics(t, weights):
-    norm = randomise(TimeBatchNorm2d(6, nodes=[0.0, 0.2, 0.8])).eval()
+    norm = randomize(TimeBatchNorm2d(6, nodes=[0.0, 0.2, 0.8])).eval()
     mean, var = torch.tensor(weights) @ norm.running_mean, torch.tensor(weights) @ norm.running_var
     expected = F.batch_norm(features(), mean, var, norm.weight[0], norm.bias[0])
     torch.testing.assert_close(norm(features(), t), expected)
@@ -142,8 +142,8 @@ def test_every_time_of_a_solve_is_a_node(method, steps):
         assert norm.nodes[index] == pytest.approx(t + 0.5 * h if method == "midpoint" else t)
 
 
-def test_without_tracking_the_batch_is_normalised_and_not_counted():
-    tracking, untracking = (randomise(TimeBatchNorm2d(6, nodes=[0.0, 0.5])) for _ in range(2))
+def test_without_tracking_the_batch_is_normalized_and_not_counted():
+    tracking, untracking = (randomize(TimeBatchNorm2d(6, nodes=[0.0, 0.5])) for _ in range(2))
     untracking.norms[1].track_running_stats = False
     before = untracking.running_mean.clone()
     assert torch.equal(tracking(features(), 0.5), untracking(features(), 0.5))
@@ -152,7 +152,7 @@ def test_without_tracking_the_batch_is_normalised_and_not_counted():
 
 
 def test_a_frozen_norm_uses_its_running_statistics_and_trains_nothing():
-    frozen = randomise(TimeBatchNorm2d(6, nodes=[0.0, 0.5], frozen=True)).train()
+    frozen = randomize(TimeBatchNorm2d(6, nodes=[0.0, 0.5], frozen=True)).train()
     before = {key: value.clone() for key, value in frozen.state_dict().items()}
     expected = F.batch_norm(
         features(), before["norms.1.running_mean"], before["norms.1.running_var"], frozen.weight[0], frozen.bias[0]
@@ -165,7 +165,7 @@ def test_a_frozen_norm_uses_its_running_statistics_and_trains_nothing():
 def test_freezing_a_model_freezes_timms_norms_and_ours_where_they_stand():
     nodes = [0.0, 0.5]
     field = BasicField(6, width=4, norm=norm_layer("batch", nodes=nodes, bases=1))
-    model = randomise(nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)), "field": field}))
+    model = randomize(nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)), "field": field}))
     before = {k: v.clone() for k, v in model.eval().state_dict().items() if not k.endswith("num_batches_tracked")}
     expected = field(0.5, model["stem"](features()))
     frozen = freeze_norms(model).train()
@@ -177,7 +177,7 @@ def test_freezing_a_model_freezes_timms_norms_and_ours_where_they_stand():
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_a_norm_uses_the_affine_map_of_its_time(norm):
-    layer = randomise(norm_layer(norm, nodes=[0.0, 0.5], bases=2)(32)).eval()
+    layer = randomize(norm_layer(norm, nodes=[0.0, 0.5], bases=2)(32)).eval()
     x = features(channels=32)
     for t, k in ((0.0, 0), (0.5, 1)):
         gain, offset = layer.affine(t)
@@ -240,7 +240,7 @@ def witness_branch(field, t):
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_field_is_the_residual_branch_of_its_time(name, dilation, training):
     norm = norm_layer("batch", nodes=[0.0, 0.5], bases=2)
-    field = randomise(FIELDS[name](6, width=4, norm=norm, bases=2, dilation=dilation)).train(training)
+    field = randomize(FIELDS[name](6, width=4, norm=norm, bases=2, dilation=dilation)).train(training)
     for t in (0.0, 0.5):
         branch = witness_branch(field, t).train(training)
         torch.testing.assert_close(field(t, features()), branch(features()))
@@ -285,7 +285,7 @@ def test_a_slope_is_multiplied_by_the_duration(name, norm):
     def slope(duration):
         field = BRANCHES[name](32, norm=norm_layer(norm, nodes=[0.0], bases=1))
         field.set_duration(duration)
-        return randomise(field).eval()(0.0, features(channels=32))
+        return randomize(field).eval()(0.0, features(channels=32))
 
     torch.testing.assert_close(slope(3.0), 3.0 * slope(1.0))
 

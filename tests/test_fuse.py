@@ -92,7 +92,7 @@ def test_a_fused_feature_extractor_gives_the_features_of_the_original():
 
 
 def norms_called(model):
-    """The normalisations that a forward pass runs."""
+    """The normalizations that a forward pass runs."""
     with torch.profiler.profile() as profile, torch.no_grad():
         model(images(1))
     return sum(event.count for event in profile.key_averages() if event.key == "aten::batch_norm")

@@ -46,7 +46,7 @@ def assert_alike(resnet, ode):
     "convert", [nn.SyncBatchNorm.convert_sync_batchnorm, timm.layers.convert_sync_batchnorm], ids=["torch", "timm"]
 )
 @pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
-def test_all_norms_are_synchronised(convert, gradient):
+def test_all_norms_are_synchronized(convert, gradient):
     _, ode = pair()
     for flow in ode.flows():
         flow and flow.set_solver(flow.solver.__class__("euler", flow.solver.steps, gradient, projected=True))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from classification.data import LabelledImages, build_transform
+from classification.data import LabeledImages, build_transform
 from classification.sources import FolderImages
 from engine.cli import run_tool
 from engine.pretraining import hand_over
@@ -86,7 +86,7 @@ def fitted(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Modul
         raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")
     if given.fit_images < 1:
         raise InputError(f"--fit-images {given.fit_images}: expected at least 1")
-    images = LabelledImages(FolderImages(given.fit), build_transform(resolve_model_data_config(model)))
+    images = LabeledImages(FolderImages(given.fit), build_transform(resolve_model_data_config(model)))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: given.fit_images]
     pixels = torch.stack([images[i][0] for i in order.tolist()])
     return fit_bases(converted, one_or_all(bases), pixels, steps=given.steps and one_or_all(given.steps))

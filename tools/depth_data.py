@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> None:
     """Write what the sub-command names, whole or not at all."""
     parser = ArgumentParser(prog="tools/depth_data.py", description="Make files of depth from what a dataset has.")
     commands = parser.add_subparsers(required=True, metavar="velodyne|nyu")
-    add_velodyne(commands.add_parser("velodyne", help="KITTI's LiDAR to sparse depth, 16-bit PNG, metres x 256"))
-    add_nyu(commands.add_parser("nyu", help="the labelled NYU-Depth-v2 to PNG, depth in mm, and lists of its splits"))
+    add_velodyne(commands.add_parser("velodyne", help="KITTI's LiDAR to sparse depth, 16-bit PNG, meters x 256"))
+    add_nyu(commands.add_parser("nyu", help="the labeled NYU-Depth-v2 to PNG, depth in mm, and lists of its splits"))
     given = parser.parse_args(arguments)
     given.run(given)
 
@@ -33,7 +33,7 @@ def add_velodyne(parser: ArgumentParser) -> None:
     parser.add_argument("--points", type=Path, required=True, help="FRAME.bin, or a folder of them")
     parser.add_argument("--calib", type=Path, required=True, help=CALIBRATION)
     parser.add_argument("--images", type=Path, required=True, help="for their sizes: a folder, or one for all frames")
-    parser.add_argument("--camera", type=int, default=2, help="2 (default) is the left colour camera, 3 the right one")
+    parser.add_argument("--camera", type=int, default=2, help="2 (default) is the left color camera, 3 the right one")
     parser.add_argument("--first-pixel", type=int, choices=(0, 1), default=1, help=FIRST_PIXEL)
     parser.add_argument("--out", type=Path, required=True, help="new folder for FRAME.png")
     parser.set_defaults(run=run_velodyne)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from engine.cli import run_tool
-from engine.plots import COLOURS
+from engine.plots import COLORS
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
 
@@ -66,8 +66,8 @@ def flow() -> Figure:
         strict=True,
     ):
         for points, color, style, name in (
-            (path(300, "rk4", start), COLOURS[0], "-", "the flow of f(t, h)"),
-            (path(steps, "euler", start), COLOURS[1], "o-", "h + f(h, t) dt"),
+            (path(300, "rk4", start), COLORS[0], "-", "the flow of f(t, h)"),
+            (path(steps, "euler", start), COLORS[1], "o-", "h + f(h, t) dt"),
         ):
             for i in range(2):
                 label = name if i == 0 else None
@@ -100,7 +100,7 @@ def budgets() -> Figure:
         states = [budget(checkpoints, n).snapshots if gradient == "checkpoint" else n for n in steps]
         states = [min(n, s) for n, s in zip(steps, states, strict=True)] if gradient != "reversible" else [2] * 64
         evaluations = [1 + sum(EVALUATIONS_AGAIN[gradient](n, solver)) / n for n in steps]
-        style = {"color": COLOURS[i], "linewidth": 1.6, "label": name, "linestyle": "--" if i == 1 else "-"}
+        style = {"color": COLORS[i], "linewidth": 1.6, "label": name, "linestyle": "--" if i == 1 else "-"}
         kept.plot(steps, states, **style)
         again.plot(steps, evaluations, **style)
     kept.set(xlabel="steps", ylabel="states (or graphs) kept", yscale="log")
@@ -127,7 +127,7 @@ def accuracy_over_costs(report: dict[str, Any]) -> Figure:
 def draw_points(axes: Axes, models: list[str], costs: list[float], accuracies: list[float]) -> None:
     """A point for every model, from zero costs on."""
     for i, (model, cost, accuracy) in enumerate(zip(models, costs, accuracies, strict=True)):
-        axes.plot(cost, accuracy, "osD^"[i % 4], color=COLOURS[i], label=model, markersize=7)
+        axes.plot(cost, accuracy, "osD^"[i % 4], color=COLORS[i], label=model, markersize=7)
     axes.set_xlim(0.0, 1.15 * max(costs))
     spread = max(accuracies) - min(accuracies)
     axes.set_ylim(min(accuracies) - spread, max(accuracies) + spread)

@@ -49,7 +49,7 @@ def times_over(
 ) -> tuple[dict[str, float], float]:
     """Times of the calls over that of one of them: medians of the ratios to its own calls right before and after.
 
-    Neighbours meet the same load of the machine. One round more comes first, to warm up.
+    Neighbors meet the same load of the machine. One round more comes first, to warm up.
 
     Returns:
         The ratios of all, and the reference's median time [s].

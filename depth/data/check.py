@@ -17,7 +17,7 @@ from odebackbones.errors import InputError, first_of
 from .dataset import decode_pair
 from .depth_files import load_values
 from .records import DepthPair, DepthPairs
-from .units import USUAL, number, unit_name, units_per_metre
+from .units import USUAL, number, unit_name, units_per_meter
 
 LOOKED_AT = 20
 """Pairs, spread over the set, by which the unit is judged."""
@@ -27,13 +27,13 @@ FAR = 0.95
 
 SET_RANGE = (1 / 5, 1.0)
 """The far end of a set's scenes, of the greatest depth: outside of it the unit is wrong. KITTI's is about 0.4, so that
-centimetres taken for 256ths of a metre are 0.16."""
+centimeters taken for 256ths of a meter are 0.16."""
 
 BEYOND = 10
 """Times the greatest depth, from which on a depth is a word for "nothing there" (1e10, 65504, 1000) and no measure."""
 
 PAIR_RANGE = (1 / 50, 2.0)
-"""The same of one pair: metres where 256ths of them are expected are outside."""
+"""The same of one pair: meters where 256ths of them are expected are outside."""
 
 MARKER_SHARE = 0.01
 """Of a map's pixels, from which on its greatest number, beyond the greatest depth, is a word for the sky."""
@@ -173,8 +173,8 @@ def fits(far: float, max_depth: float) -> bool:
 
 def in_other_units(found: DepthPairs, far: float, max_depth: float) -> list[str]:
     """Where scenes would end in the other usual units in which that is as expected."""
-    metres = {unit: far * units_per_metre(found.unit) / units_per_metre(unit) for unit in USUAL if unit != found.unit}
-    return [f"{metres[unit]:.3g} m in {unit}" for unit in metres if fits(metres[unit], max_depth)]
+    meters = {unit: far * units_per_meter(found.unit) / units_per_meter(unit) for unit in USUAL if unit != found.unit}
+    return [f"{meters[unit]:.3g} m in {unit}" for unit in meters if fits(meters[unit], max_depth)]
 
 
 def has_floats(found: DepthPairs) -> bool:
@@ -187,11 +187,11 @@ def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
     if fits(far, max_depth):
         return
     if has_floats(found) and not number(found.unit):
-        unit, hint = "metres (floats)", "data.unit to the metres of 1.0 in the file, such as 0.001"
+        unit, hint = "meters (floats)", "data.unit to the meters of 1.0 in the file, such as 0.001"
     else:
         others = in_other_units(found, far, max_depth)
         unit = unit_name(found.unit)
-        hint = f"data.unit ({', or '.join(others)})" if others else "data.unit, as a number of metres if need be,"
+        hint = f"data.unit ({', or '.join(others)})" if others else "data.unit, as a number of meters if need be,"
     low, high = (bound * max_depth for bound in SET_RANGE)
     raise InputError(
         f"{found.name}: scenes end at {far:.3g} m, read in {unit}, where model.max_depth={max_depth:g} m lets expect "

@@ -10,7 +10,7 @@ from odebackbones.errors import InputError, unknown_name
 
 from .scenes import check_parameters
 from .transforms import AUGMENTATIONS
-from .units import Unit, units_per_metre
+from .units import Unit, units_per_meter
 
 DataFormat = Literal["scenes", "folder", "kitti"]
 
@@ -55,7 +55,7 @@ class DataConfig:
         rgb: Folder: name of the folder of images.
         depth: Folder: name of the folder of depth maps, which have the images' names but for the ending.
         unit: Of depth maps in whole numbers: ``m/256`` (KITTI), ``mm`` (NYU, ScanNet, most cameras), ``cm``, ``m/5000``
-            (TUM) and so on; floats are metres. Or a number, the metres of 1 in the file, be it whole or not.
+            (TUM) and so on; floats are meters. Or a number, the meters of 1 in the file, be it whole or not.
         strict: Stop at faulty pairs, naming them; otherwise leave them out, and report it.
         verify: Decode every pair at the start, so that faults are found then and not in training.
         exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the depth map has the
@@ -92,7 +92,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.format not in get_args(DataFormat):
             raise unknown_name("data.format", self.format, get_args(DataFormat))
-        units_per_metre(self.unit)
+        units_per_meter(self.unit)
         if self.augment not in AUGMENTATIONS:
             raise unknown_name("data.augment", self.augment, AUGMENTATIONS)
         if self.workers < 0:

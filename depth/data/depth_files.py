@@ -10,7 +10,7 @@ import numpy as np
 
 from odebackbones.errors import InputError
 
-from .units import Unit, metres_of_float, units_per_metre
+from .units import Unit, meters_of_float, units_per_meter
 
 INVALID = 65535
 """What some cameras write where they measured nothing (7-Scenes), beside 0."""
@@ -27,7 +27,7 @@ def read_depth(path: Path, *, unit: Unit) -> np.ndarray:
     Args:
         path: Whole numbers (16 or 32 bits), or floats; where a float is not finite or not above 0, nothing was
             measured.
-        unit: Of its numbers; a unit's name is one of whole numbers, and floats are metres then.
+        unit: Of its numbers; a unit's name is one of whole numbers, and floats are meters then.
 
     Raises:
         InputError: The file can't be read, or holds something else.
@@ -38,12 +38,12 @@ def read_depth(path: Path, *, unit: Unit) -> np.ndarray:
     if values.ndim != 2:
         raise InputError(f"{path}: a depth map has one channel, and this file is {values.shape}; is it a picture?")
     if values.dtype.kind == "f":
-        depth = (values * metres_of_float(unit)).astype(np.float32)
+        depth = (values * meters_of_float(unit)).astype(np.float32)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     if values.dtype.itemsize < 2 or values.dtype.kind not in "iu":
         raise InputError(f"{path}: expected 16-bit whole numbers or floats, got {values.dtype}; is it a picture?")
     whole = values.astype(np.int64)
-    depth = (whole / units_per_metre(unit)).astype(np.float32)
+    depth = (whole / units_per_meter(unit)).astype(np.float32)
     return np.where((whole > 0) & (whole != INVALID), depth, np.float32(0))
 
 
@@ -85,7 +85,7 @@ def depth_png(depth: np.ndarray, *, unit: Unit) -> bytes:
         unit: To which the values are rounded.
     """
     valid = np.isfinite(depth) & (depth > 0)
-    values = np.rint(np.where(valid, depth, 0).astype(np.float64) * units_per_metre(unit)).clip(1, LARGEST)
+    values = np.rint(np.where(valid, depth, 0).astype(np.float64) * units_per_meter(unit)).clip(1, LARGEST)
     written, content = cv2.imencode(".png", np.where(valid, values, 0).astype(np.uint16))
     assert written
     return content.tobytes()

@@ -1,4 +1,4 @@
-"""The labelled NYU-Depth-v2, from MATLAB's ``nyu_depth_v2_labeled.mat`` and ``splits.mat`` to PNG and two lists.
+"""The labeled NYU-Depth-v2, from MATLAB's ``nyu_depth_v2_labeled.mat`` and ``splits.mat`` to PNG and two lists.
 
 Silberman et al., "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012,
 https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html.
@@ -33,7 +33,7 @@ def write_nyu(mat: Path, splits: Path, out: Path, *, depths: str = "filled") -> 
     A line of a list is ``rgb/00001.png depth/00001.png``; numbers are the dataset's own, from 1.
 
     Args:
-        mat: The labelled dataset, MATLAB v7.3: ``images`` ``(N, 3, W, H)`` uint8, and depths ``(N, W, H)`` [m].
+        mat: The labeled dataset, MATLAB v7.3: ``images`` ``(N, 3, W, H)`` uint8, and depths ``(N, W, H)`` [m].
         splits: The official ``splits.mat``, MATLAB v5.
         out: Folder that is new or empty; it is filled whole or not at all.
         depths: A name of :data:`DEPTHS`.

@@ -81,7 +81,7 @@ def build(
         piece: What.
         rng: Draws its texture and elevation.
         extent: Width, height and depth, ``(3,)`` [m].
-        at: x and z of its centre in the world [m].
+        at: x and z of its center in the world [m].
         yaw: Of its front, to the right from the z-axis [rad].
     """
     own = piece.textures[rng.integers(len(piece.textures))](rng)
@@ -89,9 +89,9 @@ def build(
     base = np.array([at[0], -rng.uniform(*piece.elevation), at[1]])
     low, high = (np.array(ends) for ends in zip(*((part.low, part.high) for part in piece.parts), strict=True))
     offsets = ((low + high) / 2 - (0.5, 0, 0.5)) * extent * (1, -1, 1)
-    centres = base + np.stack(turned(offsets.T, np.cos(yaw), -np.sin(yaw)), 1)
+    centers = base + np.stack(turned(offsets.T, np.cos(yaw), -np.sin(yaw)), 1)
     halves = (high - low) / 2 * extent
     return [
-        Surface(tuple(centre), tuple(half), yaw, textures[part.texture])
-        for part, centre, half in zip(piece.parts, centres.tolist(), halves.tolist(), strict=True)
+        Surface(tuple(center), tuple(half), yaw, textures[part.texture])
+        for part, center, half in zip(piece.parts, centers.tolist(), halves.tolist(), strict=True)
     ]

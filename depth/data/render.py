@@ -29,7 +29,7 @@ SIGNS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)],
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera; the centre of the pixel in row v and column u is at (u, v).
+    """A pinhole camera; the center of the pixel in row v and column u is at (u, v).
 
     Args:
         fx: Focal length along rows [px].
@@ -53,10 +53,10 @@ class Light:
     """Light from one side, light from all sides, and the air between.
 
     Args:
-        direction: Unit vector towards the light, ``(3,)``.
+        direction: Unit vector toward the light, ``(3,)``.
         ambient: Share of the light that comes from all sides.
-        haze: Colour of the far air, ``(3, 1)``.
-        haze_length: Depth at which 1/e of a colour is left [m].
+        haze: Color of the far air, ``(3, 1)``.
+        haze_length: Depth at which 1/e of a color is left [m].
     """
 
     direction: np.ndarray
@@ -73,7 +73,7 @@ class Scene:
         camera: From where.
         surfaces: The first has the ground, y = 0, on which the others stand.
         light: How they are lit.
-        sky: Colours, ``(3, N)`` in [0, 1], of unit directions in the world, ``(3, N)``.
+        sky: Colors, ``(3, N)`` in [0, 1], of unit directions in the world, ``(3, N)``.
     """
 
     camera: Camera
@@ -92,7 +92,7 @@ def rotation(*, yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def rays_of(camera: Camera, size: tuple[int, int]) -> Rays:
-    """The rays through the pixels' centres, with directions ``(3, H, W)`` of length 1 along the optical axis."""
+    """The rays through the pixels' centers, with directions ``(3, H, W)`` of length 1 along the optical axis."""
     right, down, forward = camera.axes.astype(np.float32).T[..., None, None]
     columns = (np.arange(size[1], dtype=np.float32) - np.float32(camera.cx)) / np.float32(camera.fx)
     rows = (np.arange(size[0], dtype=np.float32) - np.float32(camera.cy)) / np.float32(camera.fy)
@@ -108,13 +108,13 @@ def render(scene: Scene, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
         size: Height and width [px].
 
     Returns:
-        Colours, ``(3, H, W)`` float32, about 0 to 1, and depth, ``(H, W)`` float32 [m], inf in the sky.
+        Colors, ``(3, H, W)`` float32, about 0 to 1, and depth, ``(H, W)`` float32 [m], inf in the sky.
     """
     rays = rays_of(scene.camera, size)
     shapes = geometry(scene.surfaces, rays)
     depth, owner = cast(scene.camera, shapes, rays)
     shadows = contact_shadows(scene.camera, shapes, rays, depth)
-    return colours_of(scene, shapes, rays, depth, owner, shadows), depth
+    return colors_of(scene, shapes, rays, depth, owner, shadows), depth
 
 
 def cast(camera: Camera, shapes: Geometry, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +137,7 @@ def cast(camera: Camera, shapes: Geometry, rays: Rays) -> tuple[np.ndarray, np.n
 def windows(camera: Camera, shapes: Geometry, half: np.ndarray, size: tuple[int, ...]) -> list[tuple[slice, slice]]:
     """Rows and columns outside of which surfaces cannot be.
 
-    A surface that reaches behind the camera is open towards each side on which it has a corner.
+    A surface that reaches behind the camera is open toward each side on which it has a corner.
 
     Args:
         camera: From where they are seen.
@@ -146,7 +146,7 @@ def windows(camera: Camera, shapes: Geometry, half: np.ndarray, size: tuple[int,
         size: Height and width [px].
     """
     offsets = turned(SIGNS[..., None] * half[:, None], shapes.cos, -shapes.sin)
-    corners = np.stack(offsets) + (shapes.centre - camera.position[:, None])[:, None]
+    corners = np.stack(offsets) + (shapes.center - camera.position[:, None])[:, None]
     x, y, z = np.tensordot(camera.axes.T, corners, 1)
     ahead = z > NEAREST
     reaches_behind, is_ahead = ~ahead.all(0), ahead.any(0)
@@ -166,10 +166,10 @@ def contact_shadows(camera: Camera, shapes: Geometry, rays: Rays, depth: np.ndar
     It is 1 - 0.55 exp(-q / l) at the distance q to the surface's outline, where l grows with the room below it.
     """
     share = np.ones_like(depth)
-    room_below = np.maximum(-shapes.centre[1] - shapes.half[1], 0)
+    room_below = np.maximum(-shapes.center[1] - shapes.half[1], 0)
     length = 0.12 + 0.5 * room_below
     level = np.array([(1,), (0,), (1,)], np.float32)
-    outlines, reach = replace(shapes, centre=shapes.centre * level), (shapes.half + CONTACT_REACH * length) * level
+    outlines, reach = replace(shapes, center=shapes.center * level), (shapes.half + CONTACT_REACH * length) * level
     depth = np.where(np.isfinite(depth), depth, np.float32(0))
     for number, window in enumerate(windows(camera, outlines, reach, depth.shape)):
         if number and room_below[number] < CONTACT_HEIGHT and share[window].size:
@@ -181,10 +181,10 @@ def contact_shadows(camera: Camera, shapes: Geometry, rays: Rays, depth: np.ndar
     return share
 
 
-def colours_of(
+def colors_of(
     scene: Scene, shapes: Geometry, rays: Rays, depth: np.ndarray, owner: np.ndarray, shadows: np.ndarray
 ) -> np.ndarray:
-    """Colours, ``(3, H, W)``: texture, light, contact shadows on the ground, and haze.
+    """Colors, ``(3, H, W)``: texture, light, contact shadows on the ground, and haze.
 
     The light is ambient + (1 - ambient) (1 + cos) / 2, which leaves no face without shading, also in a room.
 
@@ -204,10 +204,10 @@ def colours_of(
         painted[:, rows] = texture(patch.part(rows))
     brightness = scene.light.ambient + (1 - scene.light.ambient) * (0.5 + 0.5 * cosine)
     brightness *= np.where((owners == 0) & (patch.up > 0), shadows.ravel()[seen], 1)
-    colours = np.empty_like(directions)
-    colours[:, seen] = mix(scene.light.haze, painted * brightness, np.exp(near / np.float32(-scene.light.haze_length)))
-    colours[:, sky] = scene.sky(directions[:, sky] / np.linalg.norm(directions[:, sky], axis=0))
-    return colours.reshape(3, *depth.shape)
+    colors = np.empty_like(directions)
+    colors[:, seen] = mix(scene.light.haze, painted * brightness, np.exp(near / np.float32(-scene.light.haze_length)))
+    colors[:, sky] = scene.sky(directions[:, sky] / np.linalg.norm(directions[:, sky], axis=0))
+    return colors.reshape(3, *depth.shape)
 
 
 def sorted_by_texture(

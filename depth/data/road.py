@@ -162,7 +162,7 @@ def _poles_and_trees(rng: np.random.Generator, street: Street) -> list[Surface]:
         built += build(piece, rng, extent=extent, at=(x, z), yaw=rng.uniform(0, np.pi))
         if piece is TRUNK:
             across, up = rng.uniform(1, 2.4), rng.uniform(1, 2.6)
-            centre = (x, -extent[1] - 0.8 * up, z)
+            center = (x, -extent[1] - 0.8 * up, z)
             leaves, yaw = textures.foliage(rng), rng.uniform(0, np.pi)
-            built.append(Surface(centre, (across, up, across), yaw, leaves, "ellipsoid"))
+            built.append(Surface(center, (across, up, across), yaw, leaves, "ellipsoid"))
     return built

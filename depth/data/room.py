@@ -118,11 +118,11 @@ def draw_surfaces(rng: np.random.Generator) -> Texture:
         return mix(wall(patch), board(patch), band(patch.b, patch.foot_b, -1, board_height))
 
     def texture(patch: Patch) -> np.ndarray:
-        colours = np.empty((3, patch.a.size), np.float32)
+        colors = np.empty((3, patch.a.size), np.float32)
         for part, seen in ((floor, patch.up > 0), (ceiling, patch.up < 0), (upright, patch.up == 0)):
             pixels = np.flatnonzero(seen)
-            colours[:, pixels] = part(patch.part(pixels))
-        return colours
+            colors[:, pixels] = part(patch.part(pixels))
+        return colors
 
     return texture
 

@@ -52,7 +52,7 @@ def generate_scenes(folder: Path, *, preset: str, images: int, size: tuple[int, 
 
     A folder that holds the set of the same parameters is kept as it is. Image i follows from the seed and i alone.
     ``scenes.json`` has these parameters under ``info``, and each image's file name and fx, fy, cx, cy [px] under
-    ``images``; the centre of the pixel in row v and column u is at (u, v).
+    ``images``; the center of the pixel in row v and column u is at (u, v).
 
     Args:
         folder: Where to; its parents are made.
@@ -103,22 +103,22 @@ def draw_image(
         largest depth, and the camera.
     """
     scene = PRESETS[preset].draw(rng, size)
-    colours, depth = render(scene, size)
-    return develop(colours, rng), np.where(depth <= PRESETS[preset].max_depth_m, depth, np.float32(0)), scene.camera
+    colors, depth = render(scene, size)
+    return develop(colors, rng), np.where(depth <= PRESETS[preset].max_depth_m, depth, np.float32(0)), scene.camera
 
 
-def develop(colours: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw what a camera does to colours: exposure, white balance, contrast, a soft lens and noise.
+def develop(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw what a camera does to colors: exposure, white balance, contrast, a soft lens and noise.
 
     Args:
-        colours: ``(3, H, W)``, about 0 to 1.
+        colors: ``(3, H, W)``, about 0 to 1.
         rng: A random state.
 
     Returns:
         ``(H, W, 3)`` uint8.
     """
     gain = rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, (3, 1, 1))
-    image = np.clip(colours * np.float32(gain), 0, 1) ** np.float32(rng.uniform(0.7, 1.1))
+    image = np.clip(colors * np.float32(gain), 0, 1) ** np.float32(rng.uniform(0.7, 1.1))
     side = np.float32(rng.uniform(0, 0.25))
     image = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     image = (1 - 2 * side) * image[:, 1:-1] + side * (image[:, :-2] + image[:, 2:])

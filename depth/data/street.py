@@ -10,7 +10,7 @@ from .textures import (
     Patch,
     Texture,
     band,
-    colour,
+    color,
     fade,
     foliage,
     lattice,
@@ -47,7 +47,7 @@ class Street:
 
 def draw_ground(rng: np.random.Generator, street: Street) -> Texture:
     """Draw asphalt with lane markings, and what lies beside it."""
-    asphalt = colour(rng, saturation=(0, 0.12), value=(0.2, 0.5))
+    asphalt = color(rng, saturation=(0, 0.12), value=(0.2, 0.5))
     table, marks, verge = lattice(rng), draw_marks(rng, street), draw_verge(rng, street)
     grain, stains, half = rng.uniform(0.1, 0.35), rng.uniform(0.05, 0.15), street.half
 
@@ -68,12 +68,12 @@ def draw_verge(rng: np.random.Generator, street: Street) -> Texture:
     """Draw a kerb, a pavement, and grass or gravel beyond."""
     pavement = (tiles, plain, plain)[rng.integers(3)](rng, saturation=(0, 0.15))
     beyond = foliage(rng) if rng.random() < 0.7 else plain(rng, saturation=(0, 0.3))
-    kerb, half, side = colour(rng, saturation=(0, 0.1), value=(0.5, 0.8)), street.half, street.half + street.pavement
+    kerb, half, side = color(rng, saturation=(0, 0.1), value=(0.5, 0.8)), street.half, street.half + street.pavement
 
     def texture(patch: Patch) -> np.ndarray:
         x, foot_x = patch.a, patch.foot_a
-        colours = mix(beyond(patch), pavement(patch), band(x, foot_x, -side, side))
-        return mix(colours, kerb, band(x, foot_x, -half - 0.15, half + 0.15))
+        colors = mix(beyond(patch), pavement(patch), band(x, foot_x, -side, side))
+        return mix(colors, kerb, band(x, foot_x, -half - 0.15, half + 0.15))
 
     return texture
 
@@ -103,7 +103,7 @@ def draw_marks(rng: np.random.Generator, street: Street) -> Texture:
 
 @dataclass(frozen=True, eq=False)
 class Sky:
-    """A sky of one colour at the zenith and one at the horizon, ``(3, 1)`` each, and clouds."""
+    """A sky of one color at the zenith and one at the horizon, ``(3, 1)`` each, and clouds."""
 
     zenith: np.ndarray
     horizon: np.ndarray
@@ -111,7 +111,7 @@ class Sky:
     cover: float
 
     def __call__(self, directions: np.ndarray) -> np.ndarray:
-        """Colours of unit directions, ``(3, N) -> (3, N)``; the clouds lie on a level plane."""
+        """Colors of unit directions, ``(3, N) -> (3, N)``; the clouds lie on a level plane."""
         x, y, z = directions
         up = np.clip(-y, 0.03, 1)
         right, ahead = (4 * along / (up + 0.15) for along in (x, z))
@@ -124,6 +124,6 @@ class Sky:
 
 def draw_sky(rng: np.random.Generator) -> Sky:
     """Draw a sky from clear to overcast."""
-    zenith = colour(rng, hue=(0.55, 0.62), saturation=(0.1, 0.7), value=(0.5, 0.9))
-    horizon = colour(rng, hue=(0.05, 0.65), saturation=(0, 0.12), value=(0.7, 1))
+    zenith = color(rng, hue=(0.55, 0.62), saturation=(0.1, 0.7), value=(0.5, 0.9))
+    horizon = color(rng, hue=(0.05, 0.65), saturation=(0, 0.12), value=(0.7, 1))
     return Sky(zenith, horizon, lattice(rng), rng.uniform(-0.5, 0.6))

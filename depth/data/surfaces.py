@@ -25,14 +25,14 @@ class Surface:
     """What a scene is made of. World axes: x right, y down, z forward [m]; the ground is y = 0.
 
     Args:
-        centre: In the world [m].
+        center: In the world [m].
         half: Half the extents along its own axes [m].
         yaw: By which its axes are turned about y: its z-axis points along (sin yaw, 0, cos yaw) [rad].
-        texture: Its colours.
+        texture: Its colors.
         shape: Its form.
     """
 
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     half: tuple[float, float, float]
     yaw: float
     texture: Texture
@@ -60,16 +60,16 @@ class Geometry:
 
     Args:
         shapes: Of each, ``(S,)``.
-        centre: ``(3, S)`` [m].
+        center: ``(3, S)`` [m].
         half: ``(3, S)`` [m].
         cos: Of the yaw, ``(S,)``.
         sin: Of the yaw, ``(S,)``.
-        origin: Of the rays, from each centre along each one's axes, ``(3, S)`` [m].
+        origin: Of the rays, from each center along each one's axes, ``(3, S)`` [m].
         per_pixel: As of :class:`Rays`, along each one's axes, ``(2, 3, S)``.
     """
 
     shapes: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
     half: np.ndarray
     cos: np.ndarray
     sin: np.ndarray
@@ -95,12 +95,12 @@ def turned(vectors: Components, cos: Number, sin: Number) -> tuple[np.ndarray, n
 
 def geometry(surfaces: Sequence[Surface], rays: Rays) -> Geometry:
     """Gather the surfaces in arrays."""
-    centre, half = (np.array(v, np.float32).T for v in zip(*((s.centre, s.half) for s in surfaces), strict=True))
+    center, half = (np.array(v, np.float32).T for v in zip(*((s.center, s.half) for s in surfaces), strict=True))
     yaw = np.array([surface.yaw for surface in surfaces])
     cos, sin = np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32)
-    origin = np.stack(turned(rays.origin[:, None] - centre, cos, sin))
+    origin = np.stack(turned(rays.origin[:, None] - center, cos, sin))
     per_pixel = np.stack([np.broadcast_arrays(*turned(moved[:, None], cos, sin)) for moved in rays.per_pixel.T])
-    return Geometry(np.array([surface.shape for surface in surfaces]), centre, half, cos, sin, origin, per_pixel)
+    return Geometry(np.array([surface.shape for surface in surfaces]), center, half, cos, sin, origin, per_pixel)
 
 
 def slabs(origin: np.ndarray, directions: Components, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +121,7 @@ def enter_box(origin: np.ndarray, directions: Components, half: np.ndarray) -> n
     """Depth at which rays from outside meet a box [m]; inf where they miss it.
 
     Args:
-        origin: From the box's centre, along its axes, ``(3,)`` [m].
+        origin: From the box's center, along its axes, ``(3,)`` [m].
         directions: Along its axes.
         half: Half its extents, ``(3,)`` [m].
     """
@@ -187,7 +187,7 @@ def look_at(
         owner: Which of them a pixel sees, ``(N,)``.
         depth: ``(N,)`` [m].
         directions: Of the rays, ``(3, N)``.
-        light: Unit vector towards the light, ``(3,)``.
+        light: Unit vector toward the light, ``(3,)``.
 
     Returns:
         The coordinates on the faces, and the cosine between the normals and the light, ``(N,)``.
@@ -199,7 +199,7 @@ def look_at(
     faces = Faces(level, ~level & (outward[0] > outward[2]))
     foot_a, foot_b = extents(faces, along, depth, [moved.take(owner, 1) for moved in shapes.per_pixel])
     across, a, b = faces.split(point)
-    side, height = np.sign(across), -shapes.centre[1].take(owner) - point[1]
+    side, height = np.sign(across), -shapes.center[1].take(owner) - point[1]
     side = np.where((shapes.shapes == "inside").take(owner), -side, side)
     patch = Patch(a, np.where(level, b, height), foot_a, foot_b, np.where(level, -side, 0))
     toward = np.stack(np.broadcast_arrays(*turned(light[:, None], shapes.cos, shapes.sin)))

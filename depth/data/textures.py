@@ -1,4 +1,4 @@
-"""Colours as functions of a surface's coordinates in metres, so that their scale and perspective tell the depth.
+"""Colors as functions of a surface's coordinates in meters, so that their scale and perspective tell the depth.
 
 Every pattern is averaged over the pixel: regular ones in closed form, as box-filtered pulse trains, and noise by
 fading where a pixel is larger than its waves (Ebert et al., Texturing and Modeling, 3rd edition, 2003, chapter 2).
@@ -39,7 +39,7 @@ class Patch:
 
 
 Texture = Callable[[Patch], np.ndarray]
-"""Colours of a patch, ``(3, N)`` in [0, 1]."""
+"""Colors of a patch, ``(3, N)`` in [0, 1]."""
 
 TextureFactory = Callable[[np.random.Generator], Texture]
 
@@ -50,8 +50,8 @@ LAST = TABLE - 1
 """As a mask of bits: what is left of a whole number in division by ``TABLE``."""
 
 
-def colour(rng: np.random.Generator, *, saturation: Range, value: Range, hue: Range = (0, 1)) -> np.ndarray:
-    """Draw a colour by hue, saturation and value, each in [0, 1]: RGB, ``(3, 1)``."""
+def color(rng: np.random.Generator, *, saturation: Range, value: Range, hue: Range = (0, 1)) -> np.ndarray:
+    """Draw a color by hue, saturation and value, each in [0, 1]: RGB, ``(3, 1)``."""
     shares = zip((hue, saturation, value), rng.random(3).tolist(), strict=True)
     h, s, v = (low + share * (high - low) for (low, high), share in shares)
     return np.array(colorsys.hsv_to_rgb(h % 1, s, v), np.float32)[:, None]
@@ -107,13 +107,13 @@ def pulses(x: np.ndarray, foot: np.ndarray, *, period: float, width: float) -> n
 
 
 def mix(below: np.ndarray, above: np.ndarray | float, share: np.ndarray | float) -> np.ndarray:
-    """Lay a colour ``above``, ``(3, N)`` or ``(3, 1)``, over one ``below`` where ``share``, ``(N,)``, is 1."""
+    """Lay a color ``above``, ``(3, N)`` or ``(3, 1)``, over one ``below`` where ``share``, ``(N,)``, is 1."""
     return below + share * (above - below)
 
 
 def plain(rng: np.random.Generator, *, saturation: Range = (0, 0.5), value: Range = (0.35, 0.9)) -> Texture:
-    """Draw a colour with soft stains, like plaster or paint."""
-    base, table = colour(rng, saturation=saturation, value=value), lattice(rng)
+    """Draw a color with soft stains, like plaster or paint."""
+    base, table = color(rng, saturation=saturation, value=value), lattice(rng)
     scale, strength = rng.uniform(0.2, 1), rng.uniform(0.02, 0.12)
 
     def texture(patch: Patch) -> np.ndarray:
@@ -124,7 +124,7 @@ def plain(rng: np.random.Generator, *, saturation: Range = (0, 0.5), value: Rang
 
 
 def paint(rng: np.random.Generator) -> Texture:
-    """Draw a bright or dark colour, like a vehicle's."""
+    """Draw a bright or dark color, like a vehicle's."""
     return plain(rng, saturation=(0, 0.75), value=(0.08, 0.95))
 
 
@@ -142,8 +142,8 @@ def bricks(rng: np.random.Generator) -> Texture:
     """Draw courses of bricks or blocks, each of its own tone, with mortar between them."""
     length, height = rng.uniform(0.22, 0.6), rng.uniform(0.07, 0.3)
     joint = rng.uniform(0.01, 0.03)
-    stone = colour(rng, hue=(-0.03, 0.12), saturation=(0.1, 0.65), value=(0.3, 0.75))
-    mortar, table, spread = colour(rng, saturation=(0, 0.1), value=(0.4, 0.8)), lattice(rng), rng.uniform(0.05, 0.25)
+    stone = color(rng, hue=(-0.03, 0.12), saturation=(0.1, 0.65), value=(0.3, 0.75))
+    mortar, table, spread = color(rng, saturation=(0, 0.1), value=(0.4, 0.8)), lattice(rng), rng.uniform(0.05, 0.25)
 
     def texture(patch: Patch) -> np.ndarray:
         course = np.floor(patch.b / height)
@@ -158,9 +158,9 @@ def bricks(rng: np.random.Generator) -> Texture:
 
 
 def tiles(rng: np.random.Generator, *, saturation: Range = (0, 0.5)) -> Texture:
-    """Draw a checker of square tiles of two colours, which may be alike, with joints."""
+    """Draw a checker of square tiles of two colors, which may be alike, with joints."""
     size, joint = rng.uniform(0.15, 0.6), rng.uniform(0.004, 0.012)
-    first = colour(rng, saturation=saturation, value=(0.3, 0.95))
+    first = color(rng, saturation=saturation, value=(0.3, 0.95))
     second = first * rng.uniform(0.55, 1)
     grout = first * rng.uniform(0.4, 0.7)
 
@@ -177,10 +177,10 @@ def tiles(rng: np.random.Generator, *, saturation: Range = (0, 0.5)) -> Texture:
 
 
 def stripes(rng: np.random.Generator) -> Texture:
-    """Draw upright stripes of two colours, like wallpaper or cloth."""
+    """Draw upright stripes of two colors, like wallpaper or cloth."""
     period, share = rng.uniform(0.08, 0.4), rng.uniform(0.3, 0.7)
-    first = colour(rng, saturation=(0, 0.5), value=(0.4, 0.95))
-    second = mix(first, colour(rng, saturation=(0, 0.5), value=(0.3, 0.95)), rng.uniform(0.2, 0.8))
+    first = color(rng, saturation=(0, 0.5), value=(0.4, 0.95))
+    second = mix(first, color(rng, saturation=(0, 0.5), value=(0.3, 0.95)), rng.uniform(0.2, 0.8))
 
     def texture(patch: Patch) -> np.ndarray:
         return mix(first, second, pulses(patch.a, patch.foot_a, period=period, width=share * period))
@@ -191,7 +191,7 @@ def stripes(rng: np.random.Generator) -> Texture:
 def planks(rng: np.random.Generator) -> Texture:
     """Draw boards of wood along ``b``, each of its own tone, with grain."""
     width, table = rng.uniform(0.07, 0.22), lattice(rng)
-    wood = colour(rng, hue=(0.04, 0.11), saturation=(0.2, 0.65), value=(0.25, 0.85))
+    wood = color(rng, hue=(0.04, 0.11), saturation=(0.2, 0.65), value=(0.25, 0.85))
     spread = rng.uniform(0.05, 0.2)
 
     def texture(patch: Patch) -> np.ndarray:
@@ -210,8 +210,8 @@ def facade(rng: np.random.Generator) -> Texture:
     storey, bay = rng.uniform(2.7, 3.5), rng.uniform(1.8, 3.6)
     width, height = bay * rng.uniform(0.35, 0.65), storey * rng.uniform(0.4, 0.6)
     sill = rng.uniform(0.7, 1)
-    glass, table = colour(rng, hue=(0.5, 0.65), saturation=(0, 0.4), value=(0.1, 0.35)), lattice(rng)
-    frame = colour(rng, saturation=(0, 0.3), value=(0.2, 1))
+    glass, table = color(rng, hue=(0.5, 0.65), saturation=(0, 0.4), value=(0.1, 0.35)), lattice(rng)
+    frame = color(rng, saturation=(0, 0.3), value=(0.2, 1))
 
     def texture(patch: Patch) -> np.ndarray:
         up, border = patch.b - sill, 0.09
@@ -227,7 +227,7 @@ def facade(rng: np.random.Generator) -> Texture:
 
 def foliage(rng: np.random.Generator) -> Texture:
     """Draw leaves: light and dark greens in clumps of two sizes."""
-    base, table = colour(rng, hue=(0.17, 0.36), saturation=(0.3, 0.7), value=(0.2, 0.55)), lattice(rng)
+    base, table = color(rng, hue=(0.17, 0.36), saturation=(0.3, 0.7), value=(0.2, 0.55)), lattice(rng)
 
     def texture(patch: Patch) -> np.ndarray:
         foot = np.maximum(patch.foot_a, patch.foot_b)

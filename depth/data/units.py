@@ -7,10 +7,10 @@ import re
 from odebackbones.errors import InputError
 
 Unit = float | str
-"""The metres that 1 is in the file; or the name of a unit of whole numbers, where floats are metres."""
+"""The meters that 1 is in the file; or the name of a unit of whole numbers, where floats are meters."""
 
 NAMED: dict[str, float] = {"mm": 1000.0, "cm": 100.0}
-"""Name -> how many make a metre."""
+"""Name -> how many make a meter."""
 
 PARTS = re.compile(r"m/(\d+\.?\d*)")
 """Further names: ``m/256`` (KITTI), ``m/5000`` (TUM), ..."""
@@ -19,8 +19,8 @@ USUAL = ("m/256", "mm", "cm", "m/4000", "m/5000", "m/10000")
 """Units of whole numbers that data sets have: KITTI; NYU, ScanNet and most cameras; Unreal; RGB-D SLAM data."""
 
 
-def units_per_metre(unit: Unit, *, setting: str = "data.unit") -> float:
-    """How many of a unit make a metre.
+def units_per_meter(unit: Unit, *, setting: str = "data.unit") -> float:
+    """How many of a unit make a meter.
 
     Raises:
         InputError: There is no such unit.
@@ -28,11 +28,11 @@ def units_per_metre(unit: Unit, *, setting: str = "data.unit") -> float:
     if unit in NAMED:
         return NAMED[str(unit)]
     parts = PARTS.fullmatch(str(unit))
-    metres = number(unit) if parts is None else 1.0
-    found = float(parts[1]) if parts else 1.0 / metres if metres > 0 else 0.0
+    meters = number(unit) if parts is None else 1.0
+    found = float(parts[1]) if parts else 1.0 / meters if meters > 0 else 0.0
     if isinstance(unit, bool) or not 0.0 < found < float("inf"):
         raise InputError(
-            f"{setting}={unit!r}: expected mm, cm, m/256 (KITTI), m/5000 (TUM) or the like, or a number, the metres of "
+            f"{setting}={unit!r}: expected mm, cm, m/256 (KITTI), m/5000 (TUM) or the like, or a number, the meters of "
             f"1 in the file (0.0002 is m/5000)"
         )
     return found
@@ -46,8 +46,8 @@ def number(unit: Unit) -> float:
         return 0.0
 
 
-def metres_of_float(unit: Unit) -> float:
-    """The metres of 1.0 in a file of floats: a unit's name says nothing of these."""
+def meters_of_float(unit: Unit) -> float:
+    """The meters of 1.0 in a file of floats: a unit's name says nothing of these."""
     return number(unit) or 1.0
 
 

@@ -183,7 +183,7 @@ def project(
         points: Of :func:`read_points`; those behind the camera or outside of the image count for nothing.
         calibration: Of :func:`read_calibration`.
         size: H and W [px].
-        camera: 2 is KITTI's left colour camera, 3 the right one.
+        camera: 2 is KITTI's left color camera, 3 the right one.
         first_pixel: What u and v are at the first pixel: 1 as the field has it, 0 where KITTI's calibration puts it.
 
     Raises:

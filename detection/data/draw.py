@@ -114,25 +114,25 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Dr
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw a gradient between two muted colours with clutter lines and noise, (size, size, 3) uint8."""
+    """Draw a gradient between two muted colors with clutter lines and noise, (size, size, 3) uint8."""
     rows, columns = np.mgrid[:size, :size] / size
     angle = rng.uniform(0, 2 * np.pi)
     ramp = (0.5 + 0.5 * (np.cos(angle) * (columns - 0.5) + np.sin(angle) * (rows - 0.5)))[..., None]
-    start, end = (_colour(rng, saturation=(0, 0.35), value=(0.15, 0.55)) for _ in range(2))
+    start, end = (_color(rng, saturation=(0, 0.35), value=(0.15, 0.55)) for _ in range(2))
     image = np.ascontiguousarray(start + ramp * (end - start))
     for _ in range(rng.integers(0, 8)):
         a, b = rng.integers(0, size, (2, 2)).tolist()
-        colour = _colour(rng, saturation=(0, 0.5), value=(0.1, 0.7)).tolist()
-        cv2.line(image, a, b, colour, thickness=int(rng.integers(1, 3)))
+        color = _color(rng, saturation=(0, 0.5), value=(0.1, 0.7)).tolist()
+        cv2.line(image, a, b, color, thickness=int(rng.integers(1, 3)))
     return _to_bytes(image + rng.normal(0, rng.uniform(2, 8), image.shape))
 
 
 def paint(image: np.ndarray, drawn: DrawnObject, rng: np.random.Generator) -> np.ndarray:
-    """Return the image with the object in a bright colour around its class's hue and a random texture of it."""
-    size, centre = image.shape[0], 360 * list(OUTLINES).index(drawn.name) / len(OUTLINES)
-    colour = _colour(rng, hue=(centre - HUE_SPREAD, centre + HUE_SPREAD), saturation=(0.6, 1), value=(0.75, 1))
+    """Return the image with the object in a bright color around its class's hue and a random texture of it."""
+    size, center = image.shape[0], 360 * list(OUTLINES).index(drawn.name) / len(OUTLINES)
+    color = _color(rng, hue=(center - HUE_SPREAD, center + HUE_SPREAD), saturation=(0.6, 1), value=(0.75, 1))
     shade = TEXTURES[rng.integers(len(TEXTURES))](size, rng)[..., None]
-    surface = colour * (1 - rng.uniform(0.15, 0.4) * shade)
+    surface = color * (1 - rng.uniform(0.15, 0.4) * shade)
     return np.where(drawn.mask[..., None] > 0, _to_bytes(surface), image)
 
 
@@ -150,9 +150,9 @@ def draw_mask(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw a shape at a random size, rotation and place inside the image, (size, size) uint8 in {0, 1}."""
     radius = size * np.exp(rng.uniform(*np.log(DIAMETER_RANGE))) / 2
     angle = rng.uniform(-MAX_TILT, MAX_TILT)
-    centre = rng.uniform(radius, size - 1 - radius, 2)
+    center = rng.uniform(radius, size - 1 - radius, 2)
     rotation = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
-    contours = [np.rint(centre + radius * contour @ rotation).astype(np.int32) for contour in OUTLINES[name]()]
+    contours = [np.rint(center + radius * contour @ rotation).astype(np.int32) for contour in OUTLINES[name]()]
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, contours, 1)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return mask
@@ -168,14 +168,14 @@ def _leaves_visible(objects: list[DrawnObject]) -> bool:
     return True
 
 
-def _colour(
+def _color(
     rng: np.random.Generator,
     *,
     saturation: tuple[float, float],
     value: tuple[float, float],
     hue: tuple[float, float] = (0, 360),
 ) -> np.ndarray:
-    """Draw a colour by hue, saturation and value, RGB in 0..255, (3,)."""
+    """Draw a color by hue, saturation and value, RGB in 0..255, (3,)."""
     hsv = np.array([[[rng.uniform(*hue) % 360, rng.uniform(*saturation), rng.uniform(*value)]]], np.float32)
     return 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(float)
 

@@ -1,4 +1,4 @@
-"""Augmentations after torchvision's references/detection/presets.py. The detector itself normalises and resizes."""
+"""Augmentations after torchvision's references/detection/presets.py. The detector itself normalizes and resizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from odebackbones.errors import unknown_name
 
 FILL = (124, 116, 104)
-"""ImageNet's mean colour, RGB in 0..255: it fills what zooming out or padding leaves bare."""
+"""ImageNet's mean color, RGB in 0..255: it fills what zooming out or padding leaves bare."""
 
 LSJ_SIZE = (1024, 1024)
 """Height and width [px] of large-scale jitter (Ghiasi et al., "Simple Copy-Paste", CVPR 2021)."""
@@ -27,7 +27,7 @@ def _sanitize() -> v2.Transform:
 
 
 def _ssd() -> list[v2.Transform]:
-    """Colour, zoom-out and crop of SSD (Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016)."""
+    """Color, zoom-out and crop of SSD (Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016)."""
     return [
         v2.RandomPhotometricDistort(),
         v2.RandomZoomOut(fill=FILL),

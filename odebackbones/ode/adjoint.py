@@ -27,7 +27,7 @@ def solve_adjoint(
 ) -> tuple[Tensor, SolverStats]:
     """Solve forward without a graph, and get gradients by solving the adjoint equation backward.
 
-    Its error is that of two different discretisations: the backward solve misses the states of the forward one.
+    Its error is that of two different discretizations: the backward solve misses the states of the forward one.
 
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366; on its error: A. Gholami, K. Keutzer, G. Biros: ANODE, IJCAI 2019, arXiv:1902.10298

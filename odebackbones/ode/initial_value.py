@@ -50,7 +50,7 @@ def odeint(
     r"""Solve :math:`x'(t) = f(t, x),\; x(t_0) = x_0` for :math:`x(t_1)`, or for more times.
 
     Args:
-        vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``. One with normalisation
+        vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``. One with normalization
             layers must be a module: layers in a closure can't be seen, and would count a recomputed batch twice. One
             written for tensors as times is wrapped: ``TensorTime(field)``.
         state: :math:`x_0`: ``(B, ...)``, any shape, or a tuple of tensors, which the field then takes and gives.

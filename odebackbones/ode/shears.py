@@ -75,7 +75,7 @@ def alf(grid: Grid, damping: float = 1.0) -> Scheme:
     r"""Asynchronous leapfrog on state and velocity: :math:`v_0 = f(t_0, x_0)`, then in each step
 
     :math:`m = x_n + \frac{h}{2} v_n,\; v_{n+1} = (1 - 2\eta) v_n + 2 \eta f(t_n + \frac{h}{2}, m),\;
-    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighbouring half steps are one shear. Only
+    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighboring half steps are one shear. Only
     :math:`\eta = 1`, which is of order 2, can be undone exactly; less damps v and is of order 1.
 
     J. Zhuang, N. C. Dvornek, S. Tatikonda, J. S. Duncan: MALI: A Memory Efficient and Reverse Accurate Integrator for

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from classification.data import AUGMENTATIONS, DataConfig, LabelledImages, build_source, build_transform
+from classification.data import AUGMENTATIONS, DataConfig, LabeledImages, build_source, build_transform
 from classification.model import ModelConfig, input_config
 from classification.sources import FolderImages
 from engine.sampling import SeededDataset
@@ -16,8 +16,8 @@ from odebackbones.errors import InputError
 CIFAR = {"input_size": (3, 32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}
 
 
-def test_labels_are_the_places_of_the_folders_in_the_alphabet(colours):
-    images = LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR))
+def test_labels_are_the_places_of_the_folders_in_the_alphabet(colors):
+    images = LabeledImages(FolderImages(colors / "val"), build_transform(CIFAR))
     assert images.classes == ["blue", "green", "red"]
     assert len(images) == 12
     pixels, label = images[11]
@@ -25,14 +25,14 @@ def test_labels_are_the_places_of_the_folders_in_the_alphabet(colours):
     assert pixels.mean((1, 2)).argmax() == 0  # the last one is red
 
 
-def test_images_in_memory_are_the_same(colours):
-    source, transform = FolderImages(colours / "val"), build_transform(CIFAR)
-    read, kept = (LabelledImages(source, transform, in_memory=value) for value in (False, True))
+def test_images_in_memory_are_the_same(colors):
+    source, transform = FolderImages(colors / "val"), build_transform(CIFAR)
+    read, kept = (LabeledImages(source, transform, in_memory=value) for value in (False, True))
     assert all(torch.equal(read[i][0], kept[i][0]) for i in range(12))
 
 
-def test_damaged_images_are_named_before_work_starts(tmp_path, colours):
-    source = FolderImages(shutil.copytree(colours / "val", tmp_path / "val"))
+def test_damaged_images_are_named_before_work_starts(tmp_path, colors):
+    source = FolderImages(shutil.copytree(colors / "val", tmp_path / "val"))
     source.verify()
     for i in (3, 7):
         file = Path(source.files[i])
@@ -42,17 +42,17 @@ def test_damaged_images_are_named_before_work_starts(tmp_path, colours):
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
-def test_augmented_images_have_the_size_of_the_others(colours, augment):
-    images = LabelledImages(FolderImages(colours / "train"), build_transform(CIFAR, augment=augment))
+def test_augmented_images_have_the_size_of_the_others(colors, augment):
+    images = LabeledImages(FolderImages(colors / "train"), build_transform(CIFAR, augment=augment))
     assert images[0][0].shape == (3, 32, 32)
     larger = build_transform({**CIFAR, "input_size": (3, 48, 48), "crop_pct": 0.875}, augment=augment)
     assert larger(Image.new("RGB", (100, 60))).shape == (3, 48, 48)
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
-def test_augmentation_follows_torchs_seed_and_no_other(colours, augment):
+def test_augmentation_follows_torchs_seed_and_no_other(colors, augment):
     transform, found = build_transform(CIFAR, augment=augment), []
-    images = SeededDataset(LabelledImages(FolderImages(colours / "train"), transform))
+    images = SeededDataset(LabeledImages(FolderImages(colors / "train"), transform))
     for other in range(2):
         random.seed(other)
         np.random.seed(other)
@@ -79,31 +79,31 @@ def test_a_shift_never_mirrors_the_image():
     assert columns == set(range(7 - 4, 7 + 4 + 1))
 
 
-def test_an_evaluation_is_not_random(colours):
-    images = LabelledImages(FolderImages(colours / "val"), build_transform(CIFAR))
+def test_an_evaluation_is_not_random(colors):
+    images = LabeledImages(FolderImages(colors / "val"), build_transform(CIFAR))
     assert torch.equal(images[3][0], images[3][0])
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="val: no such folder"):
-        LabelledImages(FolderImages(tmp_path / "val"), build_transform(CIFAR))
+        LabeledImages(FolderImages(tmp_path / "val"), build_transform(CIFAR))
 
 
 def test_a_folder_without_classes_is_named(tmp_path):
     with pytest.raises(InputError, match="found no folder without images"):
-        LabelledImages(FolderImages(tmp_path), build_transform(CIFAR))
+        LabeledImages(FolderImages(tmp_path), build_transform(CIFAR))
 
 
-def test_other_classes_are_refused(colours):
+def test_other_classes_are_refused(colors):
     with pytest.raises(InputError, match="has 3 classes, and 2 were expected: missing pink; unknown blue, green"):
-        build_source(DataConfig(root=str(colours)), train=False, classes=["pink", "red"])
+        build_source(DataConfig(root=str(colors)), train=False, classes=["pink", "red"])
 
 
-def test_a_damaged_image_is_named(colours, tmp_path):
-    shutil.copytree(colours / "val", tmp_path / "val")
+def test_a_damaged_image_is_named(colors, tmp_path):
+    shutil.copytree(colors / "val", tmp_path / "val")
     (tmp_path / "val" / "red" / "2.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"red/2\.png: no image, or a damaged one"):
-        LabelledImages(FolderImages(tmp_path / "val"), build_transform(CIFAR), in_memory=True)
+        LabeledImages(FolderImages(tmp_path / "val"), build_transform(CIFAR), in_memory=True)
 
 
 def test_an_unknown_augmentation_is_refused_with_the_near_ones():
@@ -117,14 +117,14 @@ def test_images_are_turned_upright(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # the camera lay on its side
     image.save(tmp_path / "a" / "photo.jpg", exif=exif)
-    assert LabelledImages(FolderImages(tmp_path), build_transform(CIFAR)).read(0).size == (4, 8)
+    assert LabeledImages(FolderImages(tmp_path), build_transform(CIFAR)).read(0).size == (4, 8)
 
 
-def test_the_input_is_the_networks_or_of_the_size_that_is_asked_for(colours):
+def test_the_input_is_the_networks_or_of_the_size_that_is_asked_for(colors):
     digits = input_config(ModelConfig("odenet_mnist"))
     assert digits["input_size"] == (1, 28, 28)
-    grey = LabelledImages(FolderImages(colours / "val"), build_transform(digits), mode="L")
-    assert grey[0][0].shape == (1, 28, 28)
+    gray = LabeledImages(FolderImages(colors / "val"), build_transform(digits), mode="L")
+    assert gray[0][0].shape == (1, 28, 28)
     assert input_config(ModelConfig("resnet18"), image_size=64)["input_size"] == (3, 64, 64)
     one_channel = input_config(ModelConfig("resnet18", {"in_chans": 1}))
     assert (one_channel["input_size"][0], len(one_channel["mean"])) == (1, 1)

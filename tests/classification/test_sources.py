@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from classification.data import DataConfig, LabelledImages, build_source, build_transform, describe
+from classification.data import DataConfig, LabeledImages, build_source, build_transform, describe
 from classification.sources import TORCHVISION, FolderImages, TorchvisionImages
 from odebackbones.errors import InputError
 
@@ -44,13 +44,13 @@ def test_the_splits_are_torchvisions(digits):
 
 def test_images_have_the_networks_channels(digits):
     source = TorchvisionImages("mnist", digits, train=False)
-    pixels, label = LabelledImages(source, build_transform(DIGITS), mode="L")[7]
+    pixels, label = LabeledImages(source, build_transform(DIGITS), mode="L")[7]
     assert (pixels.shape, label) == ((1, 28, 28), 7)
     assert pixels.unique().tolist() == pytest.approx([140 / 255])
     assert source.read(7).mode == "RGB"
 
 
-def test_colour_images_come_as_torchvision_has_them(tmp_path, monkeypatch):
+def test_color_images_come_as_torchvision_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr(datasets.CIFAR10, "_load_meta", lambda self: setattr(self, "classes", list("abcdefghij")))
     folder = tmp_path / "cifar-10-batches-py"
@@ -139,6 +139,6 @@ def test_images_are_turned_upright_unless_that_is_ignored(tmp_path):
 
 def test_a_line_tells_what_a_split_holds(tmp_path):
     source = FolderImages(write_folders(tmp_path, {"cat": ["a.png"], "dog": ["b.png", "c.png"]}))
-    assert describe("train", LabelledImages(source, build_transform(DIGITS))) == (
+    assert describe("train", LabeledImages(source, build_transform(DIGITS))) == (
         "train: 3 images, 2 classes of 1 to 2 images"
     )

@@ -30,7 +30,7 @@ def test_what_was_not_measured_is_0(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tiff"])
-def test_floats_are_metres_whatever_the_unit(tmp_path, suffix):
+def test_floats_are_meters_whatever_the_unit(tmp_path, suffix):
     depth = np.array([[0.5, 12.25], [3.0, 79.0]], np.float32)
     path = tmp_path / f"a{suffix}"
     np.save(path, depth) if suffix == ".npy" else written(path, depth)

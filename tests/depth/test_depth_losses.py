@@ -64,7 +64,7 @@ def test_smoothness_forgives_an_edge_where_the_image_has_one():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_finite_with_its_gradient_at_a_perfect_prediction_and_falls_towards_it(name):
+def test_every_loss_is_finite_with_its_gradient_at_a_perfect_prediction_and_falls_toward_it(name):
     p, g, image = drawn()
     best = torch.where(g > 0, g, 5.0).requires_grad_()
     loss = LOSSES[name](best, g, image)

@@ -73,7 +73,7 @@ def test_padding_repeats_the_edge_and_is_cut_again():
         torch.testing.assert_close(model(image), model(padded)[..., :50, :70])
 
 
-def test_images_are_normalised_as_timm_says_of_the_backbone():
+def test_images_are_normalized_as_timm_says_of_the_backbone():
     model = build().eval()
     config = resolve_model_data_config(model.body)
     seen = []
@@ -110,7 +110,7 @@ def test_every_parameter_learns(decoder):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_a_step_towards_the_truth_lowers_the_error(decoder):
+def test_a_step_toward_the_truth_lowers_the_error(decoder):
     model, x = build(decoder=decoder).train(), images()
     truth = 5 + 40 * x[:, :1]
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

@@ -81,11 +81,11 @@ def test_flips_are_half_of_the_cases():
     assert 70 < flipped < 130
 
 
-def test_colours_change_the_image_only():
+def test_colors_change_the_image_only():
     torch.manual_seed(0)
-    colour = AUGMENTATIONS["color"]()[1]
+    color = AUGMENTATIONS["color"]()[1]
     image, depth = pair(dense())
-    changed, same = colour((image, depth))
+    changed, same = color((image, depth))
     assert torch.equal(same, depth)
     assert not torch.equal(changed, image)
 

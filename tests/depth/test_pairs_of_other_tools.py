@@ -61,7 +61,7 @@ def test_a_pair_without_the_part_that_is_evaluated_is_left_out_before_a_training
 
 def test_a_map_in_another_unit_is_no_sky(tmp_path):
     write_pair(tmp_path / "rgb/a.png", tmp_path / "depth/a.png")
-    np.save(tmp_path / "depth/b.npy", np.full((8, 10), 5000.0, np.float32))  # millimetres as metres
+    np.save(tmp_path / "depth/b.npy", np.full((8, 10), 5000.0, np.float32))  # millimeters as meters
     Image.new("RGB", (10, 8)).save(tmp_path / "rgb/b.png")
     with pytest.raises(
         InputError, match=r"b\.npy: reaches to 5e\+03 m, where model.max_depth=80 m: is its unit another"
@@ -92,7 +92,7 @@ def test_images_of_16_bits_are_scaled_and_hidden_files_passed_over(tmp_path):
 
 
 def test_a_line_tells_what_a_split_holds(tmp_path):
-    write_pair(tmp_path / "rgb/a.png", tmp_path / "depth/a.png", metres=40.0)
+    write_pair(tmp_path / "rgb/a.png", tmp_path / "depth/a.png", meters=40.0)
     assert describe("val", read(tmp_path), max_depth=80.0) == (
         "val: 1 pairs of 8x10 px, 0 left out; of 1 of them 100.0 % of the pixels measured, 90 % from 1 to 40 m, "
         "median 20.5 m"

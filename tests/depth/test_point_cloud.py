@@ -44,14 +44,14 @@ def test_the_principal_point_lies_straight_ahead():
     assert ahead.tolist() == [0, 0, depth[2, 3]]
 
 
-def test_a_file_has_every_known_pixel_with_its_place_and_colour():
+def test_a_file_has_every_known_pixel_with_its_place_and_color():
     depth, image = drawn()
     vertices = read_ply(ply(depth, image, INTRINSICS))
     assert len(vertices) == 5 * 7 - 2
     points = back_project(depth, INTRINSICS)
     np.testing.assert_array_equal(np.stack([vertices[name] for name in "xyz"], axis=1), points)
-    colours = np.stack([vertices[name] for name in ("red", "green", "blue")])
-    np.testing.assert_array_equal(colours, image.numpy()[:, depth.numpy() > 0])
+    colors = np.stack([vertices[name] for name in ("red", "green", "blue")])
+    np.testing.assert_array_equal(colors, image.numpy()[:, depth.numpy() > 0])
 
 
 @pytest.mark.parametrize("values", [[500.0], [500.0, 0.0, 3.0, 2.0], [500.0, 400.0, 3.0, 2.0, 1.0]])

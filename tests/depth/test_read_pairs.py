@@ -12,12 +12,12 @@ from depth.data.read import read_pairs, require_apart
 from odebackbones import InputError
 
 
-def write_pair(image, depth, *, metres=30.0, size=(8, 10), unit="m/256"):
-    """An image and a depth map that rises from left to right to ``metres``."""
+def write_pair(image, depth, *, meters=30.0, size=(8, 10), unit="m/256"):
+    """An image and a depth map that rises from left to right to ``meters``."""
     for path in (image, depth):
         path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*size, 3), 100, np.uint8)).save(image)
-    depth.write_bytes(depth_png(np.tile(np.linspace(1, metres, size[1], dtype=np.float32), (size[0], 1)), unit=unit))
+    depth.write_bytes(depth_png(np.tile(np.linspace(1, meters, size[1], dtype=np.float32), (size[0], 1)), unit=unit))
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_every_malformed_pair_is_named(folder, caplog):
     (folder / "depth" / "003.png").write_bytes(depth_png(np.zeros((8, 10)), unit="m/256"))
     (folder / "depth" / "004.png").write_bytes(
         depth_png(np.full((8, 10), 30 / 256), unit="m/256")
-    )  # metres, not 256ths
+    )  # meters, not 256ths
     cv2.imwrite(str(folder / "depth" / "005.png"), np.zeros((8, 10, 3), np.uint8))
     with (
         pytest.raises(InputError, match=r"6 of 6 pairs are faulty: .* and 1 more of them. Repair them"),
@@ -158,11 +158,11 @@ def test_faulty_pairs_can_be_left_out_with_a_word(folder, caplog):
 
 
 @pytest.mark.parametrize(
-    ("metres", "written", "read_as", "max_depth"), [(3.5, "mm", "m/256", 10.0), (40.0, "m/256", "mm", 80.0)]
+    ("meters", "written", "read_as", "max_depth"), [(3.5, "mm", "m/256", 10.0), (40.0, "m/256", "mm", 80.0)]
 )
-def test_a_set_in_another_unit_is_refused(tmp_path, metres, written, read_as, max_depth):
+def test_a_set_in_another_unit_is_refused(tmp_path, meters, written, read_as, max_depth):
     for i in range(3):
-        write_pair(tmp_path / "rgb" / f"{i}.png", tmp_path / "depth" / f"{i}.png", metres=metres, unit=written)
+        write_pair(tmp_path / "rgb" / f"{i}.png", tmp_path / "depth" / f"{i}.png", meters=meters, unit=written)
     assert len(read(tmp_path, unit=written, max_depth=max_depth).pairs) == 3
     with pytest.raises(InputError, match=r"scenes end at .* read in .*, where model.max_depth=.* set data.unit"):
         read(tmp_path, unit=read_as, max_depth=max_depth)
@@ -217,7 +217,7 @@ def test_a_wrong_config_is_refused_by_name(kwargs, message):
         DataConfig(**kwargs)
 
 
-def test_samples_are_images_between_0_and_1_and_metres_within_the_frame(folder):
+def test_samples_are_images_between_0_and_1_and_meters_within_the_frame(folder):
     cut = lambda sample: (sample[0][:, 2:, :-1], sample[1][2:, :-1])  # noqa: E731
     for in_memory in (False, True):
         image, depth = DepthDataset(read(folder), cut=cut, in_memory=in_memory)[0]

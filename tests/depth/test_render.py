@@ -13,8 +13,8 @@ from depth.data.surfaces import Surface, geometry, look_at
 from depth.data.textures import TABLE, Patch, band, cells, lattice, noise, plain, pulses
 
 SIZE = (60, 80)
-GREY = plain(np.random.default_rng(0), value=(0.5, 0.5))
-GROUND = Surface((0, 1, 0), (1e4, 1, 1e4), 0, GREY)
+GRAY = plain(np.random.default_rng(0), value=(0.5, 0.5))
+GROUND = Surface((0, 1, 0), (1e4, 1, 1e4), 0, GRAY)
 BLACK_SKY = np.zeros_like
 
 
@@ -42,10 +42,10 @@ def _points(camera: Camera, depth: np.ndarray) -> np.ndarray:
 
 
 def _along_axes(surface: Surface, points: np.ndarray) -> np.ndarray:
-    """Points of the world, (..., 3), from a surface's centre along its own axes, in its half extents."""
+    """Points of the world, (..., 3), from a surface's center along its own axes, in its half extents."""
     right = np.array([np.cos(surface.yaw), 0, -np.sin(surface.yaw)])
     ahead = np.array([np.sin(surface.yaw), 0, np.cos(surface.yaw)])
-    offset = points - np.array(surface.centre)
+    offset = points - np.array(surface.center)
     return np.stack([offset @ right, offset[..., 1], offset @ ahead], -1) / np.array(surface.half)
 
 
@@ -71,7 +71,7 @@ def test_a_camera_turns_right_up_and_clockwise():
 
 
 def test_back_projected_pixels_of_a_box_lie_on_its_faces_and_reach_its_edges():
-    box = Surface((0.9, -0.7, 5), (0.8, 0.7, 1.5), 0.5, GREY)
+    box = Surface((0.9, -0.7, 5), (0.8, 0.7, 1.5), 0.5, GRAY)
     camera = _camera(pitch=-0.1, roll=0.05)
     depth, owner = _cast(_scene(camera, box))
     points = _along_axes(box, _points(camera, depth)[owner == 1])
@@ -84,12 +84,12 @@ def test_back_projected_pixels_of_a_box_lie_on_its_faces_and_reach_its_edges():
 
 @pytest.mark.parametrize("yaw", [0, 0.5, 2.1])
 def test_a_box_covers_the_hull_of_its_projected_corners(yaw):
-    box = Surface((-0.5, -0.9, 6), (0.8, 0.7, 1.5), yaw, GREY)
+    box = Surface((-0.5, -0.9, 6), (0.8, 0.7, 1.5), yaw, GRAY)
     camera = _camera(pitch=-0.05, roll=0.1)
     _, owner = _cast(_scene(camera, box))
     signs = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, 8).T * np.array(box.half)
     turn = np.array([(np.cos(yaw), 0, np.sin(yaw)), (0, 1, 0), (-np.sin(yaw), 0, np.cos(yaw))])
-    x, y, z = ((signs @ turn.T + np.array(box.centre) - camera.position) @ camera.axes).T
+    x, y, z = ((signs @ turn.T + np.array(box.center) - camera.position) @ camera.axes).T
     corners = np.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy], 1).astype(np.float32)
     hull = cv2.convexHull(corners)
     inside = np.array([[cv2.pointPolygonTest(hull, (u, v), True) for u in range(SIZE[1])] for v in range(SIZE[0])])
@@ -98,7 +98,7 @@ def test_a_box_covers_the_hull_of_its_projected_corners(yaw):
 
 
 def test_back_projected_pixels_of_an_ellipsoid_lie_on_its_near_side():
-    ball = Surface((0.3, -2, 6), (1.2, 0.8, 1.5), 0.9, GREY, "ellipsoid")
+    ball = Surface((0.3, -2, 6), (1.2, 0.8, 1.5), 0.9, GRAY, "ellipsoid")
     camera = _camera(yaw=0.1)
     depth, owner = _cast(_scene(camera, ball))
     points = _points(camera, depth)[owner == 1]
@@ -109,7 +109,7 @@ def test_back_projected_pixels_of_an_ellipsoid_lie_on_its_near_side():
 
 
 def test_the_inside_of_a_room_is_seen_up_to_its_walls():
-    room = Surface((0, -1.25, 0), (2, 1.25, 3), 0.3, GREY, "inside")
+    room = Surface((0, -1.25, 0), (2, 1.25, 3), 0.3, GRAY, "inside")
     camera = _camera(yaw=0.8, pitch=-0.2)
     depth, owner = _cast(_scene(camera, ground=room))
     assert (owner == 0).all()
@@ -117,7 +117,7 @@ def test_the_inside_of_a_room_is_seen_up_to_its_walls():
 
 
 def test_the_nearer_surface_hides_the_other_whatever_their_order():
-    near, far = (Surface((0, -1, z), (1, 1, 0.5), 0, GREY) for z in (4, 8))
+    near, far = (Surface((0, -1, z), (1, 1, 0.5), 0, GRAY) for z in (4, 8))
     one, other = (_cast(_scene(_camera(), *things)) for things in ((near, far), (far, near)))
     assert np.array_equal(one[0], other[0])
     assert one[0][one[1] == 1] == pytest.approx(3.3, rel=0.01)
@@ -136,8 +136,8 @@ def test_looking_only_where_surfaces_can_be_changes_nothing(preset, monkeypatch)
         assert np.array_equal(_cast(scene)[1], owner)
 
 
-def test_coordinates_on_faces_are_metres_and_pixels_have_their_extent():
-    box = Surface((0.9, -0.7, 5), (0.8, 0.7, 1.5), 0.5, GREY)
+def test_coordinates_on_faces_are_meters_and_pixels_have_their_extent():
+    box = Surface((0.9, -0.7, 5), (0.8, 0.7, 1.5), 0.5, GRAY)
     scene = _scene(_camera(pitch=-0.1, roll=0.05), box)
     rays = rays_of(scene.camera, SIZE)
     shapes = geometry(scene.surfaces, rays)
@@ -163,19 +163,19 @@ def test_coordinates_on_faces_are_metres_and_pixels_have_their_extent():
 def test_light_falls_on_the_faces_that_look_at_it():
     white = plain(np.random.default_rng(0), saturation=(0, 0), value=(1, 1))
     box = Surface((0.4, -1.6, 4), (0.5, 0.5, 0.5), np.pi / 4, lambda patch: np.ones((3, patch.a.size), np.float32))
-    scene = _scene(_camera(), box, ground=Surface(GROUND.centre, GROUND.half, 0, white))
-    colours, depth = render(scene, SIZE)
+    scene = _scene(_camera(), box, ground=Surface(GROUND.center, GROUND.half, 0, white))
+    colors, depth = render(scene, SIZE)
     _, owner = _cast(scene)
-    values = colours[0][owner == 1]
+    values = colors[0][owner == 1]
     right, left = (0.3 + 0.7 * (0.5 + 0.5 * side * 0.6 / np.sqrt(2)) for side in (1, -1))
     assert sorted(np.unique(values.round(4))) == pytest.approx([left, right], abs=1e-3)
     assert np.isinf(depth[owner == SKY]).all()
-    assert (colours[:, owner == SKY] == 0).all()
+    assert (colors[:, owner == SKY] == 0).all()
 
 
 def test_contact_shadows_darken_the_ground_at_a_box_and_not_beyond():
-    box = Surface((0.4, -0.5, 5), (0.5, 0.5, 0.5), 0, GREY)
-    raised = Surface((0.4, -2, 5), (0.5, 0.5, 0.5), 0, GREY)
+    box = Surface((0.4, -0.5, 5), (0.5, 0.5, 0.5), 0, GRAY)
+    raised = Surface((0.4, -2, 5), (0.5, 0.5, 0.5), 0, GRAY)
     camera = _camera(pitch=-0.2)
     rays = rays_of(camera, SIZE)
     for thing, strength in ((box, 0.55), (raised, 0)):
@@ -217,9 +217,9 @@ def test_a_piece_fills_its_extent_at_its_place_with_its_front_where_it_should_be
     extent = draw_extent(piece, rng)
     assert all(low <= value <= high for value, (low, high) in zip(extent, ((1, 2), (0.5, 0.6), (3, 4)), strict=True))
     body, top = build(piece, rng, extent=extent, at=(5, 7), yaw=np.pi / 2)
-    assert body.centre == pytest.approx((5, -0.2 - extent[1] / 4, 7))
+    assert body.center == pytest.approx((5, -0.2 - extent[1] / 4, 7))
     assert body.half == pytest.approx(extent / 2 * (1, 0.5, 1))
-    assert top.centre == pytest.approx((5 + 0.45 * extent[2], -0.2 - 0.75 * extent[1], 7))
+    assert top.center == pytest.approx((5 + 0.45 * extent[2], -0.2 - 0.75 * extent[1], 7))
     assert top.texture is not body.texture
     x, z, radius = circle_around((5, 7), extent)
     assert radius == pytest.approx(np.hypot(extent[0], extent[2]) / 2)
@@ -228,16 +228,16 @@ def test_a_piece_fills_its_extent_at_its_place_with_its_front_where_it_should_be
 
 
 @pytest.mark.parametrize("name", ["bricks", "facade", "foliage", "planks", "stripes", "tiles"])
-def test_textures_are_colours_with_detail_nearby_that_fades_far_away(name):
+def test_textures_are_colors_with_detail_nearby_that_fades_far_away(name):
     texture = getattr(textures, name)(np.random.default_rng(1))
     a, b = (np.float32(5) * np.random.default_rng(i).random(4000, np.float32) for i in (1, 2))
     spreads = []
     for foot in (0.005, 20):
         feet = np.full_like(a, foot)
-        colours = texture(Patch(a, b, feet, feet, np.zeros_like(a)))
-        assert colours.shape == (3, 4000)
-        assert colours.dtype == np.float32
-        assert -0.2 < colours.min() <= colours.max() < 1.6
-        spreads.append(colours.std(1).max())
+        colors = texture(Patch(a, b, feet, feet, np.zeros_like(a)))
+        assert colors.shape == (3, 4000)
+        assert colors.dtype == np.float32
+        assert -0.2 < colors.min() <= colors.max() < 1.6
+        spreads.append(colors.std(1).max())
     assert spreads[0] > 0.02
     assert spreads[1] < spreads[0] / 3

@@ -11,7 +11,7 @@ from PIL import Image
 
 from depth.data.depth_files import read_depth
 from depth.data.scenes import PRESETS, check_parameters, develop, draw_image, generate_scenes
-from depth.data.units import units_per_metre
+from depth.data.units import units_per_meter
 from odebackbones.errors import InputError
 
 SIZE = (32, 64)
@@ -74,7 +74,7 @@ def test_files_hold_what_was_rendered(tmp_path, preset):
         assert np.array_equal(np.asarray(Image.open(folder / "rgb" / entry["file_name"])), image)
         stored = read_depth(folder / "depth" / entry["file_name"], unit=unit)
         assert np.array_equal(stored > 0, depth > 0)
-        assert np.abs(stored - depth).max() <= 0.5 / units_per_metre(unit) + 1e-5
+        assert np.abs(stored - depth).max() <= 0.5 / units_per_meter(unit) + 1e-5
 
 
 def test_a_road_has_sky_without_depth_and_nothing_beyond_80_m():

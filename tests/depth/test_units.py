@@ -9,7 +9,7 @@ from test_read_pairs import names, read, write_pair
 from depth.data.check import describe
 from depth.data.dataset import DepthDataset
 from depth.data.depth_files import depth_png, read_depth
-from depth.data.units import units_per_metre
+from depth.data.units import units_per_meter
 from depth.task import PredictConfig, roomy_unit
 from odebackbones import InputError
 
@@ -18,15 +18,15 @@ from odebackbones import InputError
     ("unit", "count"),
     [("mm", 1000), ("cm", 100), ("m/256", 256), ("m/5000", 5000), (0.0002, 5000), ("0.00025", 4000), (1, 1)],
 )
-def test_a_unit_is_a_name_or_a_number_of_metres(unit, count, tmp_path):
-    assert units_per_metre(unit) == pytest.approx(count)
+def test_a_unit_is_a_name_or_a_number_of_meters(unit, count, tmp_path):
+    assert units_per_meter(unit) == pytest.approx(count)
     (tmp_path / "a.png").write_bytes(depth_png(np.full((3, 4), 7.0, np.float32), unit=unit))
     assert read_depth(tmp_path / "a.png", unit=unit) == pytest.approx(np.full((3, 4), 7.0))
 
 
 @pytest.mark.parametrize("unit", ["m", "m/0", "inch", 0, -0.001, True, float("nan"), float("inf")])
 def test_other_words_are_refused_with_those_there_are(unit):
-    with pytest.raises(InputError, match=r"predict.unit=.*: expected mm, cm, m/256 .KITTI., .* the metres of 1"):
+    with pytest.raises(InputError, match=r"predict.unit=.*: expected mm, cm, m/256 .KITTI., .* the meters of 1"):
         PredictConfig(unit=unit)
 
 
@@ -36,13 +36,13 @@ def test_a_number_is_the_unit_of_floats_too_and_a_name_is_not(tmp_path):
     assert read_depth(tmp_path / "a.npy", unit="mm").max() == 2500.0
 
 
-def write_maps(root, metres, unit, count=3):
+def write_maps(root, meters, unit, count=3):
     for i in range(count):
-        write_pair(root / "rgb" / f"{i}.png", root / "depth" / f"{i}.png", metres=metres, unit=unit)
+        write_pair(root / "rgb" / f"{i}.png", root / "depth" / f"{i}.png", meters=meters, unit=unit)
 
 
 @pytest.mark.parametrize(
-    ("metres", "written", "read_as", "max_depth", "hint"),
+    ("meters", "written", "read_as", "max_depth", "hint"),
     [
         (32.0, "cm", "m/256", 80.0, r"12.5 m, read in m/256, .* set data.unit \(32 m in cm\) or model"),
         (3.0, "m/5000", "mm", 80.0, r"15 m, read in mm, .* set data.unit \(58.6 m in m/256\) or model.max_depth"),
@@ -50,18 +50,18 @@ def write_maps(root, metres, unit, count=3):
         (400.0, "cm", "cm", 80.0, r"356 m, read in cm, .* set data.unit \(35.6 m in mm\) or model.max_depth"),
     ],
 )
-def test_a_wrong_unit_is_refused_with_those_that_would_fit(tmp_path, metres, written, read_as, max_depth, hint):
-    write_maps(tmp_path, metres, written)
+def test_a_wrong_unit_is_refused_with_those_that_would_fit(tmp_path, meters, written, read_as, max_depth, hint):
+    write_maps(tmp_path, meters, written)
     with pytest.raises(InputError, match=hint):
         read(tmp_path, unit=read_as, max_depth=max_depth)
 
 
-def test_floats_in_millimetres_are_told_to_give_a_number(tmp_path):
+def test_floats_in_millimeters_are_told_to_give_a_number(tmp_path):
     for folder in ("rgb", "depth"):
         (tmp_path / folder).mkdir()
     Image.new("RGB", (10, 8)).save(tmp_path / "rgb/a.png")
     np.save(tmp_path / "depth/a.npy", np.tile(np.linspace(10, 1500, 10, dtype=np.float32), (8, 1)))
-    with pytest.raises(InputError, match=r"read in metres \(floats\), .* set data.unit to the metres of 1.0 .* 0.001"):
+    with pytest.raises(InputError, match=r"read in meters \(floats\), .* set data.unit to the meters of 1.0 .* 0.001"):
         read(tmp_path, max_depth=1000.0)
     assert DepthDataset(read(tmp_path, max_depth=2.0, unit=0.001))[0][1].max() == pytest.approx(1.5)
 
@@ -156,5 +156,5 @@ def test_predictions_are_written_in_a_unit_that_holds_them():
     assert roomy_unit("cm", "mm", max_depth=80.0) == "cm"
     with pytest.raises(InputError, match=r"predict.unit=mm: 16 bits hold up to 65.534 m of .*=80 m: take m/256 or cm"):
         roomy_unit("mm", "mm", max_depth=80.0)
-    with pytest.raises(InputError, match="take a number of metres"):
+    with pytest.raises(InputError, match="take a number of meters"):
         roomy_unit(None, "mm", max_depth=1000.0)

@@ -17,7 +17,7 @@ LOOKING_AHEAD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0
 """The scanner's axes (forward, left, up) to the camera's (right, down, forward)."""
 
 AHEAD = Calibration({2: np.array([[100.0, 0, 50, 0], [0, 100, 20, 0], [0, 0, 1, 0]])}, LOOKING_AHEAD)
-"""A camera at the scanner's place: focal length 100 px, centre (50, 20)."""
+"""A camera at the scanner's place: focal length 100 px, center (50, 20)."""
 
 SIZE = (40, 100)
 

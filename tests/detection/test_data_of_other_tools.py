@@ -150,7 +150,7 @@ def test_the_recorded_size_tells_whether_an_image_is_turned(write_coco, orientat
     assert ("images that EXIF data turn (turned upright; data.exif ignore" in caplog.text) == told
 
 
-# Depth of colour
+# Depth of color
 
 
 def test_images_of_16_bits_are_scaled_and_others_refused_by_name(write_coco):

@@ -53,15 +53,15 @@ def test_transforms_get_image_and_target(annotations):
     assert target["seen"]["image_id"] == expected["image_id"] == 9
 
 
-def test_grey_images_become_rgb_and_exif_rotation_is_not_applied(annotations):
-    grey = Image.fromarray(np.arange(WIDTH * HEIGHT, dtype=np.uint32).astype(np.uint8).reshape(HEIGHT, WIDTH))
+def test_gray_images_become_rgb_and_exif_rotation_is_not_applied(annotations):
+    gray = Image.fromarray(np.arange(WIDTH * HEIGHT, dtype=np.uint32).astype(np.uint8).reshape(HEIGHT, WIDTH))
     exif = Image.Exif()
     exif[0x0112] = 6
-    grey.save(annotations.images[0].path, exif=exif)
+    gray.save(annotations.images[0].path, exif=exif)
     image, _ = DetectionDataset(annotations, keep_crowds=True)[0]
     assert image.shape == (3, HEIGHT, WIDTH)
     assert torch.equal(image[0], image[2])
-    assert image[0].tolist() == np.asarray(grey).tolist()
+    assert image[0].tolist() == np.asarray(gray).tolist()
 
 
 def test_a_truncated_image_is_refused_with_file_and_fix(annotations):

@@ -364,7 +364,7 @@ def test_training_draws_the_image_size_and_evaluation_takes_the_last():
     assert {model.transform(images)[0].image_sizes[0] for _ in range(5)} == {(96, 120)}
 
 
-def test_images_are_normalised_as_the_backbone_was_trained():
+def test_images_are_normalized_as_the_backbone_was_trained():
     transform = build(backbone="mobilenetv3_small_050", backbone_args={}).transform
     assert transform.image_mean == [0.485, 0.456, 0.406] and transform.image_std == [0.229, 0.224, 0.225]
     transform = build(backbone="resnetv2_50x1_bit", backbone_args={}).transform

@@ -57,7 +57,7 @@ def test_without_boxes_the_pixels_are_kept_and_only_enlarged():
         assert torch.equal(drawn, image.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2))
 
 
-def test_labels_have_colours_of_their_own_and_label_0_too():
+def test_labels_have_colors_of_their_own_and_label_0_too():
     drawn = draw_detections(
         black(320, 320), torch.tensor([[10.0 + 70 * i, 10, 60 + 70 * i, 60] for i in range(4)]), [0, 1, 2, 3], [""] * 3
     )

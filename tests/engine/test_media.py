@@ -47,7 +47,7 @@ def test_an_image_is_one_frame_in_rgb(tmp_path):
 
 
 def test_images_of_one_channel_become_rgb_and_what_is_transparent_white(tmp_path):
-    [frame] = read_frames(write_image(tmp_path / "grey.png", np.full((4, 5), 7, np.uint8)))
+    [frame] = read_frames(write_image(tmp_path / "gray.png", np.full((4, 5), 7, np.uint8)))
     assert torch.equal(frame.image, torch.full((3, 4, 5), 7, dtype=torch.uint8))
     for alpha, value in ((255, 7), (0, 255)):
         pixels = np.full((4, 5, 4), 7, np.uint8)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from engine import optimisation
+from engine import optimization
 from engine.config import OptimConfig
-from engine.optimisation import autocast, precision
+from engine.optimization import autocast, precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -13,7 +13,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch):
     config, x = OptimConfig(amp="bfloat16"), torch.ones(2, 2)
     for supported, name, dtype in ((True, "bfloat16", torch.bfloat16), (False, "float32", torch.float32)):
-        monkeypatch.setattr(optimisation, "cpu_has_bfloat16", lambda supported=supported: supported)
+        monkeypatch.setattr(optimization, "cpu_has_bfloat16", lambda supported=supported: supported)
         assert precision(CPU, config) == name
         with autocast(CPU, config):
             assert (x @ x).dtype == dtype

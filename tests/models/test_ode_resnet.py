@@ -295,7 +295,7 @@ def test_a_group_norm_model_judges_each_image_by_itself(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_training_a_frozen_model_changes_no_normalisation(name):
+def test_training_a_frozen_model_changes_no_normalization(name):
     model = create(name, norm="frozen", num_classes=7).train()
     norms = {key: value.clone() for key, value in model.state_dict().items() if "bn" in key or "norm" in key}
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -1,4 +1,4 @@
-"""All methods with fixed steps, some in more than one way, as data for parametrised tests."""
+"""All methods with fixed steps, some in more than one way, as data for parametrized tests."""
 
 from odebackbones.ode import METHODS, SolverConfig
 from odebackbones.ode.methods import OPTIONS

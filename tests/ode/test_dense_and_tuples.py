@@ -177,8 +177,8 @@ def test_the_iterations_of_implicit_euler_converge_in_every_part_of_a_tuple():
     torch.testing.assert_close(small, torch.full((2,), 1e-6 / 1.25**4, dtype=DOUBLE), rtol=1e-5, atol=0.0)
 
 
-class NormalisedPair(nn.Module):
-    """A field of pairs with a normalisation layer."""
+class NormalizedPair(nn.Module):
+    """A field of pairs with a normalization layer."""
 
     def __init__(self):
         super().__init__()
@@ -192,7 +192,7 @@ class NormalisedPair(nn.Module):
 def test_the_modules_of_a_field_of_tuples_are_seen(method):
     seen = []
     for gradient in ("backprop", "checkpoint"):
-        field = NormalisedPair()
+        field = NormalizedPair()
         end = odeint(field, (randn(4, 3), randn(2)), solver=fitting(method, steps=2, gradient=gradient)).state
         (end[0].square().sum() + end[1].sum()).backward()
         seen.append(field)

@@ -63,7 +63,7 @@ def test_the_buffers_that_are_compared_do_move(name):
 
 
 @pytest.mark.parametrize("name", ["BatchNorm2d", "TimeBatchNorm2d"])
-def test_normalisation_layers_track_again_after_a_backward_pass(name):
+def test_normalization_layers_track_again_after_a_backward_pass(name):
     field = passes(make(name), config("checkpoint")).field
     tracking = [m.track_running_stats for m in field.modules() if hasattr(m, "track_running_stats")]
     assert tracking and all(tracking)
@@ -260,7 +260,7 @@ def test_parameters_may_be_a_generator():
     assert layer.weight.grad is not None
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """A norm as a vector field."""
 
     def __init__(self, norm):
@@ -276,7 +276,7 @@ def instance_norm_in_evaluation(gradient):
     norm(3 * torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) + 1)
     x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     solver = SolverConfig("euler", 3, gradient)
-    odeint(Normalise(norm.eval()), x, solver=solver).state.square().sum().backward()
+    odeint(Normalize(norm.eval()), x, solver=solver).state.square().sum().backward()
     return x.grad, norm.running_mean
 
 

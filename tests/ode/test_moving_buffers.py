@@ -59,25 +59,25 @@ def test_two_backward_passes_through_one_solve_give_one_gradient(name, solver):
         torch.testing.assert_close(found, expected)
 
 
-class Initialised(nn.Module):
+class Initialized(nn.Module):
     """A layer that sets itself up from the first batch, as an ActNorm or a LazyLinear does."""
 
     def __init__(self, at_time=0.0):
         super().__init__()
-        self.initialised, self.at_time = False, at_time
+        self.initialized, self.at_time = False, at_time
         self.register_buffer("mean", torch.zeros(3))
 
     def forward(self, t, x):
-        if not self.initialised and t >= self.at_time:
+        if not self.initialized and t >= self.at_time:
             self.mean.data = x.detach().mean(0)  # which counts no version up
-            self.initialised = True
+            self.initialized = True
         return x - self.mean
 
 
-class InitialisedField(Layers):
+class InitializedField(Layers):
     def __init__(self, at_time=0.0):
         super().__init__(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
-        self.start = Initialised(at_time)
+        self.start = Initialized(at_time)
 
     def forward(self, t, x):
         return self.layers(self.start(t, x))
@@ -85,11 +85,11 @@ class InitialisedField(Layers):
 
 @pytest.mark.parametrize("checkpoints", ["every", "sqrt", 1])
 def test_a_layer_that_sets_itself_up_in_the_first_pass_stays_set_up(checkpoints):
-    assert assert_as_backprop(InitialisedField, SolverConfig("euler", 5, checkpoints=checkpoints)).start.initialised
+    assert assert_as_backprop(InitializedField, SolverConfig("euler", 5, checkpoints=checkpoints)).start.initialized
 
 
 def test_a_buffer_that_begins_to_move_late_and_untold_is_refused():
     solver = SolverConfig("euler", 5)
     with pytest.raises(InputError, match="begins to move after the first step: take gradient='backprop'"):
-        trained_once(InitialisedField(at_time=0.5), solver)
-    trained_once(InitialisedField(at_time=0.5), replace(solver, gradient="backprop"))
+        trained_once(InitializedField(at_time=0.5), solver)
+    trained_once(InitializedField(at_time=0.5), replace(solver, gradient="backprop"))

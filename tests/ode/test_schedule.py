@@ -174,7 +174,7 @@ def peak_in_states(solver):
         ("midpoint", 1, (8, 24), 0),
         ("ab3", "every", (16, 64), 2 * 48),  # a state and a slope a step
         ("ab3", 4, (64, 128), 0),
-        ("leapfrog", "every", (16, 64), 48),  # neighbouring pairs share a tensor
+        ("leapfrog", "every", (16, 64), 48),  # neighboring pairs share a tensor
         ("leapfrog", 4, (64, 128), 0),
     ],
 )

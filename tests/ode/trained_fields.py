@@ -25,7 +25,7 @@ CHANNELS, STEPS = 4, 7
 
 
 class ConvField(nn.Module):
-    """Convolutions around a normalisation and a non-linearity of choice, with a time-dependent gain."""
+    """Convolutions around a normalization and a non-linearity of choice, with a time-dependent gain."""
 
     def __init__(self, norm=None, dropout=0.0, drop_path=0.0):
         super().__init__()
@@ -59,7 +59,7 @@ def images(seed=1, dtype=torch.float32, size=6):
 
 @cache
 def trained(name, nodes):
-    """The field after a few steps towards a flow that blurs and shifts the image."""
+    """The field after a few steps toward a flow that blurs and shifts the image."""
     torch.manual_seed(0)
     field, images_in = FIELDS[name](list(nodes)), images(0)
     target = F.avg_pool2d(images_in.roll(1, dims=3), 3, 1, 1)

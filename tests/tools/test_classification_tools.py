@@ -25,8 +25,8 @@ SMALL = (
 )
 
 
-def train(cwd, colours, name, *arguments):
-    done = run("train", "classification", *SMALL, f"--data.root={colours}", f"--run.name={name}", *arguments, cwd=cwd)
+def train(cwd, colors, name, *arguments):
+    done = run("train", "classification", *SMALL, f"--data.root={colors}", f"--run.name={name}", *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return cwd / "runs" / name
 
@@ -37,12 +37,12 @@ def history(folder):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, colours):
+def trained(tmp_path_factory, colors):
     """A run of 6 epochs."""
-    return train(tmp_path_factory.mktemp("classification"), colours, "small", "--optim.epochs=6")
+    return train(tmp_path_factory.mktemp("classification"), colors, "small", "--optim.epochs=6")
 
 
-def test_a_network_learns_the_colours(trained):
+def test_a_network_learns_the_colors(trained):
     assert float(history(trained)[-1]["top1"]) > 0.9
     assert load_checkpoint(trained / "best.pt", task="classification")["metadata"] == {
         "classes": ["blue", "green", "red"],
@@ -123,9 +123,9 @@ def test_other_solvers_are_tried_if_the_config_names_them(trained):
 BACKBONE = "{channels: [8, 8, 16, 16]}"
 
 
-def test_a_detector_starts_from_the_weights_of_a_classifier_and_says_so(tmp_path, colours):
+def test_a_detector_starts_from_the_weights_of_a_classifier_and_says_so(tmp_path, colors):
     small = (f"--model.args={BACKBONE}", "--data.image_size=64")  # at 224, 8 channels crash oneDNN on AVX-512
-    first = train(tmp_path, colours, "first", "--model.name=ode_resnet18", *small)
+    first = train(tmp_path, colors, "first", "--model.name=ode_resnet18", *small)
     best = first / "best.pt"
     arguments = [*SMALL_DETECTION, "--run.name=second", f"--model.pretrained={best}"]
     done = run("train", "detection", *arguments, cwd=tmp_path)
@@ -153,7 +153,7 @@ def network(folder):
     return {name: tensor for name, tensor in weights.items() if "running" not in name and "num_batches" not in name}
 
 
-def test_a_prediction_names_the_likeliest_classes(trained, colours):
+def test_a_prediction_names_the_likeliest_classes(trained, colors):
     out = trained.parent / "predictions"
     done = run(
         "predict",
@@ -161,7 +161,7 @@ def test_a_prediction_names_the_likeliest_classes(trained, colours):
         "--checkpoint",
         trained / "best.pt",
         "--input",
-        colours / "val" / "red",
+        colors / "val" / "red",
         "--out",
         out,
         cwd=trained.parents[1],
@@ -174,16 +174,16 @@ def test_a_prediction_names_the_likeliest_classes(trained, colours):
     assert all(sum(each["scores"]) == pytest.approx(1.0, abs=1e-5) for each in found)
 
 
-def test_a_teacher_takes_part_in_the_losses(tmp_path, colours, trained):
+def test_a_teacher_takes_part_in_the_losses(tmp_path, colors, trained):
     teacher = tmp_path / "teacher.pth"
     torch.save(load_checkpoint(trained / "best.pt", task="classification")["model"], teacher)
     config = f"--distillation.teacher={{name: ode_resnet20_cifar, checkpoint: {teacher}}}"
-    folder = train(tmp_path, colours, "student", config)
+    folder = train(tmp_path, colors, "student", config)
     assert {"loss_labels", "loss_scores", "loss_features"} <= history(folder)[0].keys()
 
 
-def test_two_processes_evaluate_each_image_once(tmp_path, colours):
-    shutil.copytree(colours, tmp_path / "data")
+def test_two_processes_evaluate_each_image_once(tmp_path, colors):
+    shutil.copytree(colors, tmp_path / "data")
     (tmp_path / "data" / "val" / "red" / "0.png").unlink()  # an odd number: a repeated image would show
     settings = [*SMALL, "--data.root=data", "--optim.batch_size=4", "--optim.epochs=1", "--run.name=pair"]
     train_pair("classification", *settings, cwd=tmp_path, port=29549)
@@ -197,8 +197,8 @@ def test_two_processes_evaluate_each_image_once(tmp_path, colours):
     )
 
 
-def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colours):
-    shutil.copytree(colours, tmp_path / "data")
+def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colors):
+    shutil.copytree(colors, tmp_path / "data")
     (tmp_path / "data" / "train" / "red" / "0.png").write_bytes(b"no image")
     settings = [*SMALL, "--data.root=data", "--data.in_memory=false"]
     done = run("train", "classification", *settings, cwd=tmp_path)
@@ -225,23 +225,23 @@ def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colours):
         ("--eval.solvers=[eulr]", "unknown solver in eval.solvers 'eulr'; did you mean 'euler'"),
     ],
 )
-def test_bad_input_is_told_in_one_line_before_work_starts(tmp_path, colours, argument, message):
+def test_bad_input_is_told_in_one_line_before_work_starts(tmp_path, colors, argument, message):
     (tmp_path / "typo.yaml").write_text("optim: {epoch: 3}")
-    done = run("train", "classification", *SMALL, f"--data.root={colours}", argument, cwd=tmp_path)
+    done = run("train", "classification", *SMALL, f"--data.root={colors}", argument, cwd=tmp_path)
     assert done.returncode == 2
     assert re.search(message, done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
-def test_images_that_are_in_both_splits_are_warned_of(colours, tmp_path, caplog):
-    done = run("train", "classification", *SMALL, f"--data.root={colours}", "--data.val=train", cwd=tmp_path)
+def test_images_that_are_in_both_splits_are_warned_of(colors, tmp_path, caplog):
+    done = run("train", "classification", *SMALL, f"--data.root={colors}", "--data.val=train", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "validation images are training images, too" in caplog.text
 
 
-def test_a_network_for_images_of_one_size_says_so_before_the_training(colours, tmp_path):
+def test_a_network_for_images_of_one_size_says_so_before_the_training(colors, tmp_path):
     vit = ("--model.name=vit_tiny_patch16_224", "--model.args={}", "--data.image_size=32")
-    done = run("train", "classification", *SMALL, *vit, f"--data.root={colours}", cwd=tmp_path)
+    done = run("train", "classification", *SMALL, *vit, f"--data.root={colors}", cwd=tmp_path)
     assert done.returncode == 2
     assert "the model does not take these images (Input height (32) doesn't match model (224)" in done.stderr

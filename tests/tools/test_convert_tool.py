@@ -76,13 +76,13 @@ def test_of_a_contrastive_training_the_query_encoder_is_taken(tmp_path, capsys):
     assert "not used: encoder_k.conv1.weight, " in capsys.readouterr().out
 
 
-def test_what_it_writes_is_a_start_for_a_training(checkpoint, tmp_path, colours):
+def test_what_it_writes_is_a_start_for_a_training(checkpoint, tmp_path, colors):
     _, file = checkpoint
     done = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     network = ("--model.name=ode_resnet20_cifar", "--model.args={bases: [2, 2, 2], duration: [2, 2, 2]}")
     settings = ("--data.workers=0", "--optim.epochs=1", "--optim.batch_size=8", "--data.augment=none")
-    start = ("--model.pretrained=ode", f"--data.root={colours}")
+    start = ("--model.pretrained=ode", f"--data.root={colors}")
     done = run("train", "classification", *network, *settings, *start, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     [(taken, total)] = re.findall(r"pretrained: ode: (\d+) of (\d+) tensors taken", done.stdout)
@@ -104,12 +104,12 @@ def test_fewer_weights_over_time_and_another_basis(checkpoint, tmp_path):
     assert "another function" not in done.stdout  # two weights for two evaluations
 
 
-def test_fewer_weights_are_fitted_on_images(checkpoint, tmp_path, colours):
+def test_fewer_weights_are_fitted_on_images(checkpoint, tmp_path, colors):
     model, file = checkpoint
     images = torch.randn(8, 3, 32, 32)
     differences = {}
     for name, options in (
-        ("fitted", [f"--fit={colours / 'train'}", "--fit-images=20", "--steps=1"]),
+        ("fitted", [f"--fit={colors / 'train'}", "--fit-images=20", "--steps=1"]),
         ("projected", []),
     ):
         arguments = [f"--checkpoint={file}", "--num-classes=3", f"--out={name}", "--bases=1", *options]

@@ -64,7 +64,7 @@ def test_scans_become_depth_maps_of_the_images_size(scans):
 def test_camera_and_first_pixel_are_chosen(scans):
     done = run("depth_data", *VELODYNE, "--out=depth", "--camera=3", "--first-pixel=0", cwd=scans)
     assert done.returncode == 0, done.stderr
-    assert pixels(scans / "depth/000000.png") == [(15, 20, 10)]  # a metre to the right: 100 px * 1 m / 10 m
+    assert pixels(scans / "depth/000000.png") == [(15, 20, 10)]  # a meter to the right: 100 px * 1 m / 10 m
 
 
 def test_one_file_of_each_will_do(scans):

@@ -1,4 +1,4 @@
-"""A small classification set without a download: grey crops of the generated shapes."""
+"""A small classification set without a download: gray crops of the generated shapes."""
 
 import cv2
 import numpy as np
@@ -21,10 +21,10 @@ def draw_crops(count: int, *, seed: int) -> Batch:
     labels: list[int] = []
     while len(images) < count:
         scene, objects = draw_scene(rng, SCENE_PX)
-        grey = cv2.cvtColor(scene, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(scene, cv2.COLOR_RGB2GRAY)
         for drawn in objects:
             x, y, width, height = cv2.boundingRect(drawn.mask)
-            images.append(cv2.resize(grey[y : y + height, x : x + width], (SIZE_PX, SIZE_PX)))
+            images.append(cv2.resize(gray[y : y + height, x : x + width], (SIZE_PX, SIZE_PX)))
             labels.append(list(OUTLINES).index(drawn.name))
     stacked = torch.from_numpy(np.stack(images[:count])).float() / 255 - 0.5
     return stacked[:, None], torch.tensor(labels[:count])

@@ -10,7 +10,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from classification.data import LabelledImages, build_transform
+from classification.data import LabeledImages, build_transform
 from classification.sources import FolderImages
 from engine.profile import count_parameters
 from engine.report import Table
@@ -48,7 +48,7 @@ def batches(model: Any, folder: Path) -> DataLoader[Any]:
     Raises:
         InputError: There is no such folder, or it has other classes than the model.
     """
-    images = LabelledImages(FolderImages(folder), build_transform(resolve_model_data_config(model)))
+    images = LabeledImages(FolderImages(folder), build_transform(resolve_model_data_config(model)))
     if len(images.classes) != model.num_classes:
         raise InputError(f"{folder} has {len(images.classes)} classes, the model {model.num_classes}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()

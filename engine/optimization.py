@@ -1,4 +1,4 @@
-"""Optimiser, schedule, moving average and autocast, as the config names them."""
+"""Optimizer, schedule, moving average and autocast, as the config names them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from odebackbones.errors import unknown_name
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """timm's optimiser of that name; biases and norms (one-dimensional parameters) don't decay."""
+    """timm's optimizer of that name; biases and norms (one-dimensional parameters) don't decay."""
     known = [str(name) for name in list_optimizers()]
     if config.opt.lower() not in known:
         raise unknown_name("optim.opt", config.opt, known)
