@@ -265,7 +265,7 @@ class DepthTask:
         files, unit = prediction_files(predictions, pairs), self.scored_unit
 
         def predict(index: int, image: Tensor, truth: Tensor) -> Tensor:
-            depth = read_prediction(files[index], unit=unit)
+            depth = read_prediction(files[index], unit=unit, unit_of_floats=self.config.predict.unit or 1.0)
             is_whole = depth.shape != image.shape[1:]  # and not of the frame only
             depth = framed(depth, self.config.eval.protocol) if is_whole else depth
             require_all(depth, self.comparison.counted(truth), files[index])

@@ -37,6 +37,7 @@ class HandOver:
         reshaped: Those that it has in another shape, which is told; they are as they were, too.
         unused: The file's that the network doesn't have.
         network: The network that the file is of, with its arguments; empty if the file doesn't say.
+        prefix: What stands before the names of the taken weights in the file.
     """
 
     file: str
@@ -45,6 +46,7 @@ class HandOver:
     reshaped: dict[str, tuple[int, ...]]
     unused: list[str]
     network: str = ""
+    prefix: str = ""
 
     def __str__(self) -> str:
         shapes = [f"{name} {'x'.join(map(str, shape))}" for name, shape in self.reshaped.items()]
@@ -69,7 +71,7 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
         InputError: It can't be read, or has none of the network's weights.
     """
     (weights, origin), own = read_weights(file, setting=setting), network.state_dict()
-    source = source_names(weights, own)
+    prefix, source = source_names(weights, own)
     counts = nodes_of(own), nodes_of(weights)
     taken = {
         name: weights[found]
@@ -82,14 +84,15 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
             f"{origin or 'another network'}, such as {listed(list(weights))}"
         )
     network.load_state_dict({**own, **taken})
-    found = set(source.values())
+    used = set(source.values())
     record = HandOver(
         file,
         taken=list(taken),
         new=[name for name in own if name not in source],
         reshaped={name: tuple(weights[found].shape) for name, found in source.items() if name not in taken},
-        unused=[name for name in weights if name not in found],
+        unused=[name for name in weights if name not in used],
         network=origin,
+        prefix=prefix,
     )
     network.handed_over = record  # pyright: ignore[reportArgumentType]
     return record
@@ -134,8 +137,8 @@ def trained_network(config: Mapping[str, Any]) -> str:
     return described(*(model[key] for key in keys))
 
 
-def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:
-    """A network's names -> those of the same weights in a file, without the prefix under which most are found.
+def source_names(weights: Iterable[str], own: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The prefix under which most weights of a network are found in a file, and its names -> those in the file.
 
     It is that of a detector, a depth model, Lightning (``model.``), mmcv (``backbone.``), MoCo (``encoder_q.``), ...
     """
@@ -147,7 +150,9 @@ def source_names(weights: Iterable[str], own: Iterable[str]) -> dict[str, str]:
             if (rest := key(".".join(parts[start:]))) in wanted:
                 found.setdefault(".".join(parts[:start]), {})[wanted[rest]] = name
     enough = PREFIXED * len(wanted)  # fewer are of the same name by chance
-    return max((names for prefix, names in found.items() if not prefix or len(names) >= enough), key=len)
+    able = {prefix: names for prefix, names in found.items() if not prefix or len(names) >= enough}
+    prefix = max(able, key=lambda prefix: len(able[prefix]))
+    return prefix, able[prefix]
 
 
 def key(name: str) -> str:

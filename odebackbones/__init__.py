@@ -4,6 +4,7 @@ What needs timm is imported when it is first used, or with timm: :mod:`odebackbo
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from odebackbones.errors import InputError, SolverError
@@ -64,6 +65,8 @@ register_with_timm()
 
 def __getattr__(name: str) -> Any:
     home = next((module for module, names in HOMES.items() if name in names), None)
+    if home is None and find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(home), name)

@@ -75,7 +75,7 @@ class ODEBlock(nn.Module):
         self.budgets = tuple(budgets)
         self.steer = steer
         self.name = name
-        self.others = tuple(parameters)  # not registered: they belong elsewhere
+        self.others = list(parameters)  # not registered: they belong elsewhere
         self.latest: SolverStats | None = None
         self.integrator: Integrator = build_integrator(vector_field, t_span, solver, name=name)
 

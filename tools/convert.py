@@ -114,6 +114,8 @@ def load(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> nn.Modul
         raise InputError(f"--checkpoint {checkpoint}: no such file")
     try:
         model = timm.create_model(name, pretrained=checkpoint is None, **sizes)
+    except InputError:
+        raise
     except (RuntimeError, ValueError, OSError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{name} can't be made with the weights that come with the name: {reason}") from error
@@ -132,14 +134,20 @@ def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
     options = {"conv1.weight": "--in-chans", "fc.weight": "--num-classes"}
     for key, shape in record.reshaped.items():
         hint = f"; set {options[key]}" if key in options else "; is it of another network?"
+        if shape == own[key].shape:  # a norm with statistics per time
+            hint = "; it has statistics at other times: it was trained with other steps"
         raise InputError(
             f"--checkpoint {checkpoint}: {key} is {list(shape)} in it and {list(own[key].shape)} in {name}{hint}"
         )
     if missing := [key for key in record.new if not key.endswith("num_batches_tracked")]:
         hint = "; --num-classes 0 leaves the classifier out" if missing[0].startswith("fc.") else ""
+        instead = f"; it has {listed(record.unused)} instead" if record.unused else ""
+        raise InputError(f"--checkpoint {checkpoint}: has not {listed(missing)} of {name}{instead}{hint}")
+    prefix = f"{record.prefix}." if record.prefix else ""
+    children = tuple(f"{prefix}{child}." for child, _ in model.named_children() if child != "fc")
+    if deeper := [key for key in record.unused if key.startswith(children)]:
         raise InputError(
-            f"--checkpoint {checkpoint}: has not {listed(missing)} of {name}; it has {listed(record.unused)} that "
-            f"{name} has not{hint}"
+            f"--checkpoint {checkpoint}: has also {listed(deeper)}, which {name} has not: it is of a deeper network"
         )
     if record.unused:
         print(f"not used: {listed(record.unused)} of {checkpoint}")

@@ -173,8 +173,9 @@ def fits(far: float, max_depth: float) -> bool:
 
 def in_other_units(found: DepthPairs, far: float, max_depth: float) -> list[str]:
     """Where scenes would end in the other usual units in which that is as expected."""
-    meters = {unit: far * units_per_meter(found.unit) / units_per_meter(unit) for unit in USUAL if unit != found.unit}
-    return [f"{meters[unit]:.3g} m in {unit}" for unit in meters if fits(meters[unit], max_depth)]
+    own = units_per_meter(found.unit)
+    ends = {unit: far * own / units_per_meter(unit) for unit in USUAL if not math.isclose(units_per_meter(unit), own)}
+    return [f"{end:.3g} m in {unit}" for unit, end in ends.items() if fits(end, max_depth)]
 
 
 def has_floats(found: DepthPairs) -> bool:
@@ -186,8 +187,9 @@ def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
     """Refuse a set whose scenes end much before or after the greatest depth."""
     if fits(far, max_depth):
         return
-    if has_floats(found) and not number(found.unit):
-        unit, hint = "meters (floats)", "data.unit to the meters of 1.0 in the file, such as 0.001"
+    if has_floats(found):
+        unit = "meters (floats)" if not number(found.unit) else unit_name(found.unit)
+        hint = "data.unit to the meters of 1.0 in the file, such as 0.001"
     else:
         others = in_other_units(found, far, max_depth)
         unit = unit_name(found.unit)

@@ -21,13 +21,14 @@ SUFFIXES = (*IMAGES, ".npy")
 """The later ones are preferred: of two files with one name a picture may be a preview."""
 
 
-def read_depth(path: Path, *, unit: Unit) -> np.ndarray:
+def read_depth(path: Path, *, unit: Unit, unit_of_floats: Unit | None = None) -> np.ndarray:
     """A depth map ``(H, W)`` [m], float32, 0 where nothing was measured.
 
     Args:
         path: Whole numbers (16 or 32 bits), or floats; where a float is not finite or not above 0, nothing was
             measured.
         unit: Of its numbers; a unit's name is one of whole numbers, and floats are meters then.
+        unit_of_floats: Of floats, if it is another.
 
     Raises:
         InputError: The file can't be read, or holds something else.
@@ -38,7 +39,8 @@ def read_depth(path: Path, *, unit: Unit) -> np.ndarray:
     if values.ndim != 2:
         raise InputError(f"{path}: a depth map has one channel, and this file is {values.shape}; is it a picture?")
     if values.dtype.kind == "f":
-        depth = (values * meters_of_float(unit)).astype(np.float32)
+        scale = meters_of_float(unit if unit_of_floats is None else unit_of_floats)
+        depth = (values.astype(np.float64) * scale).astype(np.float32)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     if values.dtype.itemsize < 2 or values.dtype.kind not in "iu":
         raise InputError(f"{path}: expected 16-bit whole numbers or floats, got {values.dtype}; is it a picture?")

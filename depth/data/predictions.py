@@ -41,7 +41,7 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
         for f in sorted(folder.iterdir(), key=lambda f: f.suffix.lower() == ".npy")
         if f.suffix.lower() in SUFFIXES
     }
-    uses = Counter(name for pair in pairs for name in other_names(pair))
+    uses = Counter(name for pair in pairs for name in {pair.name, *other_names(pair)})
     found = [
         next((there[name + end] for name in names(pair, uses) for end in ENDINGS if name + end in there), None)
         for pair in pairs
@@ -82,10 +82,15 @@ def require_all(prediction: Tensor, counted: Tensor, file: Path) -> None:
         raise InputError(f"{file}: {missing} pixels that count have no depth above 0; a prediction needs all of them")
 
 
-def read_prediction(path: Path, *, unit: Unit) -> Tensor:
+def read_prediction(path: Path, *, unit: Unit, unit_of_floats: Unit = 1.0) -> Tensor:
     """A predicted depth map ``(H, W)`` [m], 0 where there is none.
+
+    Args:
+        path: The file.
+        unit: Of whole numbers.
+        unit_of_floats: Of others; by default meters.
 
     Raises:
         InputError: It can't be read.
     """
-    return torch.from_numpy(read_depth(path, unit=unit))
+    return torch.from_numpy(read_depth(path, unit=unit, unit_of_floats=unit_of_floats))

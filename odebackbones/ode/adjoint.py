@@ -34,12 +34,13 @@ def solve_adjoint(
     """
     surroundings = Surroundings(state.device, field.modules)
     include_all(field, integrator, state, surroundings)
+    field.forget_own()  # before its tensors are counted
     random_state = surroundings.random_state()
     observe = ObservedSteps if isinstance(integrator, AdaptiveIntegrator) else ObservedField
     observed = observe(integrator, surroundings, solver.max_nfe, name, state=field, tensors=field.views())
     with observed.explaining(solver.method), buffers_untouched(field.modules) as moved:
         end = torchdiffeq_adjoint(observed, state, integrator.ends(), solver)
-    field.settle()
+    field.cut_results({id(tensor) for tensor in field.tensors})
     if solver.method not in WARNED:
         WARNED.add(solver.method)
         warn_of_error(integrator, state, end, solver)
@@ -72,7 +73,8 @@ def torchdiffeq_adjoint(
 
     method = METHODS[solver.method]
     times = torch.tensor(t_span, dtype=time_dtype(state.device), device=state.device)
-    options, adjoint_options = step_options(observed.integrator, times), {}
+    options = step_options(observed.integrator, times)
+    adjoint_options = {"dtype": times.dtype} if isinstance(observed.integrator, AdaptiveIntegrator) else {}
     tolerances: dict[str, Any] = {"rtol": solver.rtol, "atol": solver.atol}
     if solver.steps is not None:
         fractions = torch.linspace(0.0, 1.0, solver.steps + 1, dtype=times.dtype, device=times.device)

@@ -10,16 +10,21 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from odebackbones.errors import InputError
-from odebackbones.ode.graphs import Graph, open_ends, tensors_at
+from odebackbones.ode.graphs import Graph, Replacing, open_ends, tensors_at
 from odebackbones.ode.moving_buffers import MovingBuffers
+from odebackbones.ode.results import results_in, without_graph
 from odebackbones.ode.slots import (
+    MISSING,
+    PLAIN,
     Slot,
     buffer_slots,
     cached_parametrizations,
     modules_of,
     replaced,
+    switch_slots,
     tensor_slots,
     tracking_norms,
+    wants_gradient,
 )
 from odebackbones.ode.surroundings import Surroundings
 
@@ -27,8 +32,8 @@ from odebackbones.ode.surroundings import Surroundings
 class Moment(NamedTuple):
     """What may move from one evaluation to the next: copies of a field's buffers, and its modules' switches."""
 
-    buffers: list[Tensor]
-    switches: list[bool]
+    buffers: list[Any]
+    switches: list[Any]
 
 
 class FieldState:
@@ -68,10 +73,10 @@ class FieldState:
         counting = tracking_norms(self.modules)
         self.uncounted = [Slot(vars(module), "track_running_stats") for module in counting]
         self.switches = [
-            Slot(vars(module), name)
+            slot
             for module in self.modules
-            for name, value in vars(module).items()
-            if isinstance(value, bool) and not (name == "track_running_stats" and module in counting)
+            for slot in switch_slots(module)
+            if not (slot.key == "track_running_stats" and module in counting)
         ]
         self.is_compiled = any(module._compiled_call_impl is not None for module in self.modules)
         self.buffers = MovingBuffers(self.modules)
@@ -101,73 +106,78 @@ class FieldState:
         if edges:
             with without_trace(self.modules, graph.start[0].device):
                 others = tensors_at(edges, compute)
-            if None in others:
-                raise unknown_tensor(edges[others.index(None)][0])
-            leaves += others
+            missing = [edge for edge, tensor in zip(edges, others, strict=True) if tensor is None]
+            if missing:
+                raise unknown_tensor(missing[0][0])
+            leaves += [tensor for tensor in others if tensor is not None]
         if leaves:
             self.given += leaves
             self.collect()
-        self.note_results(graph)
-
-    def note_results(self, graph: Graph) -> None:
-        """Note where modules keep what they have computed in this graph, but for weights that hooks compute."""
-        for module in self.modules:
-            hooked = {getattr(hook, "name", None) for hook in module._forward_pre_hooks.values()}
-            for slot in tensor_slots(module):
-                if not graph.has_made(slot.value()) or slot.key in hooked:
-                    continue
-                if slot.owner is module._buffers:
-                    slot.owner[slot.key] = slot.value().detach()
-                else:
-                    self.results.append((name_in(module, slot), whole(slot)))
+        self.results += results_in(graph, self.modules)
 
     def views(self) -> list[Tensor]:
-        """The tensors as inputs of a solve that don't depend on each other; those of no module are themselves."""
-        return [t.view_as(t) if self.is_replaceable(t) else t for t in self.tensors]
+        """The tensors as inputs of a solve that don't depend on each other."""
+        return [tensor.view_as(tensor) for tensor in self.tensors]
 
     def is_replaceable(self, tensor: Tensor) -> bool:
         """Whether modules can be made to compute with another tensor in place of this one."""
         return id(tensor) in self.slots_of or any(tensor is other for other in self.cached.values())
 
+    def is_outside(self, tensor: Tensor, stand_in: Tensor) -> bool:
+        """Whether a tensor of no module has another in its place."""
+        return stand_in is not tensor and not self.is_replaceable(tensor)
+
     def require_known(self, graph: Graph, computed: Sequence[Tensor]) -> None:
         """Refuse a later step that depends on more than the first one showed; ``computed``: what modules hold."""
-        leaves, edges = open_ends(graph, [*computed, *self.given])
+        leaves, edges = open_ends(graph, [*computed, *(tensor for tensor in self.given if tensor.is_leaf)])
         if leaves or edges:
             raise unknown_tensor(leaves[0] if leaves else edges[0][0])
 
+    def forget_own(self) -> None:
+        """After an evaluation: what it has set itself, as a hook that computes a weight does, is no input of it."""
+        known = {id(tensor) for tensor in self.tensors}
+        inputs = [slot for slot in self.slots if id(slot.value()) in known]
+        if len(inputs) < len(self.slots):
+            self.slots = inputs
+            self.collect()
+
     def settle(self) -> None:
-        """After the forward pass: what it has set itself, as a hook that computes a weight does, is no input of it.
+        """After the forward pass: what it has set itself is no input of it, and has no graph.
 
         Raises:
             InputError: A buffer began to move after the first step, in a way that torch does not tell; or a tuple has
                 tensors that want a gradient.
         """
         known = {id(tensor) for tensor in self.tensors}
-        inputs = [slot for slot in self.slots if id(slot.value()) in known]
-        if len(inputs) < len(self.slots):
-            self.slots = inputs
-            self.collect()
-        for name, slot in self.results:
-            slot.owner[slot.key] = without_graph(slot.value(), known, name=name)
+        self.forget_own()
+        self.cut_results(known)
         if self.buffers.begin_late():
             raise InputError("a buffer of the field begins to move after the first step: take gradient='backprop'")
         for module in self.modules:
             for name, value in vars(module).items():
-                if isinstance(value, tuple) and any(isinstance(v, Tensor) and v.requires_grad for v in value):
+                values = value if isinstance(value, tuple) else ()
+                if any(wants_gradient(v) and not (v.is_leaf and id(v) in known) for v in values):
                     raise InputError(
                         f"{type(module).__name__}.{name} is a tuple with tensors that want a gradient, which a "
                         f"recomputation can't put back: keep them in a list, or take gradient='backprop'"
                     )
 
+    def cut_results(self, known: Container[int]) -> None:
+        """Let what modules keep of the solve refuse to be differentiated; ``known``: its inputs."""
+        for name, slot in self.results:
+            slot.owner[slot.key] = without_graph(slot.value(), known, name=name)
+
     def moment(self) -> Moment:
         """Buffers and switches as they are now."""
-        return Moment(self.buffers.copies(), [slot.value() for slot in self.switches])
+        values = [slot.value() for slot in self.switches]
+        return Moment(self.buffers.copies(), [value if isinstance(value, PLAIN) else MISSING for value in values])
 
     def go_back_to(self, moment: Moment) -> None:
         """Let the modules compute with what these copies have, which stay as they are, and with these switches."""
         self.buffers.put(moment.buffers)
         for slot, value in zip(self.switches, moment.switches, strict=True):
-            slot.owner[slot.key] = value
+            if value is not MISSING:
+                slot.owner[slot.key] = value
 
     @contextmanager
     def restored(
@@ -202,6 +212,10 @@ class FieldState:
             settings += [(slot, slot.value()) for slot, _ in self.buffers.slots]  # to be put back, as these:
             settings += [(slot, slot.value()) for _, slot in self.results]
             stack.enter_context(replaced(settings))
+            if others := [
+                (old, new) for old, new in zip(self.tensors, computed, strict=True) if self.is_outside(old, new)
+            ]:
+                stack.enter_context(Replacing(others))
             yield [tensor for tensor, wanted in zip(computed, needed, strict=True) if wanted]
 
     def stand_in(self, i: int, saved: Tensor, wanted: bool, *, itself: bool) -> Tensor:
@@ -209,10 +223,12 @@ class FieldState:
         tensor, value = self.tensors[i], self.values[i]
         slots = self.slots_of.get(id(tensor), [])
         if same_storage(saved, value):
-            if itself and self.is_replaceable(tensor):
+            if itself:
                 return saved.view_as(saved)  # which none of the other tensors depends on
-            is_in_place = bool(slots) and all(slot.value() is saved for slot in slots)
-            if not self.is_replaceable(tensor) or (is_in_place and saved.is_leaf and saved.requires_grad == wanted):
+            is_in_place = all(slot.value() is saved for slot in slots) and id(tensor) not in map(
+                id, self.cached.values()
+            )
+            if is_in_place and saved.is_leaf and saved.requires_grad == wanted and not saved._backward_hooks:
                 return saved
         elif itself or not self.is_replaceable(tensor):
             raise InputError(
@@ -249,44 +265,6 @@ def unknown_tensor(end: Any) -> InputError:
     )
 
 
-def name_in(module: nn.Module, slot: Slot) -> str:
-    """What to call something that a module keeps."""
-    owner = next((name for name, value in vars(module).items() if value is slot.owner), slot.key)
-    return f"{type(module).__name__}.{owner}"
-
-
-def whole(slot: Slot) -> Slot:
-    """The slot, or of one in a list, which may grow, all of it."""
-    return Slot(slot.owner, slice(None)) if isinstance(slot.owner, list) else slot
-
-
-def without_graph(value: Any, known: Container[int], *, name: str) -> Any:
-    """A tensor that a solve has computed on its way, or a list with such, which refuses to be differentiated."""
-    if isinstance(value, list):
-        return [without_graph(item, known, name=name) for item in value]
-    if not isinstance(value, Tensor) or not value.is_floating_point() or id(value) in known:
-        return value
-    return Ungraphed.apply(value.detach().requires_grad_(), name)
-
-
-class Ungraphed(torch.autograd.Function):
-    """A tensor of which no graph was kept."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, name: str) -> Tensor:
-        """The tensor itself."""
-        ctx.name = name
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
-        """Say so."""
-        raise InputError(
-            f"{ctx.name} was computed in a solve that keeps no graph of it: let it be a part of the state (a tuple), "
-            f"or take gradient='backprop'"
-        )
-
-
 @contextmanager
 def without_trace(modules: Sequence[nn.Module], device: torch.device) -> Iterator[list[bool]]:
     """Compute what does not count: random generators and buffers stay as they are; yields as buffers_untouched."""
@@ -304,4 +282,9 @@ def buffers_untouched(modules: Sequence[nn.Module]) -> Iterator[list[bool]]:
     originals = [slot.value() for slot, _ in copies]
     with replaced([*uncounted, *copies]):
         yield moved
-        moved.append(any(not torch.equal(slot.value(), old) for (slot, _), old in zip(copies, originals, strict=True)))
+        moved.append(any(differs(slot.value(), old) for (slot, _), old in zip(copies, originals, strict=True)))
+
+
+def differs(a: Any, b: Tensor) -> bool:
+    """Whether something is not the same tensor's values."""
+    return not isinstance(a, Tensor) or a.shape != b.shape or not torch.equal(a, b)

@@ -64,9 +64,7 @@ class Recomputation:
         """
         if self.field.is_compiled:
             return self.integrator.advance(0, carry)
-        before = self.surroundings.random_state()
         graph = step_graph(self.integrator, 0, carry)
-        self.surroundings.forget_idle(before)
         self.field.include(graph, lambda: self.integrator.advance(0, carry))
         return [tensor.detach() for tensor in graph.ends]
 
@@ -235,13 +233,13 @@ class Sums:
     def __init__(self, length: int) -> None:
         self.totals: list[Tensor | None] = [None] * length
 
-    def add(self, contributions: Sequence[Tensor | None], *, weight: float = 1.0) -> None:
-        """Add one step's contributions, ``weight`` times."""
+    def add(self, contributions: Sequence[Tensor | None]) -> None:
+        """Add one step's contributions."""
         for i, contribution in enumerate(contributions):
             total = self.totals[i]
             if contribution is None:
                 continue
             if total is None:  # a tensor of our own: that of autograd may be another's gradient too
-                self.totals[i] = weight * contribution
+                self.totals[i] = contribution.clone()
             else:
-                total.add_(contribution, alpha=weight)
+                total.add_(contribution)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 class Graph(NamedTuple):
@@ -76,6 +76,32 @@ class Arguments(TorchFunctionMode):
             if isinstance(value, Tensor) and (edge := (value.grad_fn, value.output_nr)) in self.edges:
                 self.tensors[edge] = value  # pyright: ignore[reportArgumentType]
         return func(*args, **(kwargs or {}))
+
+
+class Replacing(TorchFunctionMode):
+    """Gives functions of torch other tensors than they get.
+
+    Args:
+        pairs: Tensors, leaves or not, and what comes in their place.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.of_leaves = {id(old): new for old, new in pairs if old.is_leaf}
+        self.of_edges = {(old.grad_fn, old.output_nr): new for old, new in pairs if not old.is_leaf}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function's result with the others."""
+        args, kwargs = tree_map(self.in_place_of, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def in_place_of(self, value: Any) -> Any:
+        """The other tensor, or the value itself."""
+        if not isinstance(value, Tensor):
+            return value
+        if value.grad_fn is None:
+            return self.of_leaves.get(id(value), value)
+        return self.of_edges.get((value.grad_fn, value.output_nr), value)
 
 
 def tensors_at(edges: Sequence[Edge], compute: Callable[[], Any]) -> list[Tensor | None]:

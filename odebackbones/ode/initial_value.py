@@ -60,8 +60,8 @@ def odeint(
             (the negative at :math:`t_0`), at one more evaluation for each solve that
             starts or ends there.
         solver: Method, steps and gradient mode.
-        parameters: Tensors besides ``state`` that the field depends on and that want gradients, of a field that is no
-            module; ``()`` if there are none. Without, what it depends on can't be seen: then ``"checkpoint"`` is
+        parameters: Tensors besides ``state`` that the field depends on and that want gradients, and that no module of
+            it holds; ``()`` if there are none. Without, what it depends on can't be seen: then ``"checkpoint"`` is
             ``"backprop"``, and the other modes ask for them.
         **others: Nothing: what other solvers' functions take is refused with the words for it here.
 

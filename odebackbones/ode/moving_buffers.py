@@ -1,7 +1,7 @@
 """Buffers that move from one evaluation to the next, and copies of them as they were."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,15 @@ from odebackbones.ode.slots import buffer_slots
 
 
 class Recorded(NamedTuple):
-    """A buffer at one time."""
+    """A buffer at one time, or what stands in its place."""
 
-    buffer: Tensor
+    buffer: Any
     version: int
-    copy: Tensor
+    copy: Any
 
 
 class MovingBuffers:
-    """The buffers of modules, and which of them an evaluation moves.
+    """The buffers of modules, tensors that are plain attributes among them, and which of them an evaluation moves.
 
     Without those of norms that track statistics in training, which do not compute with them.
 
@@ -33,7 +33,7 @@ class MovingBuffers:
         self.moving: set[int] = set()
         self.snapshots = 0  # after the start
 
-    def copies(self, *, look: bool = False) -> list[Tensor]:
+    def copies(self, *, look: bool = False) -> list[Any]:
         """Copies of the buffers as they are now; of one that has not moved since the last call, the same copy.
 
         torch's batch_norm counts no version up, so values are compared, too, in training: of all buffers once after
@@ -44,7 +44,10 @@ class MovingBuffers:
         watched = [
             i
             for i, (_, module) in enumerate(self.slots)
-            if not told[i] and module.training and (look or self.snapshots == 0 or self.untold[i])
+            if not told[i]
+            and isinstance(now[i], Tensor)
+            and module.training
+            and (look or self.snapshots == 0 or self.untold[i])
         ]
         self.snapshots += 1
         untold = differing([(now[i], self.latest[i].copy) for i in watched])
@@ -63,18 +66,18 @@ class MovingBuffers:
         self.copies(look=True)
         return self.snapshots > 1 and any(self.untold[i] for i in self.moving - unseen)
 
-    def put(self, copies: Sequence[Tensor]) -> None:
+    def put(self, copies: Sequence[Any]) -> None:
         """Let the modules compute with what these copies have, which stay as they are."""
         for i, ((slot, _), buffer) in enumerate(zip(self.slots, copies, strict=True)):
-            slot.owner[slot.key] = buffer.clone() if i in self.moving else buffer
+            slot.owner[slot.key] = buffer.clone() if i in self.moving and isinstance(buffer, Tensor) else buffer
 
 
-def recorded(buffer: Tensor) -> Recorded:
+def recorded(buffer: Any) -> Recorded:
     """The buffer as it is now."""
-    return Recorded(buffer, version(buffer), buffer.clone())
+    return Recorded(buffer, version(buffer), buffer.detach().clone() if isinstance(buffer, Tensor) else buffer)
 
 
-def is_told(buffer: Tensor, record: Recorded) -> bool:
+def is_told(buffer: Any, record: Recorded) -> bool:
     """Whether torch tells that a buffer is not as recorded: it is another, or was changed in place."""
     return buffer is not record.buffer or version(buffer) != record.version
 
@@ -88,6 +91,6 @@ def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
     return torch.stack([(a != b).any().to(pairs[0][0].device) for a, b in pairs]).tolist()
 
 
-def version(tensor: Tensor) -> int:
-    """How often it was changed in place; tensors of the inference mode don't tell."""
-    return 0 if tensor.is_inference() else tensor._version
+def version(value: Any) -> int:
+    """How often a tensor was changed in place; those of the inference mode don't tell."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0

@@ -59,7 +59,6 @@ class Reconstruction:
         """The slope, or the source itself; all that the first evaluation depends on is an input of the solve."""
         graph = pair.evaluated(shear)
         if shear.evaluates and len(self.before) == 1:
-            self.surroundings.forget_idle(self.before[0][0])
             [point] = graph.start
             self.field.include(graph, lambda: self.integrator.slope(shear.t, point))
         return graph.ends[0].detach()
@@ -114,7 +113,8 @@ class ReversibleSolve(torch.autograd.Function):
                 "use gradient='backprop' or 'checkpoint'"
             )
         again, needed = ctx.again, ctx.needs_input_grad[2:]
-        numbers, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        saved = ctx.saved_tensors  # once: an outer checkpoint unpacks them once
+        numbers, tensors = saved[:3], saved[3:]
         with (
             again.surroundings.casts(),
             again.surroundings.forked_random(),
@@ -207,10 +207,10 @@ class PairGradients:
         if shear.evaluates:
             if slope.requires_grad:
                 inner, *contributions = torch.autograd.grad(
-                    slope, [point, *self.parameters], outer.to(slope.dtype), allow_unused=True
+                    slope, [point, *self.parameters], (shear.weight * outer).to(slope.dtype), allow_unused=True
                 )
-                self.sums.add(contributions, weight=shear.weight)
-                self.add(shear.source, inner, shear.weight)
+                self.sums.add(contributions)
+                self.add(shear.source, inner, 1.0)
         else:
             self.add(shear.source, outer, shear.weight)
         self.pair[shear.target] = outer if shear.factor == 1.0 else -outer

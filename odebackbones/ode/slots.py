@@ -1,7 +1,10 @@
 """Where modules keep what they compute with, so that it can be replaced for a time and put back."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +29,10 @@ class Slot(NamedTuple):
             return MISSING
 
 
+PLAIN = (bool, int, float, complex, str)
+"""Kinds of attributes whose values a recomputation finds again."""
+
+
 def modules_of(root: nn.Module) -> list[nn.Module]:
     """All modules that ``root`` computes with: registered ones, and those that attributes hold in containers."""
     found: dict[nn.Module, None] = {}
@@ -40,9 +47,31 @@ def modules_of(root: nn.Module) -> list[nn.Module]:
     return list(found)
 
 
-def items(value: Any) -> Iterable[Any]:
-    """What a container holds; nothing of other values."""
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+def items(value: Any) -> Iterator[Any]:
+    """What a container holds, and those in it; nothing of other values."""
+    waiting, seen = [value], set()
+    while waiting:
+        container = waiting.pop()
+        if id(container) in seen:
+            continue
+        seen.add(id(container))
+        inside = list(members(container))
+        yield from inside
+        waiting += [item for item in inside if isinstance(item, CONTAINERS)]
+
+
+CONTAINERS = (dict, list, tuple, set, deque, partial, SimpleNamespace)
+
+
+def members(value: Any) -> Iterable[Any]:
+    """What a container holds itself."""
+    if isinstance(value, partial):
+        return (value.func, *value.args, *value.keywords.values())
+    if isinstance(value, SimpleNamespace):
+        return vars(value).values()
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple | set | deque) else ()
 
 
 def is_module(value: Any) -> bool:
@@ -62,6 +91,12 @@ def tensor_slots(module: nn.Module) -> list[Slot]:
     return slots
 
 
+def switch_slots(module: nn.Module) -> list[Slot]:
+    """Where a module has plain values: all of a user's, and of torch's own those that switch something."""
+    kinds = bool if type(module).__module__.startswith("torch.nn.") else PLAIN
+    return [Slot(vars(module), name) for name, value in vars(module).items() if isinstance(value, kinds)]
+
+
 def wants_gradient(value: Any) -> bool:
     """Whether it is a tensor that wants a gradient."""
     return isinstance(value, Tensor) and value.requires_grad
@@ -79,13 +114,14 @@ def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor
 
 
 def buffer_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has its buffers; none of a norm that only counts batches in them."""
+    """Where a module has its buffers, and tensors as attributes; none of a norm that only counts batches in them."""
     if tracking_norms([module]):
         return []
     return [
-        Slot(module._buffers, name)
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not buffer.requires_grad
+        Slot(owner, name)
+        for owner in (module._buffers, vars(module))
+        for name, value in owner.items()
+        if isinstance(value, Tensor) and not value.requires_grad
     ]
 
 

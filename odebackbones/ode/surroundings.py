@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,6 @@ class Source(NamedTuple):
 
     read: Callable[[], Any]
     set: Callable[[Any], None]
-    is_torchs: bool = True
 
 
 RandomState = dict[Source, Any]
@@ -37,7 +37,7 @@ class Surroundings:
         self.kind = "cpu" if device.type == "meta" else device.type
         self.autocast = torch.is_autocast_enabled(self.kind)
         self.autocast_dtype = torch.get_autocast_dtype(self.kind)
-        self.sources = [*HOST, *numpys(), *accelerators(device), *map(source_of, generators(modules))]
+        self.sources = [*HOST, *numpys(), *accelerators(device), *generators(modules)]
         self.latest: RandomState | None = None
 
     def casts(self) -> torch.autocast:
@@ -51,12 +51,6 @@ class Surroundings:
             self.latest = now
         return self.latest
 
-    def forget_idle(self, before: RandomState) -> None:
-        """Leave those of Python and NumPy alone, which are slow to read, that an evaluation did not draw from."""
-        self.sources = [
-            source for source in self.sources if source.is_torchs or not same(source.read(), before[source])
-        ]
-
     @contextmanager
     def forked_random(self) -> Iterator[None]:
         """Leave the generators as they were before."""
@@ -68,29 +62,18 @@ class Surroundings:
 
     def draw_from(self, state: RandomState) -> None:
         """Draw as at ``state`` from now on."""
-        for source in self.sources:
-            source.set(state[source])
+        for source, value in state.items():
+            source.set(value)
 
 
-HOST = (Source(torch.get_rng_state, torch.set_rng_state), Source(random.getstate, random.setstate, is_torchs=False))
+HOST = (Source(torch.get_rng_state, torch.set_rng_state), Source(random.getstate, random.setstate))
 """The generators of every machine."""
 
 
 def numpys() -> list[Source]:
     """NumPy's global generator, if anything here uses NumPy."""
     numpy = sys.modules.get("numpy.random")
-    if numpy is None:
-        return []
-
-    def read() -> tuple[Any, ...]:
-        kind, key, *rest = numpy.get_state()
-        return kind, key.tobytes(), *rest
-
-    def write(state: tuple[Any, ...]) -> None:
-        kind, key, *rest = state
-        numpy.set_state((kind, memoryview(key).cast("I"), *rest))
-
-    return [Source(read, write, is_torchs=False)]
+    return [] if numpy is None else [Source(partial(numpy.get_state, legacy=False), numpy.set_state)]
 
 
 def accelerators(device: torch.device) -> list[Source]:
@@ -103,17 +86,28 @@ def accelerators(device: torch.device) -> list[Source]:
     return [Source(lambda: module.get_rng_state(device), lambda state: module.set_rng_state(state, device))]
 
 
-def generators(modules: Iterable[nn.Module]) -> list[torch.Generator]:
-    """Those that modules have as attributes, also in containers."""
+def generators(modules: Iterable[nn.Module]) -> list[Source]:
+    """Those that modules have as attributes, also in containers: torch's, Python's and NumPy's."""
     values = [value for module in modules for value in vars(module).values()]
-    return [g for value in values for g in (value, *items(value)) if isinstance(g, torch.Generator)]
+    return [source for value in values for own in (value, *items(value)) for source in sources_of(own)]
 
 
-def source_of(generator: torch.Generator) -> Source:
-    """The state of a generator of one's own."""
-    return Source(generator.get_state, lambda state: generator.set_state(state) and None)
+def sources_of(value: Any) -> list[Source]:
+    """A generator as a source; nothing for other values."""
+    if isinstance(value, torch.Generator):
+        return [Source(value.get_state, lambda state: value.set_state(state) and None)]
+    if isinstance(value, random.Random):
+        return [Source(value.getstate, value.setstate)]
+    bits = getattr(value, "bit_generator", getattr(value, "_bit_generator", None))
+    if type(value).__module__.startswith("numpy.random") and bits is not None:
+        return [Source(lambda: bits.state, lambda state: setattr(bits, "state", state))]
+    return []
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two generators' states are equal."""
-    return torch.equal(a, b) if isinstance(a, Tensor) else a == b
+    if isinstance(a, dict):
+        return all(same(value, b[key]) for key, value in a.items())
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    return a.tobytes() == b.tobytes() if hasattr(a, "tobytes") else a == b

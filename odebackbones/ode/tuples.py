@@ -24,6 +24,8 @@ def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
 
 def split(rows: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
     """The tensors in a row, or in a stack of rows: ``(..., numbers) -> (..., *shape)`` each."""
+    if not torch.is_grad_enabled():  # or the parts of a leaf would seem to want a gradient
+        rows = rows.detach()
     parts = torch.split(rows, [shape.numel() for shape in shapes], dim=-1)
     return tuple(part.reshape((*rows.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True))
 

@@ -27,6 +27,19 @@ def test_an_images_name_that_is_not_unique_does_not_do(tmp_path):
         prediction_files(tmp_path, pairs("a_005", "b_005"))
 
 
+def test_a_name_of_one_pair_that_is_another_pairs_image_does_not_do(tmp_path):
+    (tmp_path / "0001.npy").touch()
+    both = [DepthPair("0001", Path("0001.png"), Path("d.png")), DepthPair("sub_0001", Path("sub/0001.png"), Path("d"))]
+    with pytest.raises(InputError, match="no prediction for 1 of 2 images: sub_0001"):
+        prediction_files(tmp_path, both)
+
+
+def test_floats_are_meters_unless_predictions_have_a_unit_of_their_own(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((4, 6), 2.0, np.float16))
+    assert read_prediction(tmp_path / "a.npy", unit=0.001).max() == 2.0
+    assert read_prediction(tmp_path / "a.npy", unit="mm", unit_of_floats=0.001).max() == pytest.approx(0.002)
+
+
 def test_no_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none: no such folder; give one with a .npy"):
         prediction_files(tmp_path / "none", pairs("a"))

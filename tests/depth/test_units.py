@@ -66,6 +66,17 @@ def test_floats_in_millimeters_are_told_to_give_a_number(tmp_path):
     assert DepthDataset(read(tmp_path, max_depth=2.0, unit=0.001))[0][1].max() == pytest.approx(1.5)
 
 
+def test_the_same_unit_by_another_name_is_no_hint(tmp_path):
+    write_maps(tmp_path, 9.0, "mm")
+    line = describe("val", read(tmp_path, max_depth=10.0, unit=0.001), max_depth=10.0)
+    assert "m in mm" not in line
+
+
+def test_small_floats_are_scaled_exactly(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((3, 4), 100.0, np.float16))
+    assert read_depth(tmp_path / "a.npy", unit=1000).max() == 100_000.0
+
+
 def test_where_two_units_would_do_the_line_of_the_split_says_so(tmp_path):
     write_maps(tmp_path, 25.0, "m/256")
     line = describe("val", read(tmp_path, max_depth=80.0), max_depth=80.0)

@@ -24,7 +24,9 @@ def test_times_are_float32_there(method, gradient, no_float64, monkeypatch):
     for name in ("odeint", "odeint_adjoint"):
 
         def solve(theirs, field, state, times, **kwargs):
-            used.extend([times.dtype, kwargs["options"].get("dtype", times.dtype)])
+            options = [kwargs["options"], kwargs.get("adjoint_options", {})]
+            used.extend([times.dtype, *(option.get("dtype", times.dtype) for option in options)])
+            assert "odeint_adjoint" not in str(theirs) or method == "euler" or "dtype" in kwargs["adjoint_options"]
             return theirs(field, state, times, **kwargs)
 
         monkeypatch.setattr(torchdiffeq, name, partial(solve, getattr(torchdiffeq, name)))

@@ -126,6 +126,8 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     model = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
     assert model.returncode == 0
     (tmp_path / "broken.th").write_bytes(b"no weights")
+    deeper = tmp_path / "deeper.th"
+    torch.save(timm.create_model("resnet32_cifar", num_classes=3).state_dict(), deeper)
     own = [f"--checkpoint={file}", "--num-classes=3"]
     for arguments, words in (
         (["resnet57"], "unknown model 'resnet57'; did you mean 'resnet50'"),
@@ -139,6 +141,8 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
             "conv1.weight is [16, 3, 3, 3] in it and [16, 1, 3, 3] in resnet20_",
         ),
         (["resnet32_cifar", *own], "has not layer1.3.conv1.weight, "),
+        (["resnet20_cifar", f"--checkpoint={deeper}", "--num-classes=3"], "has also layer1.3.conv1.weight, "),
+        (["resnet20_cifar", *own, "--in-chans=0"], "in_chans=0: expected a whole number"),
         (["resnet20_cifar", "--in-chans=1"], "--in-chans is that of a --checkpoint, and there is none"),
         (["resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--bases", "1", "2"], "bases=[1, 2]: expected"),
         (
