@@ -56,6 +56,7 @@ def difference(model, other):
     return float((found - expected).norm() / expected.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_weight_for_every_step_gives_the_model_back(name):
     converted = from_resnet(trained(name))
@@ -63,6 +64,7 @@ def test_a_weight_for_every_step_gives_the_model_back(name):
     assert difference(converted, fitted) < 0.03  # the ridge, and few pixels in the last stage
 
 
+@pytest.mark.slow
 def test_a_model_with_the_duration_of_its_blocks_is_fitted_alike():
     like_resnet = {"solver": "euler", "projected": True, "steps": 2, "bases": 2}
     outputs = []
@@ -76,6 +78,7 @@ def test_a_model_with_the_duration_of_its_blocks_is_fitted_alike():
     assert difference(*outputs) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_fitted_weights_are_nearer_than_projected_ones(name):
     converted = from_resnet(trained(name))
@@ -83,6 +86,7 @@ def test_fitted_weights_are_nearer_than_projected_ones(name):
     assert difference(converted, fitted) < 0.9 * difference(converted, projected)
 
 
+@pytest.mark.slow
 def test_blocks_that_differ_in_the_last_norm_need_but_one_weight():
     model = trained("basic", twins=True)
     for stage in (model.layer1, model.layer2, model.layer3):  # the statistics of the first norm, too

@@ -49,6 +49,7 @@ def output(model):
     return found[-1] if isinstance(found, list) else found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_converted_model_is_the_same_function(name, training):
@@ -58,6 +59,7 @@ def test_a_converted_model_is_the_same_function(name, training):
     torch.testing.assert_close(output(converted), output(model), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_way_back_gives_the_plain_model(name):
     model = trained(name)
@@ -68,6 +70,7 @@ def test_the_way_back_gives_the_plain_model(name):
     torch.testing.assert_close(output(back), output(model), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_are_those_of_the_plain_model(name):
     model, slopes = trained(name).train(), []

@@ -56,6 +56,7 @@ def by_process(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_two_processes_get_the_gradients_of_one(by_process, name):
     expected = gradients(make_model(SOLVERS[name]), *batch())

@@ -22,6 +22,7 @@ def blocks(page, language):
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=[str(page.relative_to(ROOT)) for page in WITH_PYTHON])
 def test_every_python_block_runs_after_those_before_it(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what it writes
@@ -55,6 +56,7 @@ def test_tests_that_the_docs_name_exist():
             assert (ROOT / name).exists(), (page, name)
 
 
+@pytest.mark.slow
 def test_the_page_of_models_is_what_its_tool_writes():
     written = (ROOT / docs_models.PAGE).read_text(encoding="utf-8")
     assert written == docs_models.page(), "run python tools/docs_models.py"
@@ -64,6 +66,7 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     config = pytest.importorskip("mkdocs.config", reason="needs the extra docs")
     from mkdocs.commands.build import build

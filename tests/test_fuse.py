@@ -71,6 +71,7 @@ def test_a_fused_model_gives_the_logits_of_the_original(name, kwargs):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 @needs_onednn
 @pytest.mark.parametrize(("name", "kwargs"), MODELS.values(), ids=MODELS)
 def test_a_prepacked_model_gives_the_logits_of_the_original_at_every_size(name, kwargs):

@@ -23,6 +23,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 def test_the_models_are_registered_and_nothing_is_imported_before_its_time(order):
     done = subprocess.run([sys.executable, "-c", f"import sys\n{order}"], capture_output=True, text=True, check=False)

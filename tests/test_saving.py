@@ -44,6 +44,7 @@ def ode(name, **kwargs):
     return timm.create_model(name, **{**SMALL, "zero_init_last": False, **kwargs})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_timm_loads_what_was_saved(name, tmp_path):
     torch.manual_seed(0)

@@ -218,6 +218,7 @@ def count_compilations():
     return graphs, backend
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo's own, which it hides from showwarning only
 @pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
 def test_compiled_fields_give_the_same_gradients(gradient):
@@ -233,6 +234,7 @@ def test_compiled_fields_give_the_same_gradients(gradient):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_graph_serves_all_times_of_a_field():
     """Statistics, weights and gains of every time enter it; in training, in a recomputation and in evaluation."""
     graphs, backend = count_compilations()
@@ -254,6 +256,7 @@ def test_one_graph_serves_all_times_of_a_field():
         torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kwargs", [{"time_channel": True}, {"norm": "group"}, {"norm": "frozen"}, {"solver": "rk4"}], ids=str
 )

@@ -115,6 +115,7 @@ def test_a_block_prints_its_solver():
     assert "method=heun, steps=3, gradient=backprop" in repr(make_block("heun", 3, "backprop"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
 @pytest.mark.parametrize("method", FIXED)
 def test_torchscript_follows_a_block(method):
@@ -173,6 +174,7 @@ def test_the_compiler_takes_a_block_in_one_graph():
     assert torch.equal(compiled(x), block(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", FIXED)
 def test_export_follows_a_block_with_dynamic_batch_and_size(method):
     block = make_block(method)

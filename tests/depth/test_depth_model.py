@@ -124,6 +124,7 @@ def test_a_step_toward_the_truth_lowers_the_error(decoder):
     assert min(errors[-3:]) < 0.9 * errors[0]
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_the_same_function():
     model = build().eval()
     with torch.inference_mode():

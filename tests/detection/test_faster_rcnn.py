@@ -70,6 +70,7 @@ def detector():
     return spread_scores(build()).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [{}, RESNET], ids=["ode_resnet18", "resnet18"])
 @pytest.mark.parametrize(
     "targets",
@@ -89,6 +90,7 @@ def test_training_returns_four_finite_losses_with_or_without_objects(backbone, t
     assert losses["loss_classifier"] > 0 and losses["loss_objectness"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
@@ -188,6 +190,7 @@ def input_gradient(gradient, *, batch_statistics):
     return image.grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_statistics", [True, False])
 def test_gradients_reach_the_image_alike_in_both_gradient_modes(batch_statistics):
     checkpoint = input_gradient("checkpoint", batch_statistics=batch_statistics)
@@ -212,6 +215,7 @@ def script(model):
     return torch.jit.load(file)
 
 
+@pytest.mark.slow
 @SCRIPT_WARNINGS[0]
 @SCRIPT_WARNINGS[1]
 @pytest.mark.filterwarnings("ignore:.torch.jit.(save|load). is deprecated:FutureWarning")
@@ -243,6 +247,7 @@ def test_half_precision_is_raised_to_float32_and_double_stays():
     assert raised == {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float64: torch.float64}
 
 
+@pytest.mark.slow
 def test_boxes_under_autocast_lie_on_the_anchors_of_full_precision():
     """Box deltas of zero: a box is an anchor. Beyond 512 px bfloat16 knows multiples of 4 px only, anchors are odd."""
     height, width = 64, 1056
@@ -371,6 +376,7 @@ def test_images_are_normalized_as_the_backbone_was_trained():
     assert transform.image_mean == transform.image_std == [0.5, 0.5, 0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "channels"),
     [("ode_resnet18", [64, 128, 256, 512]), ("vgg11_bn", [256, 512, 512, 512])],

@@ -52,6 +52,7 @@ def detector():
     return model
 
 
+@pytest.mark.slow
 def test_the_exported_backbone_equals_eager_on_other_batch_and_image_sizes(detector):
     sides = {0: Dim("batch", max=8), 2: 32 * Dim("rows", min=3, max=16), 3: 32 * Dim("columns", min=3, max=16)}
     with torch.no_grad():
@@ -103,12 +104,14 @@ def test_the_onnx_detector_equals_eager_on_other_image_sizes(detector, onnx_sess
 BATCHED_NMS = "torchvision's batched_nms branches on the number of boxes, which torch.export can't trace"
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(raises=GuardOnDataDependentSymNode, reason=BATCHED_NMS, strict=True)
 @pytest.mark.parametrize("build", [ours, torchvisions])
 def test_torch_export_follows_the_whole_detector(build):
     torch.export.export(build(), ([torch.rand(3, 64, 96)],), strict=False)
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(raises=torch.onnx.OnnxExporterError, reason=BATCHED_NMS, strict=True)
 @pytest.mark.parametrize("build", [ours, torchvisions])
 def test_the_dynamo_onnx_exporter_follows_the_whole_detector(build):

@@ -150,6 +150,7 @@ def test_numpy_scalars_are_written_as_numbers(tmp_path):
     assert [quantity.value for quantity in read_report(tmp_path).quantities] == [0.5, 3, 0.25]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing_move", [1, 2, 3, 5])
 def test_a_failing_write_leaves_the_earlier_report_whole(failing_move, tmp_path, monkeypatch):
     (tmp_path / "best.pt").write_bytes(b"weights")

@@ -149,6 +149,7 @@ def test_features_can_be_picked():
         assert [m.shape for m in model(images(1))] == [(1, 64, 16, 16), (1, 256, 4, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("name", SMALL)
 def test_torchscript_follows_a_model(name):

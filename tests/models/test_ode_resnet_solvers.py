@@ -31,6 +31,7 @@ def extras(method):
     return {"rtol": 1e-2, "atol": 1e-2} if METHODS[method].build is None else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_solver_trains_every_parameter(method):
     degree = 1 if method == "implicit_euler" else None  # a branch of random weights is no contraction

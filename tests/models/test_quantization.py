@@ -36,6 +36,7 @@ def error_in_int8(model):
     return float((quantized(x) - expected).norm() / expected.norm()), len(nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
 @torch.no_grad()
 def test_a_model_in_int8_errs_about_as_much_as_its_discrete_network(fused):

@@ -67,6 +67,7 @@ def test_intermediates_are_taken_and_the_layers_after_them_pruned(name):
         assert torch.equal(found[1], every[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_weights_come_from_a_checkpoint_and_from_an_overlay(name, tmp_path):
     torch.manual_seed(0)

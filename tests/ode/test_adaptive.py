@@ -108,6 +108,7 @@ def test_a_tighter_tolerance_takes_more_steps_to_a_smaller_error(method):
     assert steps[1] > steps[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolutions", "GroupNorm", "BatchNorm2d", "TimeBatchNorm2d"])
 @methods
 def test_checkpoint_equals_backprop_on_a_trained_field(method, name):

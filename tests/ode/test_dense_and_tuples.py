@@ -152,19 +152,19 @@ def test_coupled_parts_are_solved_as_one_concatenated_system(solver):
 def quiet_and_loud(t, state):
     """Two numbers that turn fast, beside 10,000 that rest."""
     loud, quiet = state
-    return torch.stack([20.0 * loud[1], -20.0 * loud[0]]), torch.zeros_like(quiet)
+    return torch.stack([6.0 * loud[1], -6.0 * loud[0]]), torch.zeros_like(quiet)
 
 
 @pytest.mark.parametrize("method", ["dopri5", "bosh3", "adaptive_heun", "dopri8"])
 @pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
 def test_every_part_of_a_tuple_keeps_to_the_tolerance_as_in_torchdiffeq(method, gradient, recwarn):
     state = torch.tensor([1.0, 0.0], dtype=DOUBLE).requires_grad_(), torch.zeros(10_000, dtype=DOUBLE)
-    solver = SolverConfig(method, gradient=gradient, rtol=1e-5, atol=1e-7)
+    solver = SolverConfig(method, gradient=gradient, rtol=1e-4, atol=1e-6)
     solution = odeint(quiet_and_loud, state, (0.0, 1.0), solver, parameters=())
     times, options = torch.tensor([0.0, 1.0], dtype=DOUBLE), {"step_t": torch.tensor([1.0], dtype=DOUBLE)}
-    expected = torchdiffeq.odeint(quiet_and_loud, state, times, rtol=1e-5, atol=1e-7, method=method, options=options)
+    expected = torchdiffeq.odeint(quiet_and_loud, state, times, rtol=1e-4, atol=1e-6, method=method, options=options)
     torch.testing.assert_close(solution.state[0], expected[0][-1], rtol=1e-9, atol=1e-10)
-    exact = torch.tensor([math.cos(20.0), -math.sin(20.0)], dtype=DOUBLE)
+    exact = torch.tensor([math.cos(6.0), -math.sin(6.0)], dtype=DOUBLE)
     assert (solution.state[0] - exact).abs().max() < 3e-3
 
 

@@ -87,6 +87,7 @@ def fit(field, samples, step, *, evaluations, length=5):
     return first, loss().item()
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_spiral_and_follows_it_from_new_starts_and_for_longer():
     starts, new = tensor([[2.0, 0.0], [1.3, 0.5], [-1.0, 1.6]]), tensor([[1.7, 0.5], [0.0, -1.5], [-1.2, -1.0]])
     field = CubicField()
@@ -100,6 +101,7 @@ def test_a_network_learns_the_spiral_and_follows_it_from_new_starts_and_for_long
     assert (expected - new).norm(dim=-1).amax(dim=0).min() > 2.0  # they go a long way
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_interaction_of_predator_and_prey_and_goes_on_from_new_starts():
     starts, new = tensor([[1.0, 1.0], [2.0, 1.5], [3.0, 2.0]]), tensor([[1.5, 1.2], [2.5, 2.0]])
     field, samples = UniversalField(), reference(lotka_volterra, starts, every(0.1, 4.0))
@@ -150,6 +152,7 @@ class PixelField(nn.Module):
         return self.field(t, x.flatten(1))[:, :, None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [False, True], ids=["rows", "pixels"])
 def test_only_an_augmented_flow_turns_the_line_round(images):
     # Dupont et al. 2019, proposition 1: in one dimension trajectories can't cross, so that a flow keeps the order of

@@ -38,6 +38,7 @@ def by_backprop(name, variant):
     return passes(make(name, variant), solver_config(variant, STEPS, "backprop"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", ["every", "sqrt", 4, 1])
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_checkpoint_equals_backprop_on_a_trained_field(name, variant, checkpoints):

@@ -105,6 +105,7 @@ ARITHMETICS = {
 """Name -> the state's dtype, ``state_dtype``, and whether there is bfloat16 autocast."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [7, 256])
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @methods
@@ -204,6 +205,7 @@ def peak_mib(solver):
     return peak_memory_mib(call, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @state_dtypes
 @methods
 def test_the_memory_does_not_grow_with_the_steps(method, state_dtype):
@@ -240,6 +242,7 @@ def test_a_state_may_grow_as_far_as_its_format_says(method, state_dtype, times):
     torch.testing.assert_close(grown(times, x, method, state_dtype), times * x, rtol=2e-3, atol=0.0)
 
 
+@pytest.mark.slow
 @methods
 def test_a_state_that_swings_for_long_and_never_grows_is_not_refused(method):
     x = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)
@@ -310,6 +313,7 @@ def test_a_second_backward_pass_gives_the_same_gradients(name, method, state_dty
     assert all(map(torch.equal, buffers, field.buffers()))
 
 
+@pytest.mark.slow
 @methods
 def test_a_compiled_field_has_the_same_gradients(method):
     field, eager = make("GroupNorm"), passes(make("GroupNorm"), config(method, 3))

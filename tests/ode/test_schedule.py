@@ -128,6 +128,7 @@ def test_the_promised_evaluations_are_what_a_counting_field_counts(variant, chec
     assert (stats.nfe_backward == forward) == (checkpoints == "every")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", ["every", "sqrt", 4, 1])
 @pytest.mark.parametrize("name", ["BatchNorm2d", *RANDOM])
 @pytest.mark.parametrize("variant", ["midpoint", "ab3", "alf", "lm", "reversible_heun in int32"])
@@ -165,6 +166,7 @@ def peak_in_states(solver):
     return peak_memory_mib(call, torch.device("cpu")) / STATE_MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "checkpoints", "steps", "more_states"),
     [

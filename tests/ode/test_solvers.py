@@ -57,6 +57,7 @@ def smooth_grid(steps):
     return (*(s + 0.4 / math.tau * math.sin(math.tau * s) for s in fractions[:-1]), 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_error_shrinks_with_the_stated_order(variant, name):
@@ -67,6 +68,7 @@ def test_the_error_shrinks_with_the_stated_order(variant, name):
     assert order == pytest.approx(ORDERS[variant], abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("variant", UNEVEN)
 def test_the_order_holds_on_smooth_uneven_grids(variant, name):

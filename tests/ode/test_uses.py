@@ -24,6 +24,7 @@ def numbers(*shape, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [

@@ -105,6 +105,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faulty_annotations_are_refused_with_what_is_wrong(coco, fault):
     apply, words = FAULTS[fault]
@@ -195,6 +196,7 @@ def test_an_output_folder_that_is_a_file_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / "taken").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/limits"), reason="needs a limit on the size of files")
 def test_a_disk_that_is_full_ends_the_run_with_one_line_and_no_half_checkpoint(tmp_path):
     def limit_file_size():

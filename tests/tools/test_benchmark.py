@@ -9,6 +9,7 @@ from tools import benchmark
 from tools.measurement import Claim, Part, times_over
 
 
+@pytest.mark.slow
 def test_a_part_is_measured_and_reported(tmp_path):
     done = run("benchmark", "engine", "--parts=convergence", "--out=found", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -88,6 +88,7 @@ def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
     assert "throughput, batch 12 [images/s] ↑" in {row[0] for row in speed.rows}
 
 
+@pytest.mark.slow
 def test_other_solvers_are_tried_if_the_config_names_them(trained):
     options = ["--eval.solvers=[euler,bosh3]", "--eval.steps=[2,4]", "--eval.tolerances=[0.1]", "--eval.calibration=8"]
     done = run(
@@ -123,6 +124,7 @@ def test_other_solvers_are_tried_if_the_config_names_them(trained):
 BACKBONE = "{channels: [8, 8, 16, 16]}"
 
 
+@pytest.mark.slow
 def test_a_detector_starts_from_the_weights_of_a_classifier_and_says_so(tmp_path, colors):
     small = (f"--model.args={BACKBONE}", "--data.image_size=64")  # at 224, 8 channels crash oneDNN on AVX-512
     first = train(tmp_path, colors, "first", "--model.name=ode_resnet18", *small)
@@ -182,6 +184,7 @@ def test_a_teacher_takes_part_in_the_losses(tmp_path, colors, trained):
     assert {"loss_labels", "loss_scores", "loss_features"} <= history(folder)[0].keys()
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_each_image_once(tmp_path, colors):
     shutil.copytree(colors, tmp_path / "data")
     (tmp_path / "data" / "val" / "red" / "0.png").unlink()  # an odd number: a repeated image would show

@@ -21,6 +21,7 @@ def test_every_comparison_has_what_is_replaced_first_and_controls():
     assert {*ALIKE, *ALIKE.values()} <= GROUPS[VGG].keys()
 
 
+@pytest.mark.slow
 def test_encoders_are_measured():
     found = measure(SMALL, (64, 64), rounds=1)
     rows = {row[0]: dict(zip(table("", found).columns, row, strict=True)) for row in table("", found).rows}

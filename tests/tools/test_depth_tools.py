@@ -39,6 +39,7 @@ def values(report, group="accuracy"):
     return {q.name: q.value for q in report.quantities if q.group == group}
 
 
+@pytest.mark.slow
 def test_the_report_has_all_figures_the_baselines_the_protocol_and_pictures(place):
     report = read_report(place / "runs" / "small" / "report")
     pooled = values(report, "accuracy over all pixels")
@@ -67,6 +68,7 @@ def test_an_evaluation_needs_no_training_set(place):
     assert not list((place / "runs" / "data").glob("*999*"))
 
 
+@pytest.mark.slow
 def test_by_another_protocol_the_baselines_are_those_of_its_pixels(place):
     found = {}
     for name, protocol in (("raw", "raw"), ("garg", "kitti-eigen-garg")):
@@ -167,6 +169,7 @@ def test_images_that_differ_by_their_ending_only_keep_their_results_apart(place)
     assert {"a.jpg", "a_depth.npy", "a.png", "a.png_depth.npy", "a.png_depth.png"} <= found
 
 
+@pytest.mark.slow
 def test_runs_are_compared(place):
     train(place, "discrete", "--model.backbone=resnet18", "--loss.gradient=0.5")
     done = run("compare", "runs/discrete", "runs/small", "--out=comparison", "--repeats=1", cwd=place)
@@ -210,6 +213,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(place, arguments, message):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_each_image_once(place):
     settings = [*SMALL, "--optim.batch_size=1", "--optim.epochs=1", "--data.scenes.val_images=5", "--run.name=pair"]
     train_pair("depth", *settings, cwd=place, port=29547)

@@ -75,6 +75,7 @@ def test_measuring_leaves_the_model_as_it_was(trained):
     assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_compare_sets_runs_side_by_side_with_ratios_to_the_first(trained):
     train_small(trained, "discrete", "--model.backbone=resnet18", "--optim.epochs=1")
     done = run("compare", "runs/discrete", "runs/small", "--out=comparison", "--repeats=3", cwd=trained)

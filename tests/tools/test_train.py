@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 import torch
 import yaml
 from tool_runs import SMALL, command, environment, run, train_pair, train_small
@@ -34,6 +35,7 @@ def test_a_run_writes_its_config_its_log_and_its_checkpoints(trained):
     assert best["score"] == max(float(row["AP"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(tmp_path):
     extra = ["--optim.epochs=3", "--optim.ema_decay=0.9", "--data.shapes.train_images=40"]
     whole = train_small(tmp_path, "whole", *extra)
@@ -59,6 +61,7 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(tmp_path):
     assert [row["AP"] for row in history(killed)] == [row["AP"] for row in history(whole)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_that_accumulates_and_evaluate_each_image_once(tmp_path):
     settings = [*SMALL, "--optim.batch_size=1", "--run.seed=3", "--model.score_threshold=0"]
     train_pair("detection", *settings, "--run.name=pair", cwd=tmp_path, port=29541)

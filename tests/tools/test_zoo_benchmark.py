@@ -53,6 +53,7 @@ def trained(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_conversion_is_measured(trained, capsys):
     benchmark.main(["conversion", f"--data={trained}", f"--checkpoint={trained / 'weights.pth'}", f"--out={trained}",
                     "--model=resnet20_cifar"])  # fmt: skip
