@@ -124,6 +124,7 @@ def test_a_context_that_depends_on_another_is_not_counted_twice(named, solver):
     assert_same(*both(Plain, solver, train), tolerance=5e-6)
 
 
+@pytest.mark.filterwarnings("ignore:gradient='adjoint'")
 def test_the_adjoint_counts_such_contexts_once_too():
     def train(field, x, config):
         first = seeded(lambda: nn.Linear(2, 3))(torch.ones(2))
@@ -134,16 +135,9 @@ def test_the_adjoint_counts_such_contexts_once_too():
         return {"first": first.grad}
 
     adjoint = SolverConfig("dopri5", gradient="adjoint", rtol=1e-7, atol=1e-9)
-    with pytest.warns(UserWarning, match="adjoint"):
-        found = both(Plain, adjoint, train)
+    found = both(Plain, adjoint, train)
     for name, value in found[1].items():
         assert relative_error([found[0][name]], [value]) < 1e-4, name
-
-
-SOURCES = {
-    "NumPy's generators": lambda: np.random.default_rng(0).random,
-    "Python's generators": lambda: random.Random(0).random,
-}
 
 
 class Drawing(Plain):

@@ -24,10 +24,10 @@ class CountingField(nn.Module):
     def __init__(self):
         super().__init__()
         self.rate = nn.Parameter(torch.tensor(-0.7))
-        self.evaluations = 0
+        self.times = []  # a number would be put back after the backward pass
 
     def forward(self, t, x):
-        self.evaluations += 1
+        self.times.append(t)
         return self.rate * x
 
 
@@ -122,9 +122,9 @@ def test_the_promised_evaluations_are_what_a_counting_field_counts(variant, chec
     field, solver = CountingField(), solver_config(variant, 12, checkpoints=checkpoints)
     integrator = integrator_of(field, solver, (0.0, 1.0))
     end, stats = integrate(integrator, torch.ones(2, 3), solver, parameters=tuple(integrator.parameters()))
-    forward = field.evaluations
+    forward = len(field.times)
     end.sum().backward()
-    assert stats == SolverStats(nfe=forward, nfe_backward=field.evaluations - forward, steps=12)
+    assert stats == SolverStats(nfe=forward, nfe_backward=len(field.times) - forward, steps=12)
     assert (stats.nfe_backward == forward) == (checkpoints == "every")
 
 
