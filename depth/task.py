@@ -126,7 +126,9 @@ class DepthTask:
 
     def describe_data(self) -> list[str]:
         """Pairs, sizes and depths of both splits."""
-        splits, limit = {"train": self.train_pairs, "val": self.val_pairs}, self.config.model.max_depth
+        splits, data = {"train": self.train_pairs, "val": self.val_pairs}, self.config.data
+        is_certain = data.format == "scenes" or not data.check_unit
+        limit = None if is_certain else self.config.model.max_depth
         return [describe(name, pairs, max_depth=limit) for name, pairs in splits.items()]
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
@@ -277,16 +279,17 @@ class DepthTask:
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
         """The depth in colors with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points."""
+        unit = self.written_unit  # refused before an image is worked on
         depth = self.infer(model, functional.to_dtype(image, torch.float32, scale=True), device)
         depth = functional.resize(depth[None], list(image.shape[1:]), antialias=False)[0]
         intrinsics, limit = self.config.predict.intrinsics, self.config.model.max_depth
         picture = stacked([image, color_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
         values = depth.numpy()
-        files = {"_depth.png": depth_png(values, unit=self.written_unit), "_depth.npy": depth_npy(values)}
+        files = {"_depth.png": depth_png(values, unit=unit), "_depth.npy": depth_npy(values)}
         if intrinsics:
             files["_points.ply"] = ply(depth, image, intrinsics)
         facts = {"least_m": float(depth.min()), "median_m": float(depth.median()), "greatest_m": float(depth.max())}
-        return Prediction(picture, {**facts, "unit": self.written_unit}, files)
+        return Prediction(picture, {**facts, "unit": unit}, files)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The model on the first validation image, and two copies of it as a batch."""

@@ -1,5 +1,6 @@
 """Weights of a trained network as the start of another: of a classifier's for a detector's backbone, ..."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
         InputError: It can't be read, or has none of the network's weights.
     """
     (weights, origin), own = read_weights(file, setting=setting), network.state_dict()
+    if not origin:
+        weights = by_own_names(weights, network)
     prefix, source = source_names(weights, own)
     counts = nodes_of(own), nodes_of(weights)
     taken = {
@@ -96,6 +99,12 @@ def hand_over(network: nn.Module, file: str, *, setting: str) -> HandOver:
     )
     network.handed_over = record  # pyright: ignore[reportArgumentType]
     return record
+
+
+def by_own_names(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Another program's weights by the network's names, if its module in timm can read them."""
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    return weights if convert is None else convert(weights, network)
 
 
 def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:

@@ -201,8 +201,14 @@ def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
     )
 
 
-def describe(split: str, found: DepthPairs, *, max_depth: float) -> str:
-    """Pairs, sizes and depths of a split, the latter of some of its pairs; and the units that it might have as well."""
+def describe(split: str, found: DepthPairs, *, max_depth: float | None) -> str:
+    """Pairs, sizes and depths of a split, the latter of some of its pairs; and the units that it might have as well.
+
+    Args:
+        split: What to call it.
+        found: Its pairs.
+        max_depth: The model's greatest depth [m]; None if there is no doubt about the unit.
+    """
     few = spread(found)
     depths = [decode_pair(pair, found)[1] for pair in few]
     sizes = [f"{height}x{width}" for height, width in sorted({tuple(depth.shape) for depth in depths})]
@@ -210,7 +216,7 @@ def describe(split: str, found: DepthPairs, *, max_depth: float) -> str:
     low, middle, high = np.quantile(measured, (1 - FAR, 0.5, FAR))
     share = len(measured) / sum(depth.numel() for depth in depths)
     pairs = f"{len(found.pairs)} pairs of {', '.join(first_of(sizes, 'sizes'))} px"
-    others = [] if has_floats(found) else in_other_units(found, high, max_depth)
+    others = [] if max_depth is None or has_floats(found) else in_other_units(found, high, max_depth)
     doubt = f" (read in {unit_name(found.unit)}; {', '.join(others)} would do as well)" if others else ""
     return (
         f"{split}: {pairs}, {len(found.problems)} left out; "

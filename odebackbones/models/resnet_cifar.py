@@ -132,7 +132,7 @@ def cifar_stage(in_channels: int, channels: int, blocks: int, **factory: Any) ->
     return nn.Sequential(first, *(BasicBlock(channels, channels, **factory) for _ in range(blocks - 1)))
 
 
-def timm_names(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def checkpoint_filter_fn(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Weights by timm's names from those of akamaster/pytorch_resnet_cifar10."""
     return {name.replace("linear.", "fc."): value for name, value in weights.items()}
 
@@ -147,7 +147,7 @@ default_cfgs = generate_default_cfgs(
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> CifarResNet:
     kind = ODECifarResNet if variant.startswith("ode_") else CifarResNet
-    return build_model_with_cfg(kind, variant, pretrained, pretrained_filter_fn=timm_names, **kwargs)
+    return build_model_with_cfg(kind, variant, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **kwargs)
 
 
 @register_model

@@ -184,12 +184,17 @@ def test_a_part_of_the_state_is_the_way_to_collect_a_loss():
 
 @ALL
 def test_weights_that_hooks_compute_can_be_looked_at(solver):
-    field = seeded(lambda: Conditioned())
-    with pytest.warns(FutureWarning, match="weight_norm"):
-        weight_norm(field.linear)
-    odeint(field, numbers(4, 3).requires_grad_(), solver=solver).state.sum().backward()
-    assert not field.linear.weight.requires_grad or field.linear.weight.grad_fn is not None
-    assert "Ungraphed" not in str(field.linear.weight.grad_fn)
+    found = []
+    for config in (solver, by_backprop(solver)):
+        field, x = seeded(Conditioned), numbers(4, 3).requires_grad_()
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            weight_norm(field.linear)
+        for _ in range(2):
+            odeint(field, x, solver=config).state.sum().backward()
+        found.append((gradients_of(field, x), field.linear.weight.detach().clone()))
+        assert "Ungraphed" not in str(field.linear.weight.grad_fn)
+    assert_same(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
 
 
 class Noisy(Conditioned):

@@ -39,6 +39,17 @@ def test_a_checkpoint_becomes_an_ode_model_and_comes_back(checkpoint, tmp_path):
     assert not any(isinstance(module, ODEBlock) for module in load(tmp_path / "plain").modules())
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_the_names_of_the_program_that_trained_the_network_are_known(tmp_path, prefix):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet20_cifar", num_classes=3, zero_init_last=False).eval()
+    weights = {prefix + key.replace("fc.", "linear."): value for key, value in model.state_dict().items()}
+    torch.save({"state_dict": weights, "best_prec1": 92.6}, tmp_path / "akamaster.th")
+    found = convert.load("resnet20_cifar", checkpoint=tmp_path / "akamaster.th", num_classes=3).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(found(x), model(x))
+
+
 PREFIXES = {
     "Lightning": ("state_dict", "model."),
     "mmcv": ("state_dict", "backbone."),
