@@ -1,5 +1,6 @@
 """What modules keep of a solve: tensors that look as if they had a graph, and have none."""
 
+import warnings
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from odebackbones.ode.slots import Slot, tensor_slots
 def results_in(graph: Graph, modules: Sequence[nn.Module]) -> list[tuple[str, Slot]]:
     """Where modules keep what they have computed in this graph, with a name; weights that hooks compute are left out.
 
-    A buffer with a graph loses it.
+    A buffer with a graph loses it, with a warning.
     """
     found = []
     for module in modules:
@@ -24,6 +25,12 @@ def results_in(graph: Graph, modules: Sequence[nn.Module]) -> list[tuple[str, Sl
                 continue
             if slot.owner is module._buffers:
                 slot.owner[slot.key] = slot.value().detach()
+                warnings.warn(
+                    f"{type(module).__name__}.{slot.key}, a buffer, was given a graph in a solve, which ends with the "
+                    f"step: update it under torch.no_grad(), let it be a part of the state (a tuple), or take "
+                    f"gradient='backprop'",
+                    stacklevel=2,
+                )
             else:
                 found.append((name_in(module, slot), whole(module, slot)))
     return found

@@ -109,6 +109,22 @@ def test_what_a_field_carries_from_step_to_step_is_found_again(make, solver):
     torch.testing.assert_close(ends[0][1], ends[1][1])
 
 
+@FIXED
+def test_a_graph_that_would_go_through_a_buffer_is_told(gradient):
+    class Recurrent(Plain):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.GRUCell(3, 3)
+            self.register_buffer("memory", torch.zeros(4, 3))
+
+        def forward(self, t, x):
+            self.memory = self.cell(x, self.memory)
+            return super().forward(t, x) + self.memory
+
+    with pytest.warns(UserWarning, match=r"Recurrent.memory, a buffer, was given a graph .* torch.no_grad"):
+        odeint(Recurrent(), numbers(4, 3).requires_grad_(), solver=SolverConfig("alf", 3, gradient))
+
+
 @ALL
 @pytest.mark.parametrize("named", [False, True], ids=["found", "given"])
 def test_a_context_that_depends_on_another_is_not_counted_twice(named, solver):
