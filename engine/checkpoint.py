@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from odebackbones.errors import InputError
+from odebackbones.old_names import current_names
 
 FORMAT = "odebackbones-checkpoint-1"
 
@@ -67,7 +68,8 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
         raise InputError(f"{path}: not a checkpoint of ours (format {FORMAT!r} expected); tools/train.py writes them")
     if task is not None and content["task"] != task:
         raise InputError(f"{path}: a checkpoint of the task {content['task']!r}, and {task!r} was asked for")
-    return content
+    weights = {name: current_names(content[name]) for name in ("model", "ema") if content.get(name)}
+    return content | weights
 
 
 def first_line(error: Exception) -> str:

@@ -21,8 +21,8 @@ from engine.optimization import autocast, build_ema, build_optimizer, build_scal
 from engine.pretraining import find_hand_over
 from engine.sampling import EpochBatches, SeededDataset
 from engine.task import Task, TaskConfig
+from odebackbones.block import solver_stats
 from odebackbones.errors import InputError, SolverError, listed
-from odebackbones.stages import solver_stats
 
 LOG = "log.csv"
 PRETRAINED = "pretrained"

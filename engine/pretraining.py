@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from engine.checkpoint import BEST, first_line, load_checkpoint
 from engine.measured import described
 from odebackbones.errors import InputError, listed
+from odebackbones.old_names import current_names
 
 NETWORK_SETTINGS = (("backbone", "backbone_args"), ("name", "args"))
 """What the tasks call a network's name and arguments."""
@@ -136,7 +137,7 @@ def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
         weights = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # what torch and safetensors raise on arbitrary bytes is of any kind
         raise InputError(f"{setting}={str(path)!r}: no weights, or damaged ones ({first_line(error)})") from error
-    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    return current_names({name: value for name, value in weights.items() if isinstance(value, Tensor)})
 
 
 def trained_network(config: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.allocator import keep_freed_memory
 from engine.report import Quantity
 from engine.task import Probe
-from odebackbones.stages import solver_stats
+from odebackbones.block import solver_stats
 
 MIB = 2**20
 

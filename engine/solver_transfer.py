@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.report import Curve, Table
+from odebackbones.block import ODEBlock, solver_stats
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import METHODS
 from odebackbones.solver_change import calibrate, change_solver, evaluating
-from odebackbones.stages import ODEBlock, solver_stats
 
 TRIED_METHODS = ("euler", "midpoint", "heun", "rk4")
 TRIED_STEPS = (1, 2, 4, 8, 16)

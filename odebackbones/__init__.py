@@ -13,13 +13,13 @@ from odebackbones.registration import register_with_timm
 if TYPE_CHECKING:
     from odebackbones.basis_change import change_bases
     from odebackbones.basis_fit import fit_bases
+    from odebackbones.block import ODEBlock, compile_fields, ode_blocks, set_gradient, solver_stats
     from odebackbones.convert import from_resnet, to_resnet
     from odebackbones.fusion import fuse
     from odebackbones.models import ODEResNet
     from odebackbones.models.recompute import recompute_blocks
     from odebackbones.saving import model_arguments, save_pretrained
     from odebackbones.solver_change import calibrate, change_solver
-    from odebackbones.stages import ODEBlock, compile_fields, ode_blocks, set_gradient, solver_stats
     from odebackbones.time_norms import freeze_norms
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 HOMES: dict[str, tuple[str, ...]] = {
-    "odebackbones.stages": ("ODEBlock", "compile_fields", "ode_blocks", "set_gradient", "solver_stats"),
+    "odebackbones.block": ("ODEBlock", "compile_fields", "ode_blocks", "set_gradient", "solver_stats"),
     "odebackbones.models": ("ODEResNet",),
     "odebackbones.solver_change": ("calibrate", "change_solver"),
     "odebackbones.basis_change": ("change_bases",),

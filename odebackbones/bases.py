@@ -1,6 +1,6 @@
 r"""Weights over time, :math:`\theta(t) = \sum_k \varphi_k(t)\,\theta_k`: the K functions of time, by name.
 
-Plain functions of floats, so that TorchScript follows them and every other recorder takes their values as constants.
+Plain functions of floats, so that recorders of graphs take their values as constants.
 """
 
 from collections.abc import Sequence

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.bases import projection, require_basis, require_reached
+from odebackbones.block import ODEBlock, ode_blocks
 from odebackbones.errors import InputError, addressed
-from odebackbones.ode.solvers import evaluation_times, is_planned
-from odebackbones.stages import ODEBlock, ode_blocks
+from odebackbones.ode.solvers import evaluation_times, has_fixed_cost
 from odebackbones.time_layers import TimeConv2d
 from odebackbones.time_norms import TimeNorm
 
@@ -60,15 +60,13 @@ def one_for_each(name: str, value: int | Sequence[int], blocks: int) -> list[int
 
 def change_block(block: ODEBlock, bases: int, norm_bases: int, *, basis: str | None) -> None:
     """Project what the block's field has over time."""
-    layers = [module for module in block.vector_field.modules() if isinstance(module, TimeConv2d | TimeNorm)]
+    layers = [module for module in block.field.modules() if isinstance(module, TimeConv2d | TimeNorm)]
     if not layers:
-        raise InputError(
-            f"{addressed(block.name)}{type(block.vector_field).__name__} has no weights over time to change"
-        )
+        raise InputError(f"{addressed(block.name)}{type(block.field).__name__} has no weights over time to change")
     for module in layers:
         name, size = basis or module.basis, norm_bases if isinstance(module, TimeNorm) else bases
         require_basis(name, size)
-        times = evaluation_times(block.solver, block.t_span) if is_planned(block.solver) else []
+        times = evaluation_times(block.solver, block.t_span) if has_fixed_cost(block.solver) else []
         if times:
             require_reached(name, size, times)
         matrix = projection(module.basis, module.bases, name, size, times=times)

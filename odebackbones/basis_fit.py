@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from odebackbones.bases import basis_index
 from odebackbones.basis_change import change_block, one_for_each
+from odebackbones.block import ODEBlock, ode_blocks
 from odebackbones.convert import require_euler
 from odebackbones.errors import InputError
+from odebackbones.ode.grids import Grid
+from odebackbones.ode.solvers import solver_grid
 from odebackbones.solver_change import evaluating
-from odebackbones.stages import ODEBlock, ode_blocks
 from odebackbones.time_layers import Untouched
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -61,7 +63,7 @@ def fit_bases(
         raise InputError(f"images: {images.dtype} of shape {tuple(images.shape)}; expected floats (n, C, H, W)")
     fitted = copy.deepcopy(model)
     blocks, own_blocks = ode_blocks(fitted), ode_blocks(model)
-    given = [len(block.integrator.grid) for block in own_blocks]
+    given = [block.solver.steps or 0 for block in own_blocks]
     sizes = one_for_each("bases", bases, len(blocks))
     counts = given if steps is None else one_for_each("steps", steps, len(blocks))
     for block, size, count in zip(blocks, sizes, counts, strict=True):
@@ -77,8 +79,8 @@ def fit_bases(
 def require_converted(block: ODEBlock, steps: int) -> None:
     """Refuse a block that is no converted stage of a ResNet, or has fewer steps than it shall have."""
     require_euler(block)
-    field: Any = block.vector_field
-    given = len(block.integrator.grid)
+    field: Any = block.field
+    given = block.solver.steps or 0
     if (field.conv1.basis, field.conv1.bases, block.solver.projected) != ("constant", given, True):
         raise InputError(f"{block.name}: expected a weight for every projected Euler step, as from_resnet makes them")
     if not isinstance(field.se, Untouched):
@@ -124,14 +126,14 @@ def fit_block(block: ODEBlock, own: ODEBlock, state: Tensor, own_state: Tensor) 
         own_state = states[steps.stop]
 
 
-def grid(block: ODEBlock) -> list[tuple[float, float]]:
+def grid(block: ODEBlock) -> Grid:
     """Start and length of every step."""
-    return block.integrator.grid  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
+    return solver_grid(block.solver, block.t_span)
 
 
 def field_of(block: ODEBlock) -> Any:
     """The field, of one of the kinds that :func:`~odebackbones.convert.require_euler` lets through."""
-    return block.vector_field
+    return block.field
 
 
 def chunked(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:

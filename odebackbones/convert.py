@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import timm.models.resnet
 from torch import nn
 
+from odebackbones.block import ODEBlock, ode_blocks
 from odebackbones.errors import InputError
 from odebackbones.fields import BasicField, BottleneckField
 from odebackbones.models import CifarResNet, ODECifarResNet, ODEResNet
@@ -23,9 +24,7 @@ from odebackbones.models.residual_branch import (
 )
 from odebackbones.models.stage_options import ODE_ARGUMENTS
 from odebackbones.ode import SolverConfig
-from odebackbones.ode.integrators import RungeKutta
-from odebackbones.ode.solvers import evaluation_times
-from odebackbones.stages import ODEBlock, ode_blocks
+from odebackbones.ode.solvers import evaluation_times, solver_grid
 from odebackbones.time_norms import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -165,7 +164,7 @@ def rename(model: Any, classes: Mapping[type, type], new_name: Callable[[str], s
 
 def require_euler(block: ODEBlock) -> None:
     """Refuse what is not Euler's method through the branch of a residual block with batch norms."""
-    field = block.vector_field
+    field = block.field
     if block.solver.method != "euler":
         raise InputError(
             f"{block.name}: solver {block.solver.method!r} is no ResNet; first odebackbones.change_solver(model, "
@@ -186,8 +185,7 @@ def require_euler(block: ODEBlock) -> None:
 
 def steps_of(block: ODEBlock) -> list[nn.Module]:
     """A block for each Euler step."""
-    integrator = block.integrator
-    assert isinstance(integrator, RungeKutta)
-    field: Any = block.vector_field
-    steps = [plain_block(field, t, factor=h, activate=integrator.projected) for t, h in integrator.grid]
+    field: Any = block.field
+    grid = solver_grid(block.solver, block.t_span)
+    steps = [plain_block(field, t, factor=h, activate=block.solver.projected) for t, h in grid]
     return [step.train(block.training) for step in steps]

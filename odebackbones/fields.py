@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,7 +34,6 @@ def path_dropping(rate: float) -> nn.Module:
 class TimeField(nn.Module):
     """A field whose layers depend on time."""
 
-    @torch.jit.unused
     def compile(self, **kwargs: Any) -> None:
         """As ``nn.Module.compile``, but one graph serves all times."""
         self._compiled_call_impl = CompiledField(self, **kwargs)
@@ -71,17 +69,14 @@ class ConvolutionalField(TimeField):
         self.se = Untouched() if attention is None else TimeSqueezeExcite(channels, attention, **weights)
         self.drop_path = path_dropping(drop_path) if drop_path else nn.Identity()
 
-    @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
         """The convolutions with their norms; a ReLU stands between two."""
         raise NotImplementedError
 
-    @torch.jit.unused
     def start_at_zero(self) -> None:
         """Start from the zero field, whose flow is the identity, as timm's ``zero_init_last``."""
         self.layers()[-1][1].zero_gain()
 
-    @torch.jit.unused
     def set_duration(self, duration: float) -> None:
         """Let the flow last as long: the slope is multiplied by it, in the last norm."""
         self.layers()[-1][1].scale = duration
@@ -89,7 +84,6 @@ class ConvolutionalField(TimeField):
             self.se.scale = duration
 
     @property
-    @torch.jit.unused
     def duration(self) -> float:
         """How long the flow lasts."""
         return self.layers()[-1][1].scale
@@ -120,7 +114,6 @@ class TwoLayerField(ConvolutionalField):
         super().__init__(channels, **kwargs)
         (self.conv1, self.conv2), (self.norm1, self.norm2) = convolutions, norms
 
-    @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
         """The convolutions with their norms; a ReLU stands between the two."""
         return [(self.conv1, self.norm1), (self.conv2, self.norm2)]
@@ -212,7 +205,6 @@ class BottleneckField(ConvolutionalField):
         self.conv3 = conv(width, channels, kernel_size=1)
         self.norm3 = norm(channels)
 
-    @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
         """The convolutions with their norms; a ReLU stands between two."""
         return [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]

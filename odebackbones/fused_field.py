@@ -36,13 +36,11 @@ class FusedConv2d(nn.Module):
 
     def forward(self, x: Tensor, node: int, activate: bool) -> Tensor:
         """Convolve as at node ``node``, and end with a ReLU or not."""
-        for k, (weight, bias) in enumerate(zip(self.weight, self.bias)):  # noqa: B905 (TorchScript knows no `strict`)
-            if k == node:
-                x = F.conv2d(x, weight, bias, (1, 1), self.padding, self.dilation, self.groups)
-        for k, weight in enumerate(self.time_weight):
-            if k == node:
-                ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
-                x = x.add_(F.conv2d(ones, weight, None, (1, 1), self.padding, self.dilation))
+        weight, bias = self.weight[node], self.bias[node]
+        x = F.conv2d(x, weight, bias, (1, 1), self.padding, self.dilation, self.groups)
+        if len(self.time_weight):
+            ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
+            x = x.add_(F.conv2d(ones, self.time_weight[node], None, (1, 1), self.padding, self.dilation))
         return F.relu(x, inplace=True) if activate else x
 
 
@@ -67,8 +65,6 @@ class FusedField(nn.Module):
         ``x: (B, channels, H, W) -> (B, channels, H, W)``
     """
 
-    nodes: list[float]
-
     def __init__(self, field: ConvolutionalField) -> None:
         super().__init__()
         layers = field.layers()
@@ -77,7 +73,6 @@ class FusedField(nn.Module):
         self.se = field.se
         self.is_preactivated = field.is_preactivated
 
-    @torch.jit.unused
     def set_times(self, times: Sequence[float]) -> None:
         """Refuse other times.
 
@@ -88,10 +83,7 @@ class FusedField(nn.Module):
 
     def node(self, t: float) -> int:
         """The node at ``t``."""
-        nearest = 0
-        for i, node in enumerate(self.nodes):
-            if abs(node - t) < abs(self.nodes[nearest] - t):
-                nearest = i
+        nearest = min(range(len(self.nodes)), key=lambda i: abs(self.nodes[i] - t))
         if abs(self.nodes[nearest] - t) > 1e-6:
             raise InputError("a fused field holds at its solver's times only: change the solver first, then fuse")
         return nearest

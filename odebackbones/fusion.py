@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError
 from odebackbones.fields import ConvolutionalField
 from odebackbones.fused_field import FusedField
-from odebackbones.ode.adaptive import AdaptiveIntegrator
+from odebackbones.ode.methods.adaptive import AdaptiveMethod
 from odebackbones.prepack import pack_convolutions
-from odebackbones.stages import ODEBlock
 from odebackbones.time_norms import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -44,15 +44,15 @@ def fuse(model: Model, *, prepack: bool = False) -> Model:
     for module in list(fused.modules()):
         if not isinstance(module, ODEBlock):
             fuse_children(module)
-        elif is_fusible(field := module.vector_field):
+        elif is_fusible(field := module.field):
             require_times(module)
-            module.integrator.vector_field = FusedField(field)
+            module.field = FusedField(field)
     return pack_convolutions(fused) if prepack else fused
 
 
 def require_times(block: ODEBlock) -> None:
     """Refuse a solver that finds its own times."""
-    if isinstance(block.integrator, AdaptiveIntegrator):
+    if isinstance(block.method, AdaptiveMethod):
         raise InputError(
             f"{block.name}: fuse folds norms at the solver's times, and {block.solver.method!r} finds its own; change "
             f"it first: odebackbones.change_solver(model, 'rk4', steps=...)"

@@ -12,9 +12,9 @@ from timm.models import save_for_hf
 from timm.models.resnet import ResNet
 from torch import nn
 
+from odebackbones.block import ODEBlock, ode_blocks
 from odebackbones.errors import InputError, addressed
 from odebackbones.models import CifarResNet
-from odebackbones.stages import ODEBlock, ode_blocks
 from odebackbones.time_layers import TimeConv2d
 from odebackbones.time_norms import TimeNorm
 
@@ -89,7 +89,7 @@ def flow_arguments(model: nn.Module) -> dict[str, Any]:
         "nodes": [flow.solver.nodes if flow else None for flow in flows],
         "bases": [first_convolution(flow).bases if flow else 1 for flow in flows],
         "norm_bases": [norm_bases(flow) if flow else None for flow in flows],
-        "duration": [float(getattr(flow.vector_field, "duration", 1.0)) if flow else 1.0 for flow in flows],
+        "duration": [float(getattr(flow.field, "duration", 1.0)) if flow else 1.0 for flow in flows],
         "continuous": [flow is not None for flow in flows],
     }
 
@@ -108,16 +108,16 @@ def first_convolution(block: ODEBlock) -> TimeConv2d:
     Raises:
         InputError: There is none.
     """
-    found = [module for module in block.vector_field.modules() if isinstance(module, TimeConv2d)]
+    found = [module for module in block.field.modules() if isinstance(module, TimeConv2d)]
     if not found:
-        field = type(block.vector_field).__name__
+        field = type(block.field).__name__
         raise InputError(f"{addressed(block.name)}{field} has no weights over time: save a model before it is fused")
     return found[0]
 
 
 def norm_bases(block: ODEBlock) -> int | None:
     """Gains over time of the field's norms, if there are any."""
-    return next((module.bases for module in block.vector_field.modules() if isinstance(module, TimeNorm)), None)
+    return next((module.bases for module in block.field.modules() if isinstance(module, TimeNorm)), None)
 
 
 def require_rebuilt(model: nn.Module, folder: str) -> None:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from odebackbones.block import ode_blocks
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import changed
-from odebackbones.stages import ode_blocks
 from odebackbones.time_norms import TimeBatchNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -62,7 +62,6 @@ class TimeConv2d(nn.Module):
         self.time_channel = time_channel
         self.reset_parameters()
 
-    @torch.jit.unused
     def reset_parameters(self) -> None:
         """Kaiming-normal over the fan-out of a group; polynomials start constant."""
         for weight in (*self.weight, *self.time_weight):
@@ -75,13 +74,11 @@ class TimeConv2d(nn.Module):
             for weight in (*self.weight[1:], *self.time_weight[1:]):
                 nn.init.zeros_(weight)
 
-    @torch.jit.unused
     def keep_first(self) -> None:
         """Be a convolution of one weight, the first, at all times."""
         self.weight, self.time_weight, self.bias = self.weight[:1], self.time_weight[:1], self.bias[:1]
         self.bases, self.basis = 1, "constant"
 
-    @torch.jit.unused
     def tensors_at(self, t: float) -> dict[str, Tensor]:
         """What a convolution of one weight has by its names that is this one at time ``t``, when its time is 1."""
         values = basis_values(self.basis, self.bases, t)
@@ -92,7 +89,6 @@ class TimeConv2d(nn.Module):
             tensors["time_weight.0"] = t * blend(list(self.time_weight), values)
         return tensors
 
-    @torch.jit.unused
     def at(self, t: float) -> nn.Conv2d:
         """The plain convolution that this is at time ``t``.
 
@@ -100,7 +96,10 @@ class TimeConv2d(nn.Module):
             InputError: It sees the time as a channel.
         """
         if len(self.time_weight):
-            raise InputError("a convolution with a time channel is no plain one")
+            raise InputError(
+                "cannot convert a TimeConv2d with time_channel=True to nn.Conv2d: build the field with "
+                "time_channel=False"
+            )
         values = basis_values(self.basis, self.bases, t)
         weight = blended(list(self.weight), values)
         options = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups, "bias": self.has_bias}
@@ -113,16 +112,14 @@ class TimeConv2d(nn.Module):
     def forward(self, x: Tensor, t: float, gain: Tensor | None = None) -> Tensor:
         """Convolve with the weight that holds at time ``t``, times ``gain: (out_channels,)`` if it is given."""
         values = basis_values(self.basis, self.bases, t)
-        weight = blend([w for w in self.weight], values)  # noqa: C416 (TorchScript unrolls a ParameterList; no `list`)
+        weight = blend(list(self.weight), values)
         if gain is not None:
             weight = weight * gain.reshape(-1, 1, 1, 1)
-        bias: Tensor | None = None
-        if self.has_bias:
-            bias = blend([b for b in self.bias], values)  # noqa: C416
+        bias = blend(list(self.bias), values) if self.has_bias else None
         x = F.conv2d(x, weight, bias, (1, 1), self.padding, self.dilation, self.groups)
         if self.time_channel:
             ones = x.new_ones([1, 1, x.shape[2], x.shape[3]])
-            weight = blend([w for w in self.time_weight], values)  # noqa: C416
+            weight = blend(list(self.time_weight), values)
             if gain is not None:
                 weight = weight * gain.reshape(-1, 1, 1, 1)
             x = torch.add(x, F.conv2d(ones, weight, None, (1, 1), self.padding, self.dilation), alpha=t)

@@ -45,23 +45,19 @@ class TimeNorm(nn.Module):
         self.weight = nn.ParameterList([full(gain) for gain in gains])
         self.bias = nn.ParameterList([full(0.0) for _ in range(bases)])
 
-    @torch.jit.unused
     def zero_gain(self) -> None:
         """Start from the zero map, as timm's ``zero_init_last`` does for the last norm of a residual branch."""
         for weight in self.weight:
             nn.init.zeros_(weight)
 
-    @torch.jit.unused
     def set_times(self, times: Sequence[float]) -> None:
         """Prepare for evaluations at these times; a norm without statistics is ready for any."""
 
-    @torch.jit.unused
     def keep_first(self) -> None:
         """Be a norm of one gain and offset, the first, at all times."""
         self.weight, self.bias = self.weight[:1], self.bias[:1]
         self.bases, self.basis = 1, "constant"
 
-    @torch.jit.unused
     def tensors_at(self, t: float) -> dict[str, Tensor]:
         """What a norm of one gain and offset has by its names that is this one at time ``t``."""
         values = basis_values(self.basis, self.bases, t)
@@ -74,8 +70,8 @@ class TimeNorm(nn.Module):
     def affine(self, t: float) -> tuple[Tensor, Tensor]:
         """Gain and offset ``(channels,)`` that hold at time ``t``."""
         values = basis_values(self.basis, self.bases, t)
-        gain = blend([w for w in self.weight], values)  # noqa: C416 (TorchScript unrolls a ParameterList; no `list`)
-        offset = blend([b for b in self.bias], values)  # noqa: C416
+        gain = blend(list(self.weight), values)
+        offset = blend(list(self.bias), values)
         if self.scale == 1.0:  # no tensors of their own
             return gain, offset
         return self.scale * gain, self.scale * offset
@@ -109,11 +105,6 @@ class TimeBatchNorm2d(TimeNorm):
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
-    nodes: list[float]
-    calibration: float | None
-    counts: bool
-    scripted_momentum: float
-
     def __init__(
         self,
         channels: int,
@@ -127,53 +118,44 @@ class TimeBatchNorm2d(TimeNorm):
         super().__init__(channels, **kwargs)
         self.nodes = list(nodes)
         self.eps = eps
-        self.calibration = None
-        self.counts = not frozen
-        self.scripted_momentum = momentum
+        self.calibration: float | None = None
         factory = {"device": kwargs.get("device"), "dtype": kwargs.get("dtype")}
         norm = partial(nn.BatchNorm2d, channels, eps, momentum, affine=False, **factory)
         self.norms = nn.ModuleList([norm() for _ in nodes])
         if frozen:
             self.freeze()
 
-    @torch.jit.unused
     def freeze(self) -> None:
         """From now on use the running statistics, in training too, and train nothing."""
         freeze_batch_norms(self)
         self.requires_grad_(False)
 
     @property
-    @torch.jit.unused
     def frozen(self) -> bool:
         """Whether the running statistics serve in training, too."""
         return not isinstance(self.norms[0], _BatchNorm)
 
     @property
-    @torch.jit.unused
     def momentum(self) -> float | None:
         """Of the running statistics; frozen ones have none."""
         return getattr(self.norms[0], "momentum", None)
 
     @property
-    @torch.jit.unused
     def running_mean(self) -> Tensor:
         """A copy of the nodes' running means: ``(nodes, C)``."""
         return torch.stack([self.row(i)[0] for i in range(len(self.nodes))])
 
     @property
-    @torch.jit.unused
     def running_var(self) -> Tensor:
         """A copy of the nodes' running variances: ``(nodes, C)``."""
         return torch.stack([self.row(i)[1] for i in range(len(self.nodes))])
 
-    @torch.jit.unused
     @torch.no_grad()
     def set_statistics(self, node: int, mean: Tensor, var: Tensor) -> None:
         """Set a node's running mean and variance: ``(C,)`` each."""
         for own, other in zip(self.row(node), (mean, var), strict=True):
             own.copy_(other)
 
-    @torch.jit.unused
     def set_times(self, times: Sequence[float]) -> None:
         """Move the nodes to these times, the running statistics by linear interpolation between the old ones."""
         found = [self.statistics(t) for t in times]
@@ -182,13 +164,11 @@ class TimeBatchNorm2d(TimeNorm):
         for i, (mean, var) in enumerate(found):
             self.set_statistics(i, mean, var)
 
-    @torch.jit.unused
     def keep_first(self) -> None:
         """Be a norm of one gain, offset and node, the first, at all times."""
         super().keep_first()
         self.nodes, self.norms = self.nodes[:1], self.norms[:1]
 
-    @torch.jit.unused
     def tensors_at(self, t: float) -> dict[str, Tensor]:
         """What a norm of one gain, offset and node has by its names that is this one at time ``t``."""
         if self.uses_batch(t):  # the node's own buffers, to be updated
@@ -217,10 +197,7 @@ class TimeBatchNorm2d(TimeNorm):
 
     def row(self, index: int) -> tuple[Tensor, Tensor]:
         """Running mean and variance ``(C,)`` of a node."""
-        mean, var = self.norms[0].running_mean, self.norms[0].running_var
-        for i, norm in enumerate(self.norms):  # TorchScript takes no number that is known only then
-            if i == index:
-                mean, var = norm.running_mean, norm.running_var
+        mean, var = self.norms[index].running_mean, self.norms[index].running_var
         assert isinstance(mean, Tensor) and isinstance(var, Tensor)
         return mean, var
 
@@ -234,7 +211,6 @@ class TimeBatchNorm2d(TimeNorm):
             var = torch.lerp(var, next_var, fraction)
         return mean, var
 
-    @torch.jit.unused
     def at(self, t: float, *, factor: float = 1.0) -> nn.BatchNorm2d:
         """The plain norm that this is at time ``t``, its gain and offset ``factor`` times."""
         (mean, var), values = self.statistics(t), basis_values(self.basis, self.bases, t)
@@ -261,22 +237,16 @@ class TimeBatchNorm2d(TimeNorm):
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Normalize ``x`` as at time ``t``."""
         gain, offset = self.affine(t)
-        if torch.jit.is_scripting():
-            if self.training and self.counts:
-                mean, var = self.row(self.nearest(t))
-                return F.batch_norm(x, mean, var, gain, offset, True, self.scripted_momentum, self.eps)
-        elif self.uses_batch(t):
+        if self.uses_batch(t):
             return self.by_batch(x, t, gain, offset)
         mean, var = self.statistics(t)
         return F.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
 
-    @torch.jit.unused
     def uses_batch(self, t: float) -> bool:
         """Whether the batch's own statistics serve."""
         norm = self.norms[self.nearest(t)]
         return self.calibration is not None or (norm.training and isinstance(norm, _BatchNorm))
 
-    @torch.jit.unused
     def by_batch(self, x: Tensor, t: float, gain: Tensor, offset: Tensor) -> Tensor:
         """Normalize by the batch's own statistics, and count them in the nearest node's as that layer does."""
         norm: Any = self.norms[self.nearest(t)]
@@ -289,11 +259,6 @@ class TimeBatchNorm2d(TimeNorm):
         seen = norm.get_buffer("num_batches_tracked").add_(1)
         momentum = 1.0 / float(seen) if norm.momentum is None else norm.momentum
         return F.batch_norm(x, norm.running_mean, norm.running_var, gain, offset, True, momentum, norm.eps)
-
-    def __prepare_scriptable__(self) -> "TimeBatchNorm2d":
-        self.counts = not self.frozen
-        self.scripted_momentum = self.momentum or 0.0
-        return self
 
 
 def fit_frozen(state_dict: dict[str, Tensor], prefix: str, norms: nn.ModuleList) -> None:

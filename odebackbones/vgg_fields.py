@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,7 +46,6 @@ class ConvField(ConvolutionalField):
         self.conv1 = TimeConv2d(channels, channels, kernel_size=3, **weights)
         self.norm1 = norm(channels)
 
-    @torch.jit.unused
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
         """The convolution with its norm."""
         return [(self.conv1, self.norm1)]

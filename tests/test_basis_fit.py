@@ -72,7 +72,7 @@ def test_a_model_with_the_duration_of_its_blocks_is_fitted_alike():
         model = timm.create_model("ode_resnet20_cifar", duration=duration, **like_resnet).double()
         model.load_state_dict(from_resnet(trained("basic")).state_dict())
         for block in ode_blocks(model):
-            for parameter in block.vector_field.norm2.parameters():
+            for parameter in block.field.norm2.parameters():
                 parameter.data.div_(duration)
         outputs.append(fit_bases(model.eval(), 1, images()))
     assert difference(*outputs) < 1e-6

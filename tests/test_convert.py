@@ -95,7 +95,7 @@ def test_drop_path_and_what_is_trained_go_along():
     for parameter in model.layer3[2].parameters():
         parameter.requires_grad_(False)
     converted = from_resnet(model)
-    field = converted.layer3[1].vector_field
+    field = converted.layer3[1].field
     assert field.drop_path.drop_prob == pytest.approx(sum(rates) / 5)
     assert [weight.requires_grad for weight in field.conv1.weight] == [True, False, True, True, True]
     back = to_resnet(converted)

@@ -115,7 +115,7 @@ def test_every_evaluation_time_has_weights_of_its_own():
 
 def test_a_fused_field_refuses_other_times():
     model = odebackbones.fuse(make_model("ode_resnet18", solver="euler", steps=2, **WIDTHS))
-    field = model.layer1[-1].vector_field
+    field = model.layer1[-1].field
     with pytest.raises(InputError, match="change the solver first"):
         field(0.3, torch.zeros(1, 8, 4, 4))
     with pytest.raises(InputError, match="a fused model keeps its solver"):

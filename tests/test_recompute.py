@@ -74,7 +74,6 @@ def test_an_ode_resnet_takes_it_as_an_argument_and_by_timms_switch():
     assert all(block.recompute for block in blocks)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
 def test_copies_and_exporters_follow_a_model_with_recomputed_blocks():
     model = make_model("resnet18", {}).eval()
     recompute_blocks(model)
@@ -82,7 +81,6 @@ def test_copies_and_exporters_follow_a_model_with_recomputed_blocks():
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)
     assert torch.equal(torch.fx.symbolic_trace(model)(x), expected)
-    torch.testing.assert_close(torch.jit.script(model)(x), expected)
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
 
 

@@ -9,7 +9,7 @@ ORDERS = {
     "the engine, then a part of timm": "import odebackbones.ode\n"
     "assert not {'timm', 'torchvision', 'scipy'} & set(sys.modules)\n"
     "from timm.models import is_model\nassert is_model('ode_vgg16')",
-    "a submodule as an attribute": "import odebackbones\nodebackbones.ode.TensorTime, odebackbones.stages",
+    "a submodule as an attribute": "import odebackbones\nodebackbones.ode.TensorTime, odebackbones.block",
     "timm's own files": "import odebackbones, timm, importlib.resources, pkgutil\n"
     "assert importlib.resources.files('timm').joinpath('version.py').read_text()\n"
     "assert pkgutil.get_data('timm', 'version.py')",

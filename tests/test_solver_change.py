@@ -64,7 +64,7 @@ def test_the_changed_block_is_the_flow_of_the_same_field_by_the_new_solver():
     block = make_block(norm="frozen")  # its statistics, 0 and 1, don't depend on time
     solver = SolverConfig("ab3", 7)
     with torch.no_grad():
-        expected = odeint(block.vector_field, images(), solver=solver).state
+        expected = odeint(block.field, images(), solver=solver).state
         assert torch.equal(change_solver(block, "ab3", steps=7)(images()), expected)
 
 
@@ -87,7 +87,7 @@ def test_a_change_of_gradient_mode_alone_leaves_the_statistics_alone():
 
 def test_the_parameters_that_a_method_brings_are_there_after_the_change():
     changed = change_solver(make_block("euler", 3), "lm")
-    assert changed.state_dict()["integrator.coefficients"].shape == (3,)
+    assert changed.state_dict()["method.coefficients"].shape == (3,)
     with torch.no_grad():
         assert torch.equal(changed(images()), make_block("euler", 3)(images()))  # all coefficients are zero at first
 
@@ -106,12 +106,12 @@ def test_unknown_methods_and_fields_are_refused():
 
 def test_new_steps_are_even_ones():
     changed = change_solver(change_solver(make_block(), grid=(0.1, 1.0)), steps=4)
-    assert [h for _, h in changed.integrator.grid] == [0.25] * 4
+    assert [h for _, h in changed.method.grid] == [0.25] * 4
 
 
 def first_statistics(block, batches):
     """Mean over the batches of the batch mean and the unbiased batch variance after the first convolution, at t = 0."""
-    x = [block.vector_field.conv1(batch, 0.0) for batch in batches]
+    x = [block.field.conv1(batch, 0.0) for batch in batches]
     mean = torch.stack([z.mean(dim=(0, 2, 3)) for z in x]).mean(dim=0)
     return mean, torch.stack([z.var(dim=(0, 2, 3), unbiased=True) for z in x]).mean(dim=0)
 

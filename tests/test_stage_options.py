@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from odebackbones import InputError, SolverError, change_solver, fuse
+from odebackbones.block import ODEBlock, compile_fields, set_gradient
 from odebackbones.fields import BasicField
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.stages import ODEBlock, compile_fields, set_gradient
 from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
@@ -57,7 +57,7 @@ def test_an_augmented_state_starts_with_channels_of_zeros_that_are_left_out_at_t
     block = make_block(channels=CHANNELS + 3, augment=3).eval()
     x = images()
     padded = torch.cat([x, torch.zeros(2, 3, 6, 7)], dim=1)
-    expected = odeint(block.vector_field, padded, solver=block.solver).state
+    expected = odeint(block.field, padded, solver=block.solver).state
     assert block(x).shape == x.shape
     assert torch.equal(block(x), expected[:, :CHANNELS])
     assert expected[:, CHANNELS:].abs().max() > 0.01  # the added channels do move
@@ -88,7 +88,7 @@ def test_norms_have_statistics_at_the_times_of_all_budgets():
     block = make_block(SolverConfig("euler", 2), budgets=(2, 3))
     [nodes] = {tuple(module.nodes) for module in block.modules() if isinstance(module, TimeBatchNorm2d)}
     assert nodes == pytest.approx((0, 1 / 3, 1 / 2, 2 / 3))
-    norm, before = block.vector_field.norm1, block.vector_field.norm1.running_mean.clone()
+    norm, before = block.field.norm1, block.field.norm1.running_mean.clone()
     torch.manual_seed(0)
     while block.solve(images()).stats.nfe != 3:  # a solve of 3 steps moves the statistics at 0, 1/3 and 2/3
         before = norm.running_mean.clone()
@@ -139,16 +139,16 @@ def test_a_model_without_ode_blocks_has_nothing_to_set(change):
 
 def test_a_gradient_mode_leaves_the_coefficients_of_lm_and_the_drawing_of_steps():
     block = make_block(SolverConfig("lm", 3))
-    nn.init.constant_(block.integrator.coefficients, 0.3)
-    coefficients, expected = block.integrator.coefficients, block(images())
+    nn.init.constant_(block.method.coefficients, 0.3)
+    coefficients, expected = block.method.coefficients, block(images())
     set_gradient(block, "backprop")
-    assert block.integrator.coefficients is coefficients and torch.equal(block(images()), expected)
+    assert block.method.coefficients is coefficients and torch.equal(block(images()), expected)
     with pytest.raises(InputError, match="'lm' belong to its steps"):
         block.set_solver(SolverConfig("lm", 4))
     drawing = make_block(budgets=(1, 4))
-    times = drawing.vector_field.norm1.nodes
+    times = drawing.field.norm1.nodes
     set_gradient(drawing, "backprop")
-    assert drawing.budgets == (1, 4) and drawing.vector_field.norm1.nodes == times
+    assert drawing.budgets == (1, 4) and drawing.field.norm1.nodes == times
 
 
 def test_a_drawn_end_time_does_not_go_with_another_solvers_own_steps():
@@ -169,12 +169,12 @@ def test_set_solver_ends_the_drawing_of_steps():
 
 def test_the_coefficients_of_lm_are_saved_and_trained():
     block = make_block(SolverConfig("lm", 4))
-    assert block.state_dict()["integrator.coefficients"].shape == (4,)
+    assert block.state_dict()["method.coefficients"].shape == (4,)
     block(images()).square().sum().backward()
-    assert block.integrator.coefficients.grad[1:].abs().min() > 0
-    assert block.integrator.coefficients.grad[0] == 0  # before the first step the state has not moved
+    assert block.method.coefficients.grad[1:].abs().min() > 0
+    assert block.method.coefficients.grad[0] == 0  # before the first step the state has not moved
     with torch.no_grad():
-        block.integrator.coefficients.fill_(0.3)
+        block.method.coefficients.fill_(0.3)
     loaded = make_block(SolverConfig("lm", 4))
     loaded.load_state_dict(block.state_dict())
     assert torch.equal(loaded.eval()(images()), block.eval()(images()))
@@ -183,7 +183,7 @@ def test_the_coefficients_of_lm_are_saved_and_trained():
 def test_a_state_that_is_not_finite_names_the_block():
     block = ODEBlock(DecayField(), SolverConfig("euler", 4), name="layer3")
     with torch.no_grad():
-        block.integrator.vector_field.rate.fill_(math.inf)
+        block.field.rate.fill_(math.inf)
     with pytest.raises(SolverError, match=r"layer3: .* after step 1 of 4, from t = 0 to 0\.25"):
         block(images(dtype=torch.float64))
 
@@ -298,7 +298,7 @@ def test_a_compiled_field_that_gets_hooks_calls_them_and_says_that_it_is_not_com
     )
     compile_fields(block, backend=backend)
     calls = []
-    block.integrator.vector_field.conv1.register_forward_hook(lambda *_: calls.append(1))
+    block.field.conv1.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad(), pytest.warns(UserWarning, match="has got hooks: it runs as it is, not compiled"):
         block(images())
     assert len(calls) == 2 and not graphs

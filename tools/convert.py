@@ -17,8 +17,8 @@ from engine.cli import run_tool
 from engine.pretraining import hand_over
 from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
 from odebackbones.bases import BASES
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, listed, unknown_name
-from odebackbones.stages import ODEBlock
 
 IMAGES = 4
 """Of noise, on which the two models are compared."""

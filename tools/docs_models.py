@@ -9,9 +9,9 @@ import timm
 import torch
 from timm.models import model_entrypoint
 
+from odebackbones.block import ODEBlock
 from odebackbones.models.stage_options import StageOptions
 from odebackbones.ode import SolverConfig
-from odebackbones.stages import ODEBlock
 
 PAGE = Path("docs/models.md")
 

@@ -83,7 +83,7 @@ def flow() -> Figure:
 def budgets() -> Figure:
     """States kept and evaluations made over the number of steps, by gradient mode: from the schedules themselves."""
     from odebackbones.ode.integrate import EVALUATIONS_AGAIN
-    from odebackbones.ode.schedule import budget
+    from odebackbones.ode.schedule import capacity
 
     steps = list(range(1, 65))
     modes = {
@@ -97,7 +97,7 @@ def budgets() -> Figure:
     kept, again = figure.subplots(1, 2)
     for i, (name, (gradient, checkpoints)) in enumerate(modes.items()):
         solver = SolverConfig("leapfrog", 4, gradient, checkpoints=checkpoints)
-        states = [budget(checkpoints, n).snapshots if gradient == "checkpoint" else n for n in steps]
+        states = [capacity(checkpoints, n).snapshots if gradient == "checkpoint" else n for n in steps]
         states = [min(n, s) for n, s in zip(steps, states, strict=True)] if gradient != "reversible" else [2] * 64
         evaluations = [1 + sum(EVALUATIONS_AGAIN[gradient](n, solver)) / n for n in steps]
         style = {"color": COLORS[i], "linewidth": 1.6, "label": name, "linestyle": "--" if i == 1 else "-"}

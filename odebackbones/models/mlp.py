@@ -52,12 +52,10 @@ class MLP(PooledHead):
         self.feature_info = [{"num_chs": hidden, "reduction": SIDE, "module": "act"}]
         self.reset_classifier(num_classes, global_pool)
 
-    @torch.jit.unused
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's groups of parameters."""
         return {"stem": r"^conv1", "blocks": []}
 
-    @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """There is nothing between the two layers to be evaluated again."""
 

@@ -5,18 +5,17 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import torch
 from timm.layers import DropPath, get_norm_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
+from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import InputError
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.recompute import recompute_blocks
 from odebackbones.models.residual_branch import branch_field
 from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
 
 STAGES = 4
@@ -90,17 +89,14 @@ class ODEResNet(ResNet):
         if recompute:
             recompute_blocks(self)
 
-    @torch.jit.unused
     def stages(self) -> list[nn.Sequential]:
         """The four stages."""
         return [self.get_submodule(f"layer{i + 1}") for i in range(STAGES)]  # pyright: ignore[reportReturnType]
 
-    @torch.jit.unused
     def flows(self) -> list[ODEBlock | None]:
         """The ODE block of every stage, None where there is none."""
-        return [flow_in(stage) for stage in self.stages()]
+        return [find_ode_block(stage) for stage in self.stages()]
 
-    @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
 

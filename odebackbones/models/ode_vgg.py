@@ -4,18 +4,17 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import torch
 from timm.layers import get_norm_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vgg import VGG, cfgs
 from torch import nn
 
+from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields import BottleneckField
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.recompute import RecomputedLayers, recompute_blocks
 from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
 from odebackbones.vgg_fields import ConvField, DepthwiseField
 
@@ -88,7 +87,6 @@ class ODEVGG(VGG):
         if options.norm == "frozen":
             freeze_norms(self)
 
-    @torch.jit.unused
     def insert_flows(self, stages: list[list[int]], replaced: list[int], options: StageOptions, field: str) -> None:
         """Join the convolutions of a stage, and put an ODE block after them if others are replaced."""
         layers: list[nn.Module] = []
@@ -109,14 +107,12 @@ class ODEVGG(VGG):
         for info, end in zip(self.feature_info, self.feature_ends, strict=True):
             info["module"] = f"features.{end}"
 
-    @torch.jit.unused
     def flows(self) -> list[ODEBlock | None]:
         """The ODE block of every stage, None where there is none."""
         starts = [0, *(end + 1 for end in self.feature_ends)]
         stages = [list(self.features)[start:end] for start, end in pairwise(starts)]
-        return [flow_in(stage) for stage in stages[:-1]]
+        return [find_ode_block(stage) for stage in stages[:-1]]
 
-    @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
 

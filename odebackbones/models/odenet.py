@@ -10,12 +10,12 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import unknown_name
 from odebackbones.fields import TimeField
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.pooled_head import PooledHead
 from odebackbones.models.stage_options import StageOptions, require_known, require_norm
-from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_layers import TimeConv2d
 from odebackbones.time_norms import NormLayer
 
@@ -65,7 +65,6 @@ class PreactivatedField(TimeField):
         self.duration = 1.0
         self.norm3 = norm(channels) if last_norm else None
 
-    @torch.jit.unused
     def start_at_zero(self) -> None:
         """Start from the zero field."""
         if self.norm3 is not None:
@@ -74,7 +73,6 @@ class PreactivatedField(TimeField):
             for weight in (*self.conv2.weight, *self.conv2.time_weight):
                 nn.init.zeros_(weight)
 
-    @torch.jit.unused
     def set_duration(self, duration: float) -> None:
         """Let the flow last as long: the slope is multiplied by it."""
         self.duration = duration
@@ -196,17 +194,14 @@ class ODENet(PooledHead):
         ]
         self.reset_classifier(num_classes, global_pool)
 
-    @torch.jit.unused
     def flows(self) -> list[ODEBlock | None]:
         """The ODE block, or None, of the one stage."""
-        return [flow_in(self.flow.children())]
+        return [find_ode_block(self.flow.children())]
 
-    @torch.jit.unused
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's groups of parameters."""
         return {"stem": r"^conv1", "blocks": [(r"^down(\d)", None), (r"^flow|^norm", (3,))]}
 
-    @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE block between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
         set_checkpointing(self, enable)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from timm.layers import create_classifier
 from torch import Tensor, nn
@@ -30,7 +29,6 @@ class PooledHead(nn.Module):
         self.num_features = self.head_hidden_size = num_features
         self.in_chans, self.drop_rate = in_chans, drop_rate
 
-    @torch.jit.unused
     def get_classifier(self) -> nn.Module:
         """The last layer."""
         return self.fc

@@ -2,16 +2,15 @@
 
 from typing import Any
 
-import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
 from odebackbones.ode.field_state import FieldState
-from odebackbones.ode.gradients import solve_with_checkpoints
+from odebackbones.ode.gradients.checkpoint import Steps, solve_with_checkpoints
 from odebackbones.ode.guards import can_differentiate, wants_gradient
-from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.schedule import Budget
+from odebackbones.ode.methods.base import Carry
+from odebackbones.ode.schedule import Capacity
 
 
 class Recomputed(nn.Module):
@@ -23,22 +22,14 @@ class Recomputed(nn.Module):
         """As the block, with less memory where a backward pass can follow."""
         if not self.recompute or not can_differentiate(x):
             return super().__call__(x)
-        field = FieldState(self)
-        if not wants_gradient(x, field.tensors):
+        inputs = FieldState(self)
+        if not wants_gradient(x, inputs.tensors):
             return super().__call__(x)
-        return solve_with_checkpoints(OneEvaluation(self), Budget(1), x, field)
+        return solve_with_checkpoints(Steps(1, self.as_step), Capacity(1), x, inputs)
 
-
-class OneEvaluation(Integrator):
-    """A block as a solve of one step, for :func:`~odebackbones.ode.gradients.solve_with_checkpoints`."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__(block, grid=[(0.0, 1.0)], times=[[0.0]])
-
-    @torch.jit.unused
-    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
-        """The block's output."""
-        return [nn.Module.__call__(self.vector_field, carry[0])]  # not its own call, which leads here
+    def as_step(self, i: int, carry: Carry) -> Carry:
+        """The block's output, as a solve of one step."""
+        return [super().__call__(carry[0])]
 
 
 class RecomputedBasicBlock(Recomputed, BasicBlock):

@@ -10,10 +10,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.residual_branch import branch_field
 from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.stages import ODEBlock, flow_in, set_checkpointing
 from odebackbones.time_norms import freeze_norms
 
 
@@ -113,12 +113,10 @@ class ODECifarResNet(CifarResNet):
         if options.norm == "frozen":
             freeze_norms(self)
 
-    @torch.jit.unused
     def flows(self) -> list[ODEBlock | None]:
         """The ODE block of every stage, None where there is none."""
-        return [flow_in(stage) for stage in (self.layer1, self.layer2, self.layer3)]
+        return [find_ode_block(stage) for stage in (self.layer1, self.layer2, self.layer3)]
 
-    @torch.jit.unused
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
         set_checkpointing(self, enable)

@@ -10,9 +10,9 @@ from typing import Any, Self
 from torch import nn
 
 from odebackbones.bases import require_reached
+from odebackbones.block import ODEBlock, require_augment
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.ode.solvers import SolverConfig, evaluation_times, planned_nfe, with_steps
-from odebackbones.stages import ODEBlock, require_augment
+from odebackbones.ode.solvers import SolverConfig, evaluation_times, min_nfe, with_steps
 from odebackbones.time_norms import norm_layer
 
 SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "nodes", "gradient"}
@@ -177,4 +177,4 @@ def take(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
 def default_steps(solver: SolverConfig, evaluations: int) -> int:
     """The fewest steps (of an adaptive method, nodes) that take ``evaluations`` at least."""
     unbound = replace(solver, max_nfe=None)
-    return next(n for n in count(1) if planned_nfe(with_steps(unbound, n)) >= evaluations)
+    return next(n for n in count(1) if min_nfe(with_steps(unbound, n)) >= evaluations)

@@ -2,7 +2,7 @@
 
 from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution, odeint
-from odebackbones.ode.solvers import GRADIENTS, METHODS, SolverConfig, build_integrator
+from odebackbones.ode.solvers import GRADIENTS, METHODS, SolverConfig, build_method
 from odebackbones.ode.stats import SolverStats
 
 __all__ = [
@@ -12,6 +12,6 @@ __all__ = [
     "SolverConfig",
     "SolverStats",
     "TensorTime",
-    "build_integrator",
+    "build_method",
     "odeint",
 ]

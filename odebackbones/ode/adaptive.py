@@ -1,8 +1,9 @@
-"""Adaptive steps: torchdiffeq finds them, and then they are a grid like any other."""
+"""Adaptive solves: torchdiffeq finds the steps, and then they are a grid like any other."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,35 +11,17 @@ from torch import Tensor
 
 from odebackbones.errors import SolverError
 from odebackbones.ode.devices import time_dtype
+from odebackbones.ode.evaluation import CheckedField
 from odebackbones.ode.field_state import FieldState, buffers_untouched
-from odebackbones.ode.integrators import Integrator, ReusedSlope, RungeKutta, VectorField, not_recordable
+from odebackbones.ode.methods.adaptive import AdaptiveMethod
+from odebackbones.ode.methods.runge_kutta import RungeKutta
+from odebackbones.ode.replay import ReplayContext
 from odebackbones.ode.slots import modules_of
-from odebackbones.ode.surroundings import Surroundings
-from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
+from odebackbones.ode.solvers import SolverConfig
 from odebackbones.ode.tuples import FlatField
 
 TORCHDIFFEQS_STOPS = ("underflow in dt", "non-finite values in state")
 """How the messages begin of the assertions by which torchdiffeq gives a solve up."""
-
-REUSING = frozenset({"adaptive_heun"})
-"""Methods whose steps torchdiffeq begins with a slope that is not the one at their state."""
-
-
-class AdaptiveIntegrator(Integrator):
-    """The place of a method whose grid is found anew in every solve: it holds the field, and takes no steps."""
-
-    def __init__(self, vector_field: VectorField, *, method: str, t_span: tuple[float, float]) -> None:
-        super().__init__(vector_field, grid=[], times=[])
-        self.method = method
-        self.t_span = t_span
-
-    @torch.jit.unused
-    def ends(self) -> tuple[float, float]:
-        """The start and the end of the time span."""
-        return self.t_span
-
-    def __prepare_scriptable__(self) -> "AdaptiveIntegrator":
-        raise not_recordable(self.method)
 
 
 @dataclass
@@ -50,28 +33,28 @@ class ObservedField:
     for its own.
     """
 
-    integrator: Integrator
-    surroundings: Surroundings
+    field: CheckedField
+    context: ReplayContext
     max_nfe: int | None
     name: str
     nfe: int = 0
     rejected: int = 0
-    starts: list[float] = field(default_factory=list)
-    state: FieldState | None = None
+    starts: list[float] = dataclasses.field(default_factory=list)
+    inputs: FieldState | None = None
     tensors: Sequence[Tensor] = ()
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
         """The slope, in the state's dtype."""
         time = float(t.detach())
         with ExitStack() as stack:
-            stack.enter_context(self.surroundings.casts())
+            stack.enter_context(self.context.autocast())
             if not torch.is_grad_enabled():
                 self.count(time)
-            elif self.state:
+            elif self.inputs:
                 wanted = [tensor.requires_grad for tensor in self.tensors]
-                stack.enter_context(self.state.restored(self.tensors, wanted, itself=True))
-                self.state.go_back_to(self.state.start)
-            slope = self.integrator.slope(time, state).to(state.dtype)
+                stack.enter_context(self.inputs.restored(self.tensors, wanted, itself=True))
+                self.inputs.go_back_to(self.inputs.start)
+            slope = self.field(time, state).to(state.dtype)
             return slope if slope.requires_grad or not torch.is_grad_enabled() else slope + 0.0 * state
 
     def count(self, t: float) -> None:
@@ -101,6 +84,11 @@ class ObservedField:
                 f"atol, or look whether the field is finite"
             ) from error
 
+    def accepted_steps(self, method: AdaptiveMethod) -> RungeKutta:
+        """The accepted steps as a method on a fixed grid."""
+        ends = [*self.starts[1:], method.t_span[1]]
+        return method.on_grid([(start, end - start) for start, end in zip(self.starts, ends, strict=True)])
+
 
 class ObservedSteps(ObservedField):
     """An observed field that notes an adaptive method's steps, too, through torchdiffeq's callbacks."""
@@ -112,14 +100,6 @@ class ObservedSteps(ObservedField):
     def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         """Count a rejected step."""
         self.rejected += 1
-
-    def accepted_steps(self) -> RungeKutta:
-        """The accepted steps as a method on a fixed grid."""
-        assert isinstance(self.integrator, AdaptiveIntegrator)
-        ends = [*self.starts[1:], self.integrator.t_span[1]]
-        grid = [(start, end - start) for start, end in zip(self.starts, ends, strict=True)]
-        method = ReusedSlope if self.integrator.method in REUSING else RungeKutta
-        return method(self.integrator.vector_field, tableau=ADAPTIVE_TABLEAUS[self.integrator.method], grid=grid)
 
 
 @dataclass(frozen=True)
@@ -143,16 +123,15 @@ class AdaptiveSolution:
 
 @torch.no_grad()
 def solve_adaptively(
-    integrator: AdaptiveIntegrator, state: Tensor, *, rtol: float, atol: float, max_nfe: int | None, name: str
+    field: CheckedField, method: AdaptiveMethod, state: Tensor, solver: SolverConfig, *, name: str
 ) -> AdaptiveSolution:
     """Solve by torchdiffeq, without a graph and without moving buffers.
 
     Args:
-        integrator: Field, method and time span.
+        field: The vector field.
+        method: Its name and the time span.
         state: ``(B, ...)``
-        rtol: Relative tolerance of a step's error.
-        atol: Absolute tolerance.
-        max_nfe: Evaluations that are allowed, or None.
+        solver: Tolerances, and the evaluations that are allowed.
         name: Whose solve it is, for errors.
 
     Raises:
@@ -160,24 +139,22 @@ def solve_adaptively(
     """
     import torchdiffeq  # not before it is used: it brings scipy, half a second
 
-    observed = ObservedSteps(integrator, Surroundings(state.device), max_nfe, name)
-    times = torch.tensor(integrator.ends(), dtype=time_dtype(state.device), device=state.device)
-    options = step_options(integrator, times)
-    with buffers_untouched(modules_of(integrator)) as moved, observed.explaining(integrator.method):
-        states = torchdiffeq.odeint(
-            observed, state, times, rtol=rtol, atol=atol, method=integrator.method, options=options
-        )
+    observed = ObservedSteps(field, ReplayContext(state.device), solver.max_nfe, name)
+    times = torch.tensor(method.t_span, dtype=time_dtype(state.device), device=state.device)
+    tolerances: dict[str, Any] = {"rtol": solver.rtol, "atol": solver.atol}
+    options = step_options(field, times) | {"dtype": times.dtype}
+    with buffers_untouched(modules_of(field.vector_field)) as moved, observed.explaining(method.name):
+        states = torchdiffeq.odeint(observed, state, times, **tolerances, method=method.name, options=options)
     end: Tensor = states[-1]  # pyright: ignore[reportAssignmentType] (no tuple comes of a tensor)
-    return AdaptiveSolution(end, observed.accepted_steps(), observed.nfe, observed.rejected, any(moved))
+    return AdaptiveSolution(end, observed.accepted_steps(method), observed.nfe, observed.rejected, any(moved))
 
 
-def step_options(integrator: Integrator, times: Tensor) -> dict[str, Any]:
-    """torchdiffeq's options: end on t1, where it would step beyond and interpolate; of a tuple, measure every part.
+def step_options(field: CheckedField, times: Tensor) -> dict[str, Any]:
+    """torchdiffeq's options: end on t1, where it would step beyond and interpolate; measure every part of a tuple.
 
     Args:
-        integrator: An adaptive method, or one on equal steps, which torchdiffeq gives no other dtype of times.
+        field: The vector field.
         times: Start and end.
     """
-    norm = {"norm": integrator.vector_field.norm} if isinstance(integrator.vector_field, FlatField) else {}
-    dtype = {"dtype": times.dtype} if isinstance(integrator, AdaptiveIntegrator) else {}
-    return {"step_t": times[1:], **dtype, **norm}
+    inner = field.vector_field
+    return {"step_t": times[1:], **({"norm": inner.norm} if isinstance(inner, FlatField) else {})}

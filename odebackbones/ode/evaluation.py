@@ -10,7 +10,7 @@ from odebackbones.errors import InputError
 
 
 def is_recording(state: Tensor) -> bool:
-    """Whether a graph is being recorded (fx, TorchScript, export, compile): no value can be looked at."""
+    """Whether a graph is being recorded (fx, tracing, export, compile): no value can be looked at."""
     return not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
@@ -41,6 +41,23 @@ def evaluate(vector_field: Callable[[float, Tensor], Any], t: float, state: Tens
     if fingerprint(state, inspect=inspect) != before:
         raise changed_in_place(vector_field, t)
     return as_slope(slope, state, source=f"{name_of(vector_field)} (at t = {t:g})")
+
+
+class CheckedField:
+    """A vector field whose every slope is checked, as :func:`evaluate` does.
+
+    Args:
+        vector_field: ``(t, state) -> slope``, a module or any callable.
+        inspect: Whether to compare states of the inference mode.
+    """
+
+    def __init__(self, vector_field: Callable[[float, Tensor], Any], *, inspect: bool = True) -> None:
+        self.vector_field = vector_field
+        self.inspect = inspect
+
+    def __call__(self, t: float, state: Tensor) -> Tensor:
+        """The slope at time ``t``."""
+        return evaluate(self.vector_field, t, state, inspect=self.inspect)
 
 
 def fingerprint(state: Tensor, *, inspect: bool) -> float | int:

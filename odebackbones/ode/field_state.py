@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from odebackbones.errors import InputError
 from odebackbones.ode.graphs import Graph, Replacing, open_ends, tensors_at
 from odebackbones.ode.moving_buffers import MovingBuffers
+from odebackbones.ode.replay import ReplayContext
 from odebackbones.ode.results import results_in, without_graph
 from odebackbones.ode.slots import (
     MISSING,
@@ -26,7 +27,6 @@ from odebackbones.ode.slots import (
     tracking_norms,
     wants_gradient,
 )
-from odebackbones.ode.surroundings import Surroundings
 
 
 class Moment(NamedTuple):
@@ -45,7 +45,7 @@ class FieldState:
     :meth:`restored` brings all of it back for the time of a recomputation.
 
     Args:
-        root: Whose modules compute; what scripted ones hold is left as it is.
+        roots: Whose modules compute, if they have any; what scripted ones hold is left as it is.
         parameters: Tensors beyond theirs that the field depends on.
 
     Attributes:
@@ -58,8 +58,8 @@ class FieldState:
         InputError: A parameter has no shape yet.
     """
 
-    def __init__(self, root: nn.Module, parameters: Sequence[Tensor] = ()) -> None:
-        modules = modules_of(root)
+    def __init__(self, *roots: Any, parameters: Sequence[Tensor] = ()) -> None:
+        modules = modules_of(*roots)
         require_shapes(modules)
         self.modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
         scripted = [p for module in modules if isinstance(module, torch.jit.ScriptModule) for p in module.parameters()]
@@ -268,7 +268,7 @@ def unknown_tensor(end: Any) -> InputError:
 @contextmanager
 def without_trace(modules: Sequence[nn.Module], device: torch.device) -> Iterator[list[bool]]:
     """Compute what does not count: random generators and buffers stay as they are; yields as buffers_untouched."""
-    with Surroundings(device, modules).forked_random(), buffers_untouched(modules) as moved:
+    with ReplayContext(device, modules).forked_rng(), buffers_untouched(modules) as moved:
         yield moved
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from odebackbones.errors import SolverError
-from odebackbones.ode.evaluation import is_recording, is_transformed
+from odebackbones.ode.evaluation import CheckedField, is_recording, is_transformed
 from odebackbones.ode.field_state import without_trace
-from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.methods.base import Method
 from odebackbones.ode.slots import modules_of
 
 
@@ -37,27 +37,28 @@ def is_finite(state: Tensor) -> bool:
 
 
 @torch.no_grad()
-def where_not_finite(integrator: Integrator, state: Tensor) -> str:
+def where_not_finite(field: CheckedField, method: Method, state: Tensor) -> str:
     """Solve again, look at every step, and say after which one the state is not finite, and what to do."""
     advice = "lower the learning rate, clip gradients, or take more steps"
     if not is_finite(state):
         return "before the solve; look at the input and at the layers before it"
-    with without_trace(modules_of(integrator), state.device):
+    with without_trace(modules_of(field.vector_field), state.device):
         carry = [state]
-        for i, (t, h) in enumerate(integrator.grid):
-            carry = integrator.advance(i, carry)
+        for i, (t, h) in enumerate(method.grid):
+            carry = method.advance(field, i, carry)
             if not all(is_finite(tensor) for tensor in carry if tensor.is_floating_point()):
-                return f"after step {i + 1} of {len(integrator.grid)}, from t = {t:g} to {t + h:g}; {advice}"
+                return f"after step {i + 1} of {len(method.grid)}, from t = {t:g} to {t + h:g}; {advice}"
     return f"after the solve, but was when it was repeated (random layers may have drawn otherwise); {advice}"
 
 
 def require_finite(
-    integrator: Integrator, state: Tensor, end: Tensor, reached: Tensor | None = None, *, name: str
+    field: CheckedField, method: Method, state: Tensor, end: Tensor, reached: Tensor | None = None, *, name: str
 ) -> None:
     """Stop if the end state is not finite, or if numbers in fixed point may have outgrown their format.
 
     Args:
-        integrator: What was run.
+        field: The vector field.
+        method: What was run.
         state: From where.
         end: To where.
         reached: Of a solve in fixed point: the largest number that there may have been, over the format's limit, and
@@ -69,7 +70,7 @@ def require_finite(
     """
     size = 0.0 if reached is None else float(reached)
     if not math.isfinite(size) or (reached is None and not is_finite(end)):
-        raise SolverError(f"{name}the state is not finite {where_not_finite(integrator, state)}")
+        raise SolverError(f"{name}the state is not finite {where_not_finite(field, method, state)}")
     if size >= 1.0:
         raise SolverError(
             f"{name}the state outgrew its fixed-point format (up to {size:.3g} times its largest number): take "

@@ -11,12 +11,12 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[r
 from torch.autograd.function import once_differentiable
 
 from odebackbones.errors import InputError
-from odebackbones.ode.evaluation import TensorTime
+from odebackbones.ode.evaluation import CheckedField, TensorTime
 from odebackbones.ode.field_state import without_trace
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.integrators import Integrator
+from odebackbones.ode.methods.base import VectorField
 from odebackbones.ode.slots import modules_of
-from odebackbones.ode.solvers import SolverConfig, build_integrator, require_finite_times
+from odebackbones.ode.solvers import SolverConfig, build_method, require_finite_times
 from odebackbones.ode.stats import SolverStats
 from odebackbones.ode.tuples import FlatField, flatten, split
 
@@ -91,23 +91,23 @@ def odeint(
         return Solution(split(solution.state, shapes), solution.stats, states)
     learns = torch.is_grad_enabled()
     learned = [t if learns and isinstance(t, Tensor) and t.requires_grad else None for t in t_span]
+    field: VectorField = vector_field  # pyright: ignore[reportAssignmentType] (of tensors, by now)
     states, stats = [state], SolverStats(0, 0, 0)
     for i, interval in enumerate(pairwise(times)):
-        integrator = build_integrator(vector_field, interval, solver)  # pyright: ignore[reportArgumentType] (no tuples)
-        start = moved_by_time(integrator, states[-1], learned[i], sign=-1.0)
-        end, cost = integrate(integrator, start, solver, parameters=given)
-        states.append(moved_by_time(integrator, end, learned[i + 1], sign=1.0))
+        start = moved_by_time(field, states[-1], learned[i], sign=-1.0)
+        end, cost = integrate(field, build_method(solver, interval), start, solver, parameters=given)
+        states.append(moved_by_time(field, end, learned[i + 1], sign=1.0))
         slopes = sum(time is not None for time in learned[i : i + 2])
         stats = stats + cost + SolverStats(slopes, 0, 0)
     return Solution(states[-1], stats, torch.stack(states) if len(times) > 2 else None)
 
 
-def moved_by_time(integrator: Integrator, state: Tensor, time: Tensor | None, *, sign: float) -> Tensor:
+def moved_by_time(field: VectorField, state: Tensor, time: Tensor | None, *, sign: float) -> Tensor:
     """The state itself, with the gradient of a flow that ends (``sign`` 1) or starts (-1) at ``time``."""
     if time is None:
         return state
-    with torch.no_grad(), without_trace(modules_of(integrator), state.device):
-        slope = integrator.slope(time.detach().item(), state)
+    with torch.no_grad(), without_trace(modules_of(field), state.device):
+        slope = CheckedField(field)(time.detach().item(), state)
     return AtTime.apply(state, time, sign * slope)  # pyright: ignore[reportReturnType]
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from odebackbones.errors import InputError, unknown_name
 
 
-class Budget(NamedTuple):
+class Capacity(NamedTuple):
     """What a backward pass may hold at one time."""
 
     snapshots: int
@@ -20,26 +20,26 @@ class Budget(NamedTuple):
     """Graphs of consecutive steps, which it then evaluates together, one after another."""
 
 
-BUDGETS = {
-    "every": lambda steps: Budget(steps),
-    "sqrt": lambda steps: Budget(2 + round(math.sqrt(steps)), graphs=2),  # a second graph saves more than its memory
+CAPACITIES = {
+    "every": lambda steps: Capacity(steps),
+    "sqrt": lambda steps: Capacity(2 + round(math.sqrt(steps)), graphs=2),  # a second graph saves more than its memory
 }
-"""Name in ``checkpoints`` -> budget for a number of steps."""
+"""Name in ``checkpoints`` -> capacity for a number of steps."""
 
 
-def budget(checkpoints: str | int, steps: int) -> Budget:
-    """The budget of a solve: a number of ``checkpoints`` is one of snapshots, beside one graph.
+def capacity(checkpoints: str | int, steps: int) -> Capacity:
+    """The capacity of a solve: a number of ``checkpoints`` is one of snapshots, beside one graph.
 
     Raises:
         InputError: ``checkpoints`` is neither a known word nor a whole number of at least 1.
     """
     if isinstance(checkpoints, str):
-        if checkpoints not in BUDGETS:
-            raise unknown_name("value of checkpoints", checkpoints, [*BUDGETS, "a whole number"])
-        return BUDGETS[checkpoints](steps)
+        if checkpoints not in CAPACITIES:
+            raise unknown_name("value of checkpoints", checkpoints, [*CAPACITIES, "a whole number"])
+        return CAPACITIES[checkpoints](steps)
     if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
         raise InputError(f"checkpoints={checkpoints!r}: expected 'every', 'sqrt', or a whole number of at least 1")
-    return Budget(checkpoints)
+    return Capacity(checkpoints)
 
 
 def next_snapshot(steps: int, snapshots: int) -> int:
@@ -61,7 +61,7 @@ def next_snapshot(steps: int, snapshots: int) -> int:
 
 
 @cache
-def first_snapshots(steps: int, allowed: Budget) -> tuple[int, ...]:
+def first_snapshots(steps: int, allowed: Capacity) -> tuple[int, ...]:
     """The steps at whose start the forward pass keeps the state, ascending; the first one is 0."""
     segments = math.ceil(steps / allowed.graphs)
     kept = [0]
@@ -80,7 +80,7 @@ class Advance(NamedTuple):
 
 
 @cache
-def reversal(steps: int, allowed: Budget) -> tuple[tuple[range, tuple[Advance, ...]], ...]:
+def reversal(steps: int, allowed: Capacity) -> tuple[tuple[range, tuple[Advance, ...]], ...]:
     """The segments from the last to the first, each with what to evaluate to get at its start.
 
     A segment is as many steps as graphs are allowed; a kept state is given up when the segment that it starts is
@@ -102,7 +102,7 @@ def reversal(steps: int, allowed: Budget) -> tuple[tuple[range, tuple[Advance, .
 
 
 @cache
-def count_evaluations(steps: int, allowed: Budget) -> tuple[int, ...]:
+def count_evaluations(steps: int, allowed: Capacity) -> tuple[int, ...]:
     """How often the backward pass evaluates each step: once with a graph, and to get at later states."""
     counts = [0] * steps
     for segment, advances in reversal(steps, allowed):

@@ -33,10 +33,10 @@ PLAIN = (bool, int, float, complex, str)
 """Kinds of attributes whose values a recomputation finds again."""
 
 
-def modules_of(root: nn.Module) -> list[nn.Module]:
-    """All modules that ``root`` computes with: registered ones, and those that attributes hold in containers."""
+def modules_of(*roots: Any) -> list[nn.Module]:
+    """All modules that the ``roots`` compute with: themselves, registered ones, and those in attributes' containers."""
     found: dict[nn.Module, None] = {}
-    waiting = [root]
+    waiting = [root for root in roots if is_module(root)]
     while waiting:
         module = waiting.pop()
         if module not in found:

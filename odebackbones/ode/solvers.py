@@ -6,15 +6,13 @@ from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
-from torch import Tensor
-
 from odebackbones.errors import InputError, addressed, unknown_name
-from odebackbones.ode.adaptive import AdaptiveIntegrator
-from odebackbones.ode.fixed_point import FORMATS
 from odebackbones.ode.grids import Grid, distinct_times, uneven_grid, uniform_grid
-from odebackbones.ode.integrators import Integrator, VectorField
-from odebackbones.ode.methods import METHODS, OPTIONS
-from odebackbones.ode.schedule import budget
+from odebackbones.ode.methods.adaptive import AdaptiveMethod
+from odebackbones.ode.methods.base import Method
+from odebackbones.ode.methods.fixed_point import FORMATS
+from odebackbones.ode.methods.registry import METHODS, OPTIONS
+from odebackbones.ode.schedule import capacity
 
 GRADIENTS = ("checkpoint", "backprop", "reversible", "adjoint")
 """How the backward pass gets the states: recompute them, keep everything, reconstruct them, or solve another ODE."""
@@ -45,8 +43,8 @@ class SolverConfig:
         projected: Of Runge-Kutta methods with fixed steps: keep the state from being negative, as ResNets do whose ReLU
             follows the addition; of order 1 where that makes a difference.
         state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
-            ``"float64"`` fixed point (:data:`~odebackbones.ode.fixed_point.FORMATS`); ``"auto"`` is ``"float"``, but
-            ``"int32"`` where ``"reversible"`` has a backward pass to come.
+            ``"float64"`` fixed point (:data:`~odebackbones.ode.methods.fixed_point.FORMATS`); ``"auto"`` is
+            ``"float"``, but ``"int32"`` where ``"reversible"`` has a backward pass to come.
         check_finite: Stop with an error if the final state is not finite; waits for the device once a solve.
     """
 
@@ -79,7 +77,7 @@ class SolverConfig:
         require_taken(self)
         for name, value in defaults(self).items():
             object.__setattr__(self, name, value)
-        budget(self.checkpoints, self.steps or 1)
+        capacity(self.checkpoints, self.steps or 1)
         require_possible(self)
 
 
@@ -196,9 +194,9 @@ def require_possible(solver: SolverConfig) -> None:
         raise InputError("gradient='reversible' needs exact sums: state_dtype='auto', 'int32' or 'float64'")
 
 
-def build_integrator(
-    vector_field: VectorField, t_span: tuple[float, float], solver: SolverConfig, *, name: str = ""
-) -> Integrator:
+def build_method(
+    solver: SolverConfig, t_span: tuple[float, float] = (0.0, 1.0), *, name: str = ""
+) -> Method | AdaptiveMethod:
     """The method that ``solver`` names, on its grid over ``t_span``; ``name`` says in errors for whom.
 
     Raises:
@@ -207,17 +205,23 @@ def build_integrator(
     if t_span[0] == t_span[1]:
         raise InputError(f"t_span={t_span}: start and end are equal; give an interval of some length")
     require_finite_times(t_span)
-    build = METHODS[solver.method].build
-    if build is None:
-        return AdaptiveIntegrator(vector_field, method=solver.method, t_span=t_span)
-    integrator = build(vector_field, solver_grid(solver, t_span), solver)
-    nfe = sum(integrator.evaluations())
+    if is_adaptive(solver):
+        return AdaptiveMethod(solver.method, t_span)
+    method = fixed_method(solver, t_span)
+    nfe = sum(method.evaluations())
     if solver.max_nfe is not None and nfe > solver.max_nfe:
         raise InputError(
-            f"{addressed(name)}max_nfe={solver.max_nfe}: {solver.method} with {len(integrator.grid)} steps "
-            f"evaluates the field {nfe} times; take fewer steps, or raise max_nfe"
+            f"{addressed(name)}max_nfe={solver.max_nfe}: {solver.method} with {len(method.grid)} steps evaluates the "
+            f"field {nfe} times; take fewer steps, or raise max_nfe"
         )
-    return integrator
+    return method
+
+
+def fixed_method(solver: SolverConfig, t_span: tuple[float, float]) -> Method:
+    """The method of a solver with fixed steps."""
+    build = METHODS[solver.method].build
+    assert build is not None
+    return build(solver_grid(solver, t_span), solver)
 
 
 def require_finite_times(times: Sequence[float]) -> None:
@@ -226,9 +230,14 @@ def require_finite_times(times: Sequence[float]) -> None:
         raise InputError(f"t_span={tuple(times)}: expected finite times; a steady state needs a long, finite span")
 
 
-def is_planned(solver: SolverConfig) -> bool:
+def has_fixed_cost(solver: SolverConfig) -> bool:
     """Whether the evaluations are known before the solve: not if steps or iterations follow a tolerance."""
-    return METHODS[solver.method].build is not None and (solver.method != "implicit_euler" or solver.degree is not None)
+    return not is_adaptive(solver) and (solver.method != "implicit_euler" or solver.degree is not None)
+
+
+def is_adaptive(solver: SolverConfig) -> bool:
+    """Whether every solve finds its own steps."""
+    return METHODS[solver.method].build is None
 
 
 def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
@@ -240,11 +249,11 @@ def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
     return uniform_grid(t_span, parts)
 
 
-def planned_nfe(solver: SolverConfig) -> int:
+def min_nfe(solver: SolverConfig) -> int:
     """The least evaluations that a forward solve takes; of an adaptive method, its ``nodes``."""
     if solver.nodes is not None:
         return solver.nodes
-    return sum(build_integrator(zero_field, (0.0, 1.0), solver).evaluations())
+    return sum(fixed_method(replace(solver, max_nfe=None), (0.0, 1.0)).evaluations())
 
 
 def evaluation_times(
@@ -260,19 +269,13 @@ def evaluation_times(
     require_budgets(budgets)
     times = []
     for config in (solver, *(with_steps(solver, steps) for steps in budgets)):
-        if METHODS[solver.method].build is None:
+        if is_adaptive(solver):
             times += [*(t for t, _ in solver_grid(config, t_span)), t_span[1]]
         else:
-            integrator = build_integrator(zero_field, t_span, replace(config, max_nfe=None))
-            times += chain(*integrator.times)
+            times += chain(*fixed_method(config, t_span).times)
     return distinct_times(times, length=t_span[1] - t_span[0])
 
 
 def with_steps(solver: SolverConfig, number: int) -> SolverConfig:
     """The same with so many equal steps, or, of an adaptive method, nodes."""
     return replace(solver, nodes=number) if solver.nodes is not None else replace(solver, steps=number, grid=None)
-
-
-def zero_field(t: float, state: Tensor) -> Tensor:
-    """The field that is zero: to ask a method for its times."""
-    return 0.0 * state

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
-from odebackbones.ode.evaluation import as_slope, name_of
+from odebackbones.ode.evaluation import CheckedField, as_slope, name_of
 
 
 def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
@@ -31,8 +31,9 @@ def split(rows: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
 
 
 def parts(vector_field: Any, state: Tensor) -> tuple[Tensor, ...]:
-    """The tensors that a state consists of: several if the field is one of tuples."""
-    return split(state, vector_field.shapes) if isinstance(vector_field, FlatField) else (state,)
+    """The tensors that a state consists of: several if the field, checked or not, is one of tuples."""
+    field = vector_field.vector_field if isinstance(vector_field, CheckedField) else vector_field
+    return split(state, field.shapes) if isinstance(field, FlatField) else (state,)
 
 
 class FlatField(nn.Module):

@@ -14,8 +14,8 @@ from torchvision.ops import clip_boxes_to_image
 import odebackbones.models  # noqa: F401 (registers the models)
 from detection.model import ModelConfig, build_body, build_faster_rcnn, full_precision
 from detection.predict import detect
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError
-from odebackbones.stages import ODEBlock
 
 LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 CLASSES = 3
@@ -219,8 +219,8 @@ def script(model):
 @SCRIPT_WARNINGS[0]
 @SCRIPT_WARNINGS[1]
 @pytest.mark.filterwarnings("ignore:.torch.jit.(save|load). is deprecated:FutureWarning")
-def test_the_scripted_detector_equals_the_eager_one():
-    model = spread_scores(build())
+def test_a_detector_with_a_plain_body_is_scripted_and_equals_the_eager_one():
+    model = spread_scores(build(backbone="resnet18", backbone_args={}))
     scripted = script(model)
     images, targets = pictures((60, 80), (100, 70)), [OBJECT, EMPTY]
     torch.manual_seed(3)

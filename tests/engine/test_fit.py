@@ -12,9 +12,9 @@ from torch.utils.data import TensorDataset
 
 from engine.config import OptimConfig, RunConfig
 from engine.fit import Trainer, differences, filled
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig
-from odebackbones.stages import ODEBlock
 
 CPU = torch.device("cpu")
 

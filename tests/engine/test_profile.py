@@ -30,8 +30,8 @@ from engine.profile import (
     timed_parts,
 )
 from engine.task import Probe
+from odebackbones.block import ODEBlock
 from odebackbones.ode.solvers import SolverConfig
-from odebackbones.stages import ODEBlock
 
 CPU = torch.device("cpu")
 

@@ -113,12 +113,12 @@ def test_further_figures_are_measured_and_the_model_stays():
 
     def memory(changed):
         seen.append(changed)
-        changed[0].vector_field.rate = 0.0
+        changed[0].field.rate = 0.0
         return 2.0 * changed[0].stats().nfe
 
     rows = solver_transfer(model, data, methods=("euler",), steps=(3, 2), further={"memory [MiB]": memory})
     assert [row.further for row in rows] == [{"memory [MiB]": value} for value in (2.0, 6.0, 4.0)]
-    assert model[0].vector_field.rate == 1.0 and model not in seen
+    assert model[0].field.rate == 1.0 and model not in seen
     table = transfer_table(rows)
     assert table.columns[-1] == "memory [MiB]" and "tolerance" not in table.columns
     *_, trained, curve = transfer_curves(rows)
@@ -135,7 +135,7 @@ def test_adaptive_solvers_are_tried_whatever_the_solver_was(solver):
 
 def test_a_solve_that_cannot_be_finished_leaves_a_gap():
     model, data = classifier(SolverConfig("euler", 1), factor=1e13)
-    model[0].vector_field.rate = 1e13  # its fourth power is too much for float32
+    model[0].field.rate = 1e13  # its fourth power is too much for float32
     trained, row = solver_transfer(model, data, methods=("rk4",), steps=(1,), further={"one": lambda _: 1.0})
     assert trained.metric == 1.0 and trained.further == {"one": 1.0}
     assert math.isnan(row.metric) and row.further == {}

@@ -44,22 +44,22 @@ def branches(field, count):
 
 
 def lm(block, x, n):
-    f, previous = branches(block.vector_field, n), x
-    nn.init.uniform_(block.integrator.coefficients, -0.5, 0.8)
-    for k, branch in zip(block.integrator.coefficients.tolist(), f, strict=True):
+    f, previous = branches(block.field, n), x
+    nn.init.uniform_(block.method.coefficients, -0.5, 0.8)
+    for k, branch in zip(block.method.coefficients.tolist(), f, strict=True):
         x, previous = (1 - k) * x + k * previous + branch(x) / n, x
     return x
 
 
 def poly(block, x, n):
-    for branch in branches(block.vector_field, n):
+    for branch in branches(block.field, n):
         once = branch(x) / n
         x = x + once + branch(once) / n
     return x
 
 
 def fractal(block, x, n):
-    f = branches(block.vector_field, 2 * n)
+    f = branches(block.field, 2 * n)
     for first, second in zip(f[::2], f[1::2], strict=True):
         k1, k2, k3 = 1.0, 0.0, 1.0
         inner = k3 * x + first(x) / (2 * n)
@@ -68,7 +68,7 @@ def fractal(block, x, n):
 
 
 def rev(block, x, n):
-    f = branches(block.vector_field, n)
+    f = branches(block.field, n)
     x1, x2 = x, x + f[0](x) / n
     for branch in f[1:]:  # RevNet's two streams change their roles
         x1, x2 = x2, x1 + 2 * branch(x2) / n
@@ -87,7 +87,7 @@ def test_the_solver_is_the_network(name, network):
 def test_an_augmented_network_flows_in_more_channels_than_it_shows():
     model = create("augmented_ode_resnet50")
     for block, channels in zip(ode_blocks(model), (32, 64, 96, 128), strict=True):
-        assert block.vector_field.conv1.weight[0].shape[1] == channels + 16
+        assert block.field.conv1.weight[0].shape[1] == channels + 16
         assert block(torch.randn(1, channels, 4, 4, dtype=torch.float64)).shape[1] == channels
 
 

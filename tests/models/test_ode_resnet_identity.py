@@ -47,7 +47,7 @@ def ode_entry(key, block):
         return key, 1
     module, kind = entry.split(".")
     k = int(index) - 1
-    name = f"{layer}.1.integrator.vector_field.{module.replace('bn', 'norm')}"
+    name = f"{layer}.1.field.{module.replace('bn', 'norm')}"
     if kind in ("weight", "bias"):
         return f"{name}.{kind}.{k}", STEPS[layer] if module == LAST_NORM[block] else 1
     return f"{name}.norms.{k}.{kind}", 1

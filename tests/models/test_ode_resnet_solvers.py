@@ -5,8 +5,8 @@ import timm
 import torch
 
 from odebackbones import InputError, SolverError, solver_stats
+from odebackbones.block import ODEBlock
 from odebackbones.ode import METHODS, SolverConfig
-from odebackbones.stages import ODEBlock
 from odebackbones.time_layers import TimeConv2d
 
 LAYERS = (2, 3, 5, 2)
@@ -37,7 +37,7 @@ def test_every_solver_trains_every_parameter(method):
     degree = 1 if method == "implicit_euler" else None  # a branch of random weights is no contraction
     model = create(solver=method, degree=degree, **extras(method)).train()
     model(images()).square().sum().backward()
-    unused = {f"layer{i}.1.integrator.coefficients" for i in (1, 4)}  # lm has no earlier state in its one step there
+    unused = {f"layer{i}.1.method.coefficients" for i in (1, 4)}  # lm has no earlier state in its one step there
     found = {name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0}
     assert found <= unused
     assert all(stats.nfe >= blocks - 1 for stats, blocks in zip(solver_stats(model).values(), LAYERS, strict=True))
@@ -83,14 +83,14 @@ def test_the_options_of_the_blocks_and_the_fields_arrive():
         assert (block.augment, block.budgets, block.steer) == (2, (1, 2), 0.2)
         convs = [module for module in block.modules() if isinstance(module, TimeConv2d)]
         assert all(len(conv.time_weight) == 1 for conv in convs)
-    assert blocks(model)[0].vector_field.conv1.weight[0].shape[1] == 4 + 2
+    assert blocks(model)[0].field.conv1.weight[0].shape[1] == 4 + 2
     model.train()(images()).sum().backward()
 
 
 def test_a_stage_that_explodes_is_named():
     model = create(norm="group", channels=(32, 32, 32, 32))
     with torch.no_grad():
-        blocks(model)[2].vector_field.norm2.weight[0].fill_(float("inf"))
+        blocks(model)[2].field.norm2.weight[0].fill_(float("inf"))
     with pytest.raises(SolverError, match=r"layer3: .* after step 1 of 2"):
         model(images())
 

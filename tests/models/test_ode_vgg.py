@@ -158,7 +158,7 @@ def test_a_fused_model_is_the_same_function(field):
 def test_a_field_is_a_convolution_after_a_relu_and_may_fall():
     block = warmed_up(field="conv", steps=1, solver="euler").features[1]
     x = images()[:, :1].repeat(1, 8, 1, 1)
-    field = block.vector_field
+    field = block.field
     conv, norm = field.conv1.at(0.0), field.norm1.at(0.0).eval()
     slope = norm(conv(x.relu()))
     torch.testing.assert_close(block(x), x + slope)
@@ -172,7 +172,7 @@ def test_a_slope_is_of_its_states_size_without_norms(field):
         [256, 256, "M"], continuous=True, field=field, norm="none", zero_init_last=False, mlp_ratio=0.01
     ).flows()[0]
     x = torch.randn(2, 256, 16, 16).relu()
-    slope = block.vector_field(0.0, x)
+    slope = block.field(0.0, x)
     assert 0.2 < slope.std() / x.std() < 3
 
 

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from odebackbones import InputError, solver_stats
-from odebackbones.models.odenet import PreactivatedField
 
 RESNET = {"solver": "euler", "steps": 6, "bases": 6, "duration": 6, "time_channel": False, "last_norm": False}
 RK_NET = {"solver": "rk4", "gradient": "backprop"}
@@ -60,7 +59,7 @@ def their_resnet(model):
         for down in (model.down1, model.down2):
             y = branch(x, down.norm1, down.conv1, down.norm2, down.conv2)
             x = y + down.shortcut(F.relu(down.norm1(x)))
-        field = model.flow[0].vector_field
+        field = model.flow[0].field
         for k in range(6):
             t = k / 6
             norms = [nn.GroupNorm(32, 64) for _ in range(2)]
@@ -74,7 +73,7 @@ def their_resnet(model):
 
 def test_six_bases_and_six_euler_steps_are_their_resnet():
     model = create(**RESNET).eval()
-    for k, weight in enumerate(model.flow[0].vector_field.norm1.weight):
+    for k, weight in enumerate(model.flow[0].field.norm1.weight):
         nn.init.constant_(weight, 1.0 + k)
     torch.testing.assert_close(their_resnet(model)(images()), model(images()), rtol=1e-4, atol=1e-5)
 
@@ -102,15 +101,6 @@ def test_a_model_may_start_from_the_zero_field(last_norm):
     assert torch.equal(model.flow(x), x)
 
 
-@pytest.mark.parametrize("last_norm", [True, False])
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_torchscript_follows_the_field(last_norm):
-    norm = create().flow[0].vector_field.norm1
-    field = PreactivatedField(64, norm=lambda channels: norm, time_channel=True, last_norm=last_norm)
-    x = torch.randn(2, 64, 7, 7)
-    torch.testing.assert_close(torch.jit.script(field)(0.3, x), field(0.3, x))
-
-
 def test_features_and_head_are_what_timm_expects():
     model, features = create().eval(), create(features_only=True).eval()
     assert features.feature_info.reduction() == [1, 2, 4]
@@ -128,7 +118,7 @@ def test_features_and_head_are_what_timm_expects():
 
 def test_a_batch_norm_model_has_statistics_per_time():
     model = create(norm="batch", **RK_NET)
-    assert model.flow[0].vector_field.norm1.running_mean.shape[0] == len(model.flow[0].vector_field.norm1.nodes) > 2
+    assert model.flow[0].field.norm1.running_mean.shape[0] == len(model.flow[0].field.norm1.nodes) > 2
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """All methods with fixed steps, some in more than one way, as data for parametrized tests."""
 
 from odebackbones.ode import METHODS, SolverConfig
-from odebackbones.ode.methods import OPTIONS
-from odebackbones.ode.solvers import is_planned
-from odebackbones.ode.tableaus import TABLEAUS
+from odebackbones.ode.methods.registry import OPTIONS
+from odebackbones.ode.methods.tableaus import TABLEAUS
+from odebackbones.ode.solvers import has_fixed_cost
 
 VARIANTS = {name: {"method": name} for name, method in METHODS.items() if method.build} | {
     "implicit_euler": {"method": "implicit_euler", "rtol": 1e-4, "atol": 1e-4},
@@ -38,4 +38,4 @@ def fitting(method, **options):
 
 def planned(variants):
     """Those whose evaluations are known beforehand."""
-    return [variant for variant in variants if is_planned(solver_config(variant))]
+    return [variant for variant in variants if has_fixed_cost(solver_config(variant))]

@@ -17,12 +17,12 @@ from trained_fields import (
     passes,
 )
 
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import METHODS, SolverConfig, odeint
-from odebackbones.ode.integrators import RungeKutta
-from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS
+from odebackbones.ode.methods.runge_kutta import RungeKutta
+from odebackbones.ode.methods.tableaus import ADAPTIVE_TABLEAUS
 from odebackbones.solver_change import calibrate
-from odebackbones.stages import ODEBlock
 from odebackbones.time_norms import TimeBatchNorm2d
 
 TOLERANCES = {"adaptive_heun": 1e-4, "bosh3": 1e-6, "dopri5": 1e-8, "dopri8": 1e-10}
@@ -230,7 +230,7 @@ def test_max_nfe_stops_a_solve_and_says_where():
     )
     with pytest.raises(SolverError, match=words):
         block(torch.ones(2, 3, dtype=torch.float64))
-    assert len(block.vector_field.times) == 50
+    assert len(block.field.times) == 50
 
 
 def test_a_solution_that_ends_in_a_pole_is_an_error_and_no_endless_solve():
@@ -275,7 +275,7 @@ def test_the_running_statistics_are_those_of_the_accepted_steps_on_a_fixed_grid(
     steps = odeint(watched, images(), ends, config("bosh3", rtol=1e-3)).stats.steps
     starts = [*watched.times[-3 * steps :: 3], ends[1]]
     grid = [(a, b - a) for a, b in pairwise(starts)]
-    RungeKutta(fixed, tableau=ADAPTIVE_TABLEAUS["bosh3"], grid=grid)(images())
+    RungeKutta(tableau=ADAPTIVE_TABLEAUS["bosh3"], grid=grid).solve(fixed, images())
     assert_buffers_equal(adaptive, fixed)
 
 
@@ -308,8 +308,8 @@ def test_a_field_that_evaluates_keeps_its_statistics(training):
     assert all(map(torch.equal, kept, field.buffers())) == (not training)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
-@pytest.mark.parametrize("record", [torch.jit.script, torch.fx.symbolic_trace, trace])
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; ONNX of whole detectors still needs tracing
+@pytest.mark.parametrize("record", [torch.fx.symbolic_trace, trace])
 @pytest.mark.parametrize("method", ["dopri5", "implicit_euler"])
 def test_what_a_graph_can_not_follow_says_what_to_do(method, record):
     block = ODEBlock(CountedDecay(), SolverConfig(method))

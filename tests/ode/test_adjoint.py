@@ -11,7 +11,7 @@ from trained_fields import assert_buffers_equal, gradients, images, make, passes
 
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import METHODS, SolverConfig, odeint
-from odebackbones.ode import adjoint as adjoint_module
+from odebackbones.ode.gradients import adjoint as adjoint_module
 
 ABLE = {name: method.torchdiffeq for name, method in METHODS.items() if method.torchdiffeq}
 FIXED = [name for name in ABLE if METHODS[name].build]

@@ -5,8 +5,8 @@ import torch
 import torchdiffeq
 from torch import nn
 
+from odebackbones.block import ODEBlock
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.stages import ODEBlock
 
 DOUBLE = torch.float64
 SPIRAL = torch.tensor([[-0.1, 2.0], [-2.0, -0.1]], dtype=DOUBLE)

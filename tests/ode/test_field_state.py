@@ -6,9 +6,9 @@ from fields_with_state import ALL, assert_same, by_backprop, gradients_of, numbe
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.stages import ODEBlock
 
 
 def called_functionally(solver):
@@ -161,7 +161,7 @@ def test_the_adjoint_computes_with_what_the_forward_pass_had(method):
         field, x = tanh_field(), numbers(4, 3).requires_grad_()
         leaves = {name: (0.5 * p).detach().requires_grad_() for name, p in field.named_parameters()}
         network = ODEBlock(field, SolverConfig(method, gradient="adjoint"))
-        weights = {f"integrator.vector_field.{name}": leaf for name, leaf in leaves.items()}
+        weights = {f"field.{name}": leaf for name, leaf in leaves.items()}
         if not replaces:
             network.load_state_dict(weights)
         end = torch.func.functional_call(network, weights if replaces else {}, x)

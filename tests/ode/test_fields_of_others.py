@@ -11,8 +11,8 @@ from torch.nn.utils import prune, weight_norm
 from torch.utils.checkpoint import checkpoint
 from trained_fields import relative_error
 
+from odebackbones.block import ODEBlock
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.stages import ODEBlock
 
 FIXED = pytest.mark.parametrize("gradient", ["checkpoint", "reversible"])
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from odebackbones.ode import SolverConfig, build_integrator, odeint
-from odebackbones.ode.adams import adams_bashforth_weights
+from odebackbones.ode import SolverConfig, build_method, odeint
 from odebackbones.ode.grids import uneven_grid, uniform_grid
-from odebackbones.ode.integrators import last_uses
-from odebackbones.ode.tableaus import TABLEAUS
+from odebackbones.ode.methods.adams_bashforth import adams_bashforth_weights
+from odebackbones.ode.methods.runge_kutta import last_uses
+from odebackbones.ode.methods.tableaus import TABLEAUS
 
 SPANS = {"forward": (0.3, 1.5), "backward": (1.5, 0.3)}
 UNEVEN = (0.1, 0.3, 0.35, 0.6, 0.8, 0.93, 1.0)
@@ -145,12 +145,12 @@ def test_the_weights_of_adams_and_bashforth_integrate_polynomials_on_an_uneven_g
 @spans
 def test_lm_resnet(t_span, grid):
     solver = SolverConfig("lm", gradient="backprop", **grid)
-    integrator = build_integrator(f, t_span, solver)
-    nn.init.uniform_(integrator.coefficients, -0.5, 0.8, generator=torch.Generator().manual_seed(0))
+    method = build_method(solver, t_span)
+    nn.init.uniform_(method.coefficients, -0.5, 0.8, generator=torch.Generator().manual_seed(0))
     x = before = X0
-    for k, (t, h) in zip(integrator.coefficients.tolist(), steps_of(t_span, grid), strict=True):
+    for k, (t, h) in zip(method.coefficients.tolist(), steps_of(t_span, grid), strict=True):
         x, before = (1 - k) * x + k * before + h * f(t, x), x
-    torch.testing.assert_close(integrator(X0).detach(), x, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(method.solve(f, X0).detach(), x, rtol=1e-12, atol=1e-12)
 
 
 @grids

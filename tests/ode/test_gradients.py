@@ -47,10 +47,10 @@ def test_checkpoint_equals_backprop_on_a_trained_field(name, variant, checkpoint
     assert torch.equal(found.end, reference.end)
     assert torch.equal(found.slope, reference.slope)
     if variant == "euler":
-        assert_parameter_gradients_equal(found.integrator, reference.integrator)
+        assert_parameter_gradients_equal(found.problem, reference.problem)
     else:
-        assert_parameter_gradients_close(found.integrator, reference.integrator, tolerance=5e-7)
-    assert_buffers_equal(found.integrator, reference.integrator)
+        assert_parameter_gradients_close(found.problem, reference.problem, tolerance=5e-7)
+    assert_buffers_equal(found.problem, reference.problem)
     assert torch.equal(found.random_state, reference.random_state)
 
 
@@ -176,10 +176,10 @@ def test_gradients_of_iterations_equal_finite_differences():
 
 
 def test_the_coefficients_of_lm_learn():
-    reference = by_backprop("convolutions", "lm").integrator
-    found = passes(make("convolutions"), solver_config("lm", STEPS)).integrator
-    slopes = found.coefficients.grad
-    torch.testing.assert_close(slopes, reference.coefficients.grad, rtol=1e-5, atol=1e-6)
+    reference = by_backprop("convolutions", "lm").problem
+    found = passes(make("convolutions"), solver_config("lm", STEPS)).problem
+    slopes = found.method.coefficients.grad
+    torch.testing.assert_close(slopes, reference.method.coefficients.grad, rtol=1e-5, atol=1e-6)
     assert slopes[0] == 0.0  # before the first step the state has not moved
     assert slopes[1:].abs().min() > 0.0
 

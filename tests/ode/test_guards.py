@@ -11,11 +11,11 @@ from solver_variants import ONE_STEP, VARIANTS, fitting, solver_config
 from torch import nn
 from trained_fields import images, make
 
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, SolverError
-from odebackbones.ode import SolverConfig, TensorTime, build_integrator, odeint
+from odebackbones.ode import SolverConfig, TensorTime, build_method, odeint
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.solvers import changed, planned_nfe
-from odebackbones.stages import ODEBlock
+from odebackbones.ode.solvers import changed, min_nfe
 
 GRADIENTS = ("backprop", "checkpoint")
 gradients = pytest.mark.parametrize("gradient", GRADIENTS)
@@ -264,7 +264,7 @@ def test_transforms_of_torch_func_check_nothing(gradient, transform):
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "lm"])
 def test_a_budget_that_fixed_steps_exceed_is_refused_before_any_evaluation(variant):
-    field, nfe = CountedDecay(), planned_nfe(solver_config(variant, 6))
+    field, nfe = CountedDecay(), min_nfe(solver_config(variant, 6))
     with pytest.raises(
         InputError, match=rf"max_nfe={nfe - 1}: .* with 6 steps evaluates the field {nfe} times; take fewer"
     ):
@@ -274,7 +274,7 @@ def test_a_budget_that_fixed_steps_exceed_is_refused_before_any_evaluation(varia
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in ("lm", "implicit_euler")])
 def test_a_budget_that_is_just_enough_is_enough(variant):
-    field, nfe = CountedDecay(), planned_nfe(solver_config(variant, 6))
+    field, nfe = CountedDecay(), min_nfe(solver_config(variant, 6))
     with torch.no_grad():
         stats = odeint(field, X0.double(), solver=solver_config(variant, 6, max_nfe=nfe)).stats
     assert stats.nfe == len(field.times) == nfe
@@ -302,10 +302,10 @@ def test_iterations_that_use_up_the_budget_name_the_step():
 def test_the_iterations_of_a_solve_are_counted_anew_in_the_next():
     field = CountedDecay(-1.0)
     solver = SolverConfig("implicit_euler", 3, "backprop", rtol=1e-6, atol=1e-6, max_nfe=60)
-    integrator = build_integrator(field, (0.0, 1.0), solver)
+    method = build_method(solver)
     for _ in range(3):
         field.times.clear()
-        _, stats = integrate(integrator, X0.double(), solver, parameters=tuple(field.parameters()))
+        _, stats = integrate(field, method, X0.double(), solver)
         assert 20 < stats.nfe == len(field.times) < 60
 
 

@@ -6,7 +6,7 @@ from trained_fields import gradients, images, make
 
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.ode.tableaus import TABLEAUS
+from odebackbones.ode.methods.tableaus import TABLEAUS
 
 methods = pytest.mark.parametrize("method", TABLEAUS)
 

@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from trained_fields import (
 
 from engine.profile import peak_memory_mib
 from odebackbones.errors import InputError, SolverError
-from odebackbones.ode import SolverConfig, build_integrator, odeint
-from odebackbones.ode.reversible import FixedPair
+from odebackbones.ode import SolverConfig, build_method, odeint
+from odebackbones.ode.gradients.reversible import FixedPair
 
 METHODS = ("leapfrog", "alf", "reversible_heun")
 REFERENCES = {"auto": "int32", "int32": "int32", "float64": "float64"}
@@ -111,33 +112,33 @@ ARITHMETICS = {
 @methods
 def test_a_reconstruction_is_exact_to_the_last_bit(method, arithmetic, steps):
     dtype, state_dtype, autocast = ARITHMETICS[arithmetic]
-    integrator = build_integrator(make("BatchNorm2d").to(dtype), (0.0, 1.0), config(method, steps, state_dtype))
-    start = integrator.start(images(dtype=dtype))
-    pair = FixedPair(integrator, [z.to(integrator.form.storage, copy=True) for z in start[:2]], start[2], dtype)
-    shears, history = [shear for step in integrator.scheme.steps for shear in step], []
+    field, scheme = make("BatchNorm2d").to(dtype), build_method(config(method, steps, state_dtype))
+    start = scheme.start(field, images(dtype=dtype))
+    pair = FixedPair(scheme, [z.to(scheme.form.storage, copy=True) for z in start[:2]], start[2], dtype)
+    updates, history = list(chain(*scheme.scheme.steps)), []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, autocast, cache_enabled=False):
-        for shear in shears:
+        for update in updates:
             history.append([z.clone() for z in pair.numbers])
-            pair.apply(shear, pair.evaluated(shear).ends[0].detach())
+            pair.apply(update, pair.evaluated(update, field).ends[0].detach())
         assert not torch.equal(pair.numbers[0], history[0][0])
-        for shear in reversed(shears):
-            pair.undo(shear, pair.evaluated(shear).ends[0].detach())
+        for update in reversed(updates):
+            pair.undo(update, pair.evaluated(update, field).ends[0].detach())
             assert all(map(torch.equal, pair.numbers, history.pop()))
 
 
 @methods
-def test_the_same_shears_in_floats_lose_bits(method):
-    integrator = build_integrator(make("BatchNorm2d"), (0.0, 1.0), SolverConfig(method, 16, state_dtype="float"))
-    shears, pair = [shear for step in integrator.scheme.steps for shear in step], integrator.start(images())
+def test_the_same_updates_in_floats_lose_bits(method):
+    field, floats = make("BatchNorm2d"), build_method(SolverConfig(method, 16, state_dtype="float"))
+    updates, pair = list(chain(*floats.scheme.steps)), floats.start(field, images())
     with torch.no_grad():
         start = [z.clone() for z in pair]
-        for target, source, factor, weight, evaluates, t in shears:
-            slope = integrator.vector_field(t, pair[source]) if evaluates else pair[source]
+        for target, source, factor, weight, evaluates, t in updates:
+            slope = field(t, pair[source]) if evaluates else pair[source]
             pair[target] = factor * pair[target] + weight * slope
-        for target, source, factor, weight, evaluates, t in reversed(shears):
-            slope = integrator.vector_field(t, pair[source]) if evaluates else pair[source]
+        for target, source, factor, weight, evaluates, t in reversed(updates):
+            slope = field(t, pair[source]) if evaluates else pair[source]
             pair[target] = factor * (pair[target] - weight * slope)
-    assert relative_error(pair[:1], start[:1]) < 1e-4  # these are the shears
+    assert relative_error(pair[:1], start[:1]) < 1e-4  # these are the updates
     assert not torch.equal(pair[0], start[0])
 
 

@@ -7,13 +7,12 @@ import pytest
 import torch
 from solver_variants import FIXED_POINT, VARIANTS, solver_config
 from torch import nn
-from trained_fields import CHANNELS, RANDOM, STEPS, ConvField, images, integrator_of, make
+from trained_fields import CHANNELS, RANDOM, STEPS, ConvField, Problem, images, make
 
 from engine.profile import peak_memory_mib
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, SolverStats, odeint
-from odebackbones.ode.integrate import integrate
-from odebackbones.ode.schedule import Budget, budget, count_evaluations, first_snapshots, reversal
+from odebackbones.ode.schedule import Capacity, capacity, count_evaluations, first_snapshots, reversal
 
 SIZES = [(steps, snapshots) for steps in range(1, 41) for snapshots in range(1, min(steps, 9) + 1)]
 
@@ -51,22 +50,22 @@ def fewest_after_a_forward_pass(steps, snapshots):
 
 def test_no_schedule_evaluates_fewer_steps():
     for steps, snapshots in SIZES:
-        found = sum(count_evaluations(steps, Budget(snapshots)))
+        found = sum(count_evaluations(steps, Capacity(snapshots)))
         assert found == steps + fewest_after_a_forward_pass(steps, snapshots), (steps, snapshots)
 
 
 @pytest.mark.parametrize("snapshots", [1, 2, 3, 5])
 def test_as_many_steps_as_the_binomial_coefficient_take_few_recomputations_each(snapshots):
     for repeats in (1, 2, 3):  # Griewank and Walther: with c snapshots and r repetitions, (c + r)! / (c! r!) steps
-        counts = count_evaluations(math.comb(snapshots + repeats, snapshots), Budget(snapshots))
+        counts = count_evaluations(math.comb(snapshots + repeats, snapshots), Capacity(snapshots))
         assert max(counts) <= repeats + 1
-    assert max(count_evaluations(math.comb(snapshots + 2, snapshots) + 1, Budget(snapshots))) > 2
+    assert max(count_evaluations(math.comb(snapshots + 2, snapshots) + 1, Capacity(snapshots))) > 2
 
 
 @pytest.mark.parametrize("graphs", [1, 2, 3])
 def test_a_schedule_reverses_every_step_from_a_state_that_it_keeps(graphs):
     for steps, snapshots in SIZES:
-        allowed = Budget(snapshots, graphs)
+        allowed = Capacity(snapshots, graphs)
         kept = list(first_snapshots(steps, allowed))
         assert kept[0] == 0 and len(kept) <= snapshots
         reversed_steps = []
@@ -86,23 +85,23 @@ def test_a_schedule_reverses_every_step_from_a_state_that_it_keeps(graphs):
 
 
 def test_known_schedules():
-    assert first_snapshots(5, Budget(5)) == (0, 1, 2, 3, 4)
-    assert count_evaluations(5, Budget(5)) == (1, 1, 1, 1, 1)
-    assert count_evaluations(4, Budget(1)) == (4, 3, 2, 1)
-    assert reversal(2, Budget(1)) == ((range(1, 2), ((0, 1, False),)), (range(1), ()))
-    assert first_snapshots(5, Budget(2, graphs=2)) == (0, 2)
-    assert reversal(5, Budget(2, graphs=2)) == ((range(4, 5), ((2, 4, False),)), (range(2, 4), ()), (range(2), ()))
+    assert first_snapshots(5, Capacity(5)) == (0, 1, 2, 3, 4)
+    assert count_evaluations(5, Capacity(5)) == (1, 1, 1, 1, 1)
+    assert count_evaluations(4, Capacity(1)) == (4, 3, 2, 1)
+    assert reversal(2, Capacity(1)) == ((range(1, 2), ((0, 1, False),)), (range(1), ()))
+    assert first_snapshots(5, Capacity(2, graphs=2)) == (0, 2)
+    assert reversal(5, Capacity(2, graphs=2)) == ((range(4, 5), ((2, 4, False),)), (range(2, 4), ()), (range(2), ()))
 
 
 def test_a_second_graph_saves_evaluations():
-    assert sum(count_evaluations(64, Budget(10))) == 64 + 54
-    assert sum(count_evaluations(64, Budget(10, graphs=2))) == 64 + 2 * 22
+    assert sum(count_evaluations(64, Capacity(10))) == 64 + 54
+    assert sum(count_evaluations(64, Capacity(10, graphs=2))) == 64 + 2 * 22
 
 
 def test_checkpoints_are_a_rule_or_a_number_of_snapshots():
-    assert [budget(rule, 64) for rule in ("every", "sqrt", 5, 100)] == [(64, 1), (10, 2), (5, 1), (100, 1)]
-    assert [budget("sqrt", steps).snapshots for steps in (1, 2, 9, 16)] == [3, 3, 5, 6]
-    assert first_snapshots(4, budget(100, 4)) == (0, 1, 2, 3)
+    assert [capacity(rule, 64) for rule in ("every", "sqrt", 5, 100)] == [(64, 1), (10, 2), (5, 1), (100, 1)]
+    assert [capacity("sqrt", steps).snapshots for steps in (1, 2, 9, 16)] == [3, 3, 5, 6]
+    assert first_snapshots(4, capacity(100, 4)) == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("checkpoints", [0, -1, True, 2.0, None])
@@ -120,8 +119,7 @@ def test_an_unknown_rule_is_refused_with_the_near_ones():
 @pytest.mark.parametrize("variant", VARIANTS | FIXED_POINT)
 def test_the_promised_evaluations_are_what_a_counting_field_counts(variant, checkpoints):
     field, solver = CountingField(), solver_config(variant, 12, checkpoints=checkpoints)
-    integrator = integrator_of(field, solver, (0.0, 1.0))
-    end, stats = integrate(integrator, torch.ones(2, 3), solver, parameters=tuple(integrator.parameters()))
+    end, stats = Problem(field, solver)(torch.ones(2, 3))
     forward = len(field.times)
     end.sum().backward()
     assert stats == SolverStats(nfe=forward, nfe_backward=len(field.times) - forward, steps=12)
@@ -135,10 +133,10 @@ def test_the_promised_evaluations_are_what_a_counting_field_counts(variant, chec
 def test_a_second_backward_pass_gives_the_same_gradients(variant, name, checkpoints):
     field, x = make(name), images().requires_grad_()
     solver = solver_config(variant, STEPS, checkpoints=checkpoints)
-    integrator = integrator_of(field, solver, (0.0, 1.0))
-    wanted = (x, *integrator.parameters())
+    problem = Problem(field, solver)
+    wanted = (x, *problem.parameters())
     torch.manual_seed(7)
-    end, _ = integrate(integrator, x, solver, parameters=wanted[1:])
+    end, _ = problem(x)
     buffers, random_state = [b.clone() for b in field.buffers()], torch.get_rng_state()
     loss = end.square().sum()
     first, second, third = (torch.autograd.grad(loss, wanted, retain_graph=retain) for retain in (True, True, False))

@@ -10,12 +10,12 @@ from closed_form_problems import PROBLEMS
 from solver_variants import ONE_STEP, VARIANTS, planned, solver_config
 from torch import nn
 
-from odebackbones.ode import METHODS, SolverConfig, SolverStats, build_integrator, odeint
+from odebackbones.ode import METHODS, SolverConfig, SolverStats, build_method, odeint
 from odebackbones.ode.grids import distinct_times
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.integrators import RungeKutta
+from odebackbones.ode.methods.runge_kutta import RungeKutta
+from odebackbones.ode.methods.tableaus import ADAPTIVE_TABLEAUS, TABLEAUS
 from odebackbones.ode.solvers import changed, evaluation_times, uniform_grid
-from odebackbones.ode.tableaus import ADAPTIVE_TABLEAUS, TABLEAUS
 
 ALL_TABLEAUS = {**TABLEAUS, **ADAPTIVE_TABLEAUS}
 TORCHDIFFEQ_NAMES = {name: m.torchdiffeq for name, m in METHODS.items() if m.build and m.torchdiffeq}
@@ -41,8 +41,8 @@ class CountingField(nn.Module):
 
 def solve(problem, solver, dtype=DOUBLE):
     """The end state; unlike odeint, this solves by ``lm``, too."""
-    integrator = build_integrator(problem.vector_field, problem.t_span, solver)
-    return integrate(integrator, problem.state.to(dtype), solver, parameters=())[0].detach()
+    method = build_method(solver, problem.t_span)
+    return integrate(problem.vector_field, method, problem.state.to(dtype), solver)[0].detach()
 
 
 def observed_order(problem, solver, steps):
@@ -95,9 +95,9 @@ def test_lm_with_constant_coefficients_slows_time_down(name, k):
     problem, errors = PROBLEMS[name], []
     expected = problem.solution(problem.t_span[1] / (1 + k), problem.state)  # (1 + k) x' = f(x)
     for steps in (256, 512):
-        integrator = build_integrator(problem.vector_field, problem.t_span, SolverConfig("lm", steps))
-        nn.init.constant_(integrator.coefficients, k)
-        errors.append((integrator(problem.state) - expected).norm().item())
+        method = build_method(SolverConfig("lm", steps), problem.t_span)
+        nn.init.constant_(method.coefficients, k)
+        errors.append((method.solve(problem.vector_field, problem.state) - expected).norm().item())
     assert errors[1] < 0.02
     assert math.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.1)
 
@@ -174,8 +174,8 @@ ASYMPTOTIC = {  # where the error follows the order, and does not yet drown in r
 def test_an_adaptive_methods_tableau_on_a_fixed_grid_has_its_order(method, name, steps):
     problem, errors, tableau = PROBLEMS[name], [], ADAPTIVE_TABLEAUS[method]
     for n in (steps, 2 * steps):
-        solver = RungeKutta(problem.vector_field, tableau=tableau, grid=uniform_grid(problem.t_span, n))
-        errors.append((solver(problem.state) - problem.end()).norm().item())
+        fixed = RungeKutta(tableau=tableau, grid=uniform_grid(problem.t_span, n))
+        errors.append((fixed.solve(problem.vector_field, problem.state) - problem.end()).norm().item())
     assert math.log2(errors[0] / errors[1]) == pytest.approx(METHODS[method].order, abs=0.15)
 
 
@@ -218,8 +218,8 @@ def test_a_grid_starts_each_step_where_the_last_one_ended():
 
 def test_fractions_are_the_ends_of_uneven_steps():
     solver = SolverConfig("euler", grid=(0.25, 0.75, 1.0))
-    assert build_integrator(lambda t, x: x, (1.0, 3.0), solver).grid == [(1.0, 0.5), (1.5, 1.0), (2.5, 0.5)]
-    assert build_integrator(lambda t, x: x, (1.0, -1.0), solver).grid == [(1.0, -0.5), (0.5, -1.0), (-0.5, -0.5)]
+    assert build_method(solver, (1.0, 3.0)).grid == [(1.0, 0.5), (1.5, 1.0), (2.5, 0.5)]
+    assert build_method(solver, (1.0, -1.0)).grid == [(1.0, -0.5), (0.5, -1.0), (-0.5, -0.5)]
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lm"])
@@ -239,7 +239,7 @@ def test_times_that_rounding_set_apart_are_one():
 @pytest.mark.parametrize("variant", planned(VARIANTS))
 def test_evaluation_times_are_those_of_a_solve(variant, steps, t_span):
     field, solver = CountingField(), solver_config(variant, steps)
-    integrate(build_integrator(field, t_span, solver), torch.ones(1, 2), solver, parameters=())
+    integrate(field, build_method(solver, t_span), torch.ones(1, 2), solver)
     times = evaluation_times(solver, t_span)
     assert times == sorted(times)
     assert {round(t, 9) for t in times} == {round(t, 9) for t in field.times}
@@ -254,8 +254,7 @@ def test_an_adaptive_methods_times_are_those_of_its_steps():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_statistics_are_what_a_counting_field_counts(variant, gradient):
     field, steps, solver = CountingField(), 5, solver_config(variant, 5, gradient)
-    integrator = build_integrator(field, (0.0, 1.0), solver)
-    end, stats = integrate(integrator, torch.ones(2, 3), solver, parameters=tuple(integrator.parameters()))
+    end, stats = integrate(field, build_method(solver), torch.ones(2, 3), solver)
     forward = len(field.times)
     end.sum().backward()
     backward = len(field.times) - forward

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, weight_norm
 from trained_fields import relative_error
 
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.stages import ODEBlock
 
 pytestmark = pytest.mark.filterwarnings("ignore:gradient='adjoint' is not the gradient")
 
@@ -122,7 +122,7 @@ def test_a_compiled_field_has_no_more_graphs_for_it_and_the_backward_pass_refuse
             return super().forward(t, x) * late
 
     block = ODEBlock(Field(), SolverConfig("euler", 3))
-    block.vector_field.compile(backend="eager")
+    block.field.compile(backend="eager")
     end = block(numbers(4, 3).requires_grad_())
     with pytest.raises(InputError, match=r"tensor of the shape \(3,\) .* none of its modules .* parameters="):
         end.sum().backward()
@@ -320,7 +320,7 @@ def test_lazy_layers_are_run_once_before_they_are_trained(solver):
     with torch.no_grad():
         block(numbers(4, 3))
     block(numbers(4, 3)).sum().backward()
-    assert block.vector_field.linear.weight.grad.any()
+    assert block.field.linear.weight.grad.any()
 
 
 @pytest.mark.parametrize("times", [(0.0, float("inf")), (float("-inf"), 0.0), (0.0, 1.0, float("inf"))])

@@ -8,8 +8,8 @@ import torch
 from closed_form_problems import Turning
 from torch import nn
 
+from odebackbones.block import ODEBlock
 from odebackbones.ode import SolverConfig, odeint
-from odebackbones.stages import ODEBlock
 
 MODES = {
     "backprop": SolverConfig("rk4", 6, "backprop"),
@@ -62,17 +62,17 @@ def test_a_copy_of_a_block_is_a_block_of_its_own_also_after_a_solve(solver):
     with torch.no_grad():
         for p in twin.parameters():
             p.add_(1.0)
-    before = block.vector_field.weight.grad.clone()
+    before = block.field.weight.grad.clone()
     twin.zero_grad()
     twin(x).sum().backward()
-    assert torch.equal(block.vector_field.weight.grad, before)
-    assert twin.vector_field.weight.grad is not None and not torch.equal(twin(x), block(x))
+    assert torch.equal(block.field.weight.grad, before)
+    assert twin.field.weight.grad is not None and not torch.equal(twin(x), block(x))
 
 
 @modes
 def test_hooks_on_the_field_and_on_the_block_fire(solver):
     block, seen = ODEBlock(Turning(torch.float32), solver), []
-    block.vector_field.register_forward_hook(lambda *_: seen.append("field"))
+    block.field.register_forward_hook(lambda *_: seen.append("field"))
     block.register_forward_hook(lambda *_: seen.append("block"))
     block.register_full_backward_hook(lambda *_: seen.append("backward"))
     x = numbers(4, 3).requires_grad_()

@@ -15,10 +15,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from odebackbones.fields import BasicField
-from odebackbones.ode import SolverConfig, build_integrator, odeint
+from odebackbones.ode import SolverConfig, build_method, odeint
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.integrators import LinearTwoStep
-from odebackbones.ode.solvers import evaluation_times, is_planned
+from odebackbones.ode.methods.two_step import LinearTwoStep
+from odebackbones.ode.solvers import evaluation_times, has_fixed_cost
 from odebackbones.time_norms import norm_layer
 
 CHANNELS, STEPS = 4, 7
@@ -83,18 +83,24 @@ def make(name, variant="midpoint"):
     return copy.deepcopy(trained(name, nodes))
 
 
-def integrator_of(field, solver, t_span):
-    """Field and method; an ``lm`` with coefficients as if they had been learned."""
-    integrator = build_integrator(field, t_span, solver)
-    if isinstance(integrator, LinearTwoStep):
-        nn.init.uniform_(integrator.coefficients, -0.4, 0.6, generator=torch.Generator().manual_seed(0))
-    return integrator
+class Problem(nn.Module):
+    """A field and a method; an ``lm`` with coefficients as if they had been learned."""
+
+    def __init__(self, field, solver, t_span=(0.0, 1.0)):
+        super().__init__()
+        self.method, self.field, self.solver = build_method(solver, t_span), field, solver
+        if isinstance(self.method, LinearTwoStep):
+            nn.init.uniform_(self.method.coefficients, -0.4, 0.6, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, x):
+        """The end state and the cost."""
+        return integrate(self.field, self.method, x, self.solver, parameters=tuple(self.parameters()))
 
 
 class Pass(NamedTuple):
     """What a forward and backward pass leave behind."""
 
-    integrator: nn.Module
+    problem: nn.Module
     end: Tensor
     slope: Tensor
     """The input's gradient."""
@@ -102,19 +108,19 @@ class Pass(NamedTuple):
 
     @property
     def field(self):
-        return self.integrator.vector_field
+        return self.problem.field
 
 
 def passes(field, solver, *, seed=7, dtype=torch.float32):
     """A pass through a copy of ``field``."""
-    t_span = (0.0, 1.0) if is_planned(solver) else (0.35, 0.65)  # so short that iterations converge; both bases
-    integrator = integrator_of(copy.deepcopy(field), solver, t_span)
-    integrator.zero_grad()
+    t_span = (0.0, 1.0) if has_fixed_cost(solver) else (0.35, 0.65)  # so short that iterations converge; both bases
+    problem = Problem(copy.deepcopy(field), solver, t_span)
+    problem.zero_grad()
     x = images(dtype=dtype).requires_grad_()
     torch.manual_seed(seed)
-    end, _ = integrate(integrator, x, solver, parameters=tuple(integrator.parameters()))
+    end, _ = problem(x)
     end.float().square().sum().backward()
-    return Pass(integrator, end.detach(), x.grad, torch.get_rng_state())
+    return Pass(problem, end.detach(), x.grad, torch.get_rng_state())
 
 
 def assert_parameter_gradients_close(found, reference, *, tolerance):

@@ -10,7 +10,8 @@ import torchdiffeq
 from torch import Tensor
 
 from engine.report import Table
-from odebackbones.ode import METHODS, SolverConfig, build_integrator, odeint
+from odebackbones.ode import METHODS, SolverConfig, odeint
+from odebackbones.ode.solvers import fixed_method
 from tools.measurement import Claim, Part
 
 ROTATION = torch.tensor([[-0.3, -2.0], [2.0, -0.3]], dtype=torch.float64)
@@ -56,7 +57,7 @@ def variants() -> dict[str, tuple[SolverConfig, int]]:
 def end_state(problem: Problem, solver: SolverConfig, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """The solver's state at t = 1."""
     field, start, _ = problem
-    return build_integrator(field, (0.0, 1.0), solver)(start.to(dtype)).detach()
+    return fixed_method(solver, (0.0, 1.0)).solve(field, start.to(dtype)).detach()
 
 
 def measured_order(problem: Problem, solver: SolverConfig) -> float:

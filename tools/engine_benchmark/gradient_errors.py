@@ -3,6 +3,7 @@
 import copy
 import warnings
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from engine.report import Table
 from odebackbones.ode import METHODS, SolverConfig
-from odebackbones.ode.fixed_point import in_fixed_point
-from odebackbones.ode.reversible import FixedPair
-from odebackbones.ode.solvers import is_planned
+from odebackbones.ode.gradients.reversible import FixedPair
+from odebackbones.ode.methods.fixed_point import in_fixed_point
+from odebackbones.ode.solvers import fixed_method, has_fixed_cost
 from tools.measurement import Claim, Part
 
 from .crops import TRAIN_CROPS, batches, draw_crops
@@ -103,21 +104,21 @@ def errors(net: SmallNet, solver: SolverConfig, features: Tensor, labels: Tensor
 
 @torch.no_grad()
 def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
-    """Numbers that a reconstruction under bfloat16 autocast gets wrong, over all shears of a solve."""
+    """Numbers that a reconstruction under bfloat16 autocast gets wrong, over all updates of a solve."""
     block = copy.deepcopy(net.block)
     block.set_solver(SolverConfig(method, steps, "reversible"))
-    integrator = in_fixed_point(block.integrator)
-    start = integrator.start(state)
-    pair = FixedPair(integrator, [z.to(torch.int32) for z in start[:2]], start[2], state.dtype)
-    shears = [shear for step in integrator.scheme.steps for shear in step]
+    reversible = in_fixed_point(fixed_method(block.solver, block.t_span))
+    start = reversible.start(block.field, state)
+    pair = FixedPair(reversible, [z.to(torch.int32) for z in start[:2]], start[2], state.dtype)
+    updates = list(chain(*reversible.scheme.steps))
     history = []
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        for shear in shears:
+        for update in updates:
             history.append([z.clone() for z in pair.numbers])
-            pair.apply(shear, pair.evaluated(shear).ends[0].detach())
+            pair.apply(update, pair.evaluated(update, block.field).ends[0].detach())
         lost = 0
-        for shear, before in zip(reversed(shears), reversed(history), strict=True):
-            pair.undo(shear, pair.evaluated(shear).ends[0].detach())
+        for update, before in zip(reversed(updates), reversed(history), strict=True):
+            pair.undo(update, pair.evaluated(update, block.field).ends[0].detach())
             lost += sum(int((a != b).sum()) for a, b in zip(pair.numbers, before, strict=True))
     return lost
 
@@ -132,8 +133,8 @@ def run(rounds: int) -> Part:
         for name, make_field in FIELDS.items():
             net = trained_net(make_field, SolverConfig("midpoint", 4), data, epochs=4, seed=0)
             features = net.stem(images).detach()
-            random = isinstance(net.block.vector_field, Dropped)  # no step is small enough for a field that jumps
-            modes = {mode: solver for mode, solver in MODES.items() if is_planned(solver) or not random}
+            random = isinstance(net.block.field, Dropped)  # no step is small enough for a field that jumps
+            modes = {mode: solver for mode, solver in MODES.items() if has_fixed_cost(solver) or not random}
             found = {mode: errors(net, solver, features, labels) for mode, solver in modes.items()}
             rows += [(name, mode, *values) for mode, values in found.items()]
             claims += claims_of(name, found)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import odebackbones  # noqa: F401 (registers the models)
 from engine.profile import count_macs, count_parameters, training_memory_mib
 from engine.report import Table
-from odebackbones.stages import solver_stats
+from odebackbones.block import solver_stats
 from tools.measurement import Part, times_over
 
 BATCH = 2

@@ -1,4 +1,4 @@
-"""What a recomputation must find again around a field to repeat a step: autocast and the random generators."""
+"""What a recomputation must restore around a field to repeat a step: autocast and the random generators."""
 
 import random
 import sys
@@ -24,7 +24,7 @@ RandomState = dict[Source, Any]
 """Where each generator stands."""
 
 
-class Surroundings:
+class ReplayContext:
     """The autocast state of a forward pass, and where its random draws stand.
 
     Args:
@@ -35,32 +35,31 @@ class Surroundings:
     def __init__(self, device: torch.device, modules: Iterable[nn.Module] = ()) -> None:
         self.device = device
         self.kind = "cpu" if device.type == "meta" else device.type
-        self.autocast = torch.is_autocast_enabled(self.kind)
-        self.autocast_dtype = torch.get_autocast_dtype(self.kind)
+        self.is_autocast, self.dtype = torch.is_autocast_enabled(self.kind), torch.get_autocast_dtype(self.kind)
         self.sources = [*HOST, *numpys(), *accelerators(device), *generators(modules)]
         self.latest: RandomState | None = None
 
-    def casts(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """Autocast as it was, without its cache: a weight's cast made under no_grad must not serve a graph."""
-        return torch.autocast(self.kind, self.autocast_dtype, self.autocast, cache_enabled=False)
+        return torch.autocast(self.kind, self.dtype, self.is_autocast, cache_enabled=False)
 
-    def random_state(self) -> RandomState:
+    def rng_state(self) -> RandomState:
         """Where the generators stand; the same object while nothing is drawn, so that it costs nothing to keep."""
         now = {source: source.read() for source in self.sources}
-        if self.latest is None or not all(same(value, self.latest[source]) for source, value in now.items()):
+        if self.latest is None or not all(equal_states(value, self.latest[source]) for source, value in now.items()):
             self.latest = now
         return self.latest
 
     @contextmanager
-    def forked_random(self) -> Iterator[None]:
+    def forked_rng(self) -> Iterator[None]:
         """Leave the generators as they were before."""
-        before = self.random_state()
+        before = self.rng_state()
         try:
             yield
         finally:
-            self.draw_from(before)
+            self.restore_rng(before)
 
-    def draw_from(self, state: RandomState) -> None:
+    def restore_rng(self, state: RandomState) -> None:
         """Draw as at ``state`` from now on."""
         for source, value in state.items():
             source.set(value)
@@ -104,10 +103,10 @@ def sources_of(value: Any) -> list[Source]:
     return []
 
 
-def same(a: Any, b: Any) -> bool:
+def equal_states(a: Any, b: Any) -> bool:
     """Whether two generators' states are equal."""
     if isinstance(a, dict):
-        return all(same(value, b[key]) for key, value in a.items())
+        return all(equal_states(value, b[key]) for key, value in a.items())
     if isinstance(a, Tensor):
         return torch.equal(a, b)
     return a.tobytes() == b.tobytes() if hasattr(a, "tobytes") else a == b

@@ -1,6 +1,5 @@
 """ODE blocks: the flow they are, the costs they tell, and the exporters that must follow them."""
 
-import io
 import math
 from itertools import product
 
@@ -10,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from odebackbones import InputError
+from odebackbones.block import ODEBlock, set_gradient, solver_stats
 from odebackbones.fields import BasicField
 from odebackbones.ode import METHODS, SolverConfig, SolverStats, odeint
-from odebackbones.ode.solvers import evaluation_times, planned_nfe
-from odebackbones.stages import ODEBlock, set_gradient, solver_stats
+from odebackbones.ode.solvers import evaluation_times, min_nfe
 from odebackbones.time_norms import norm_layer
 
 CHANNELS = 4
@@ -60,7 +60,7 @@ def test_a_block_is_the_flow_of_its_field(gradient):
 @pytest.mark.parametrize("method", [name for name in FIXED if name != "lm"])
 def test_a_block_equals_odeint(method):
     block = make_block(method)
-    solution = odeint(block.integrator.vector_field, images(), (0.0, 1.0), block.solver)
+    solution = odeint(block.field, images(), (0.0, 1.0), block.solver)
     assert torch.equal(block(images()), solution.state)
     assert block.solve(images()).stats == solution.stats
 
@@ -69,7 +69,7 @@ def test_the_parameters_of_a_block_are_those_of_its_field():
     block = make_block()
     block(images()).square().sum().backward()
     parameters = dict(block.named_parameters())
-    assert len(parameters) == len(list(block.integrator.vector_field.parameters())) > 0
+    assert len(parameters) == len(list(block.field.parameters())) > 0
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters.values())
 
 
@@ -85,7 +85,7 @@ def test_the_parameters_of_a_block_are_those_of_its_field():
 def test_the_planned_statistics_count_the_evaluations_of_a_training_step(method, gradient):
     evaluations, block = [], make_block(method, 3, gradient).train()
     block(images())  # an adjoint's first solve also estimates its error
-    block.vector_field.register_forward_pre_hook(lambda *_: evaluations.append(1))
+    block.field.register_forward_pre_hook(lambda *_: evaluations.append(1))
     solution = block.solve(images().requires_grad_())
     nfe = len(evaluations)
     solution.state.sum().backward()
@@ -115,22 +115,10 @@ def test_a_block_prints_its_solver():
     assert "method=heun, steps=3, gradient=backprop" in repr(make_block("heun", 3, "backprop"))
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
-@pytest.mark.parametrize("method", FIXED)
-def test_torchscript_follows_a_block(method):
-    block = make_block(method)
-    scripted = torch.jit.script(block)
-    for x in (images(), images(3, (5, 9))):
-        torch.testing.assert_close(scripted(x), block(x))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; exporters and timm still use it
-def test_a_scripted_block_is_saved_and_loaded():
-    block, buffer = make_block(), io.BytesIO()
-    torch.jit.save(torch.jit.script(block), buffer)
-    buffer.seek(0)
-    torch.testing.assert_close(torch.jit.load(buffer)(images()), block(images()))
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_scripting_a_block_says_what_to_use_instead():
+    with pytest.raises(InputError, match=r"use torch\.export, or script the plain ResNet that .*to_resnet\(model\)"):
+        torch.jit.script(nn.Sequential(make_block()))
 
 
 @pytest.mark.parametrize("method", FIXED)
@@ -138,7 +126,7 @@ def test_fx_follows_a_block(method):
     block = make_block(method)
     traced = torch.fx.symbolic_trace(block)
     calls = [node for node in traced.graph.nodes if node.op == "call_function" and "conv2d" in node.name]
-    assert len(calls) == 2 * planned_nfe(block.solver)  # two convolutions an evaluation: nothing hidden in a call
+    assert len(calls) == 2 * min_nfe(block.solver)  # two convolutions an evaluation: nothing hidden in a call
     for x in (images(), images(3, (5, 9))):
         assert torch.equal(traced(x), block(x))
 

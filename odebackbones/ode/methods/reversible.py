@@ -1,6 +1,6 @@
-r"""Reversible methods as data: a pair of tensors, and steps that add a multiple of a slope of one to the other.
+r"""Reversible methods as data: a pair of tensors, and updates that add a multiple of a slope of one to the other.
 
-Each shear :math:`z_a \leftarrow s z_a + w\,g(z_b)` with :math:`a \ne b`, where g is the field or the identity, can be
+Each update :math:`z_a \leftarrow s z_a + w\,g(z_b)` with :math:`a \ne b`, where g is the field or the identity, can be
 undone from its result if s is 1 or -1: :math:`z_a \leftarrow s (z_a - w\,g(z_b))`.
 """
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from odebackbones.ode.grids import Grid
-from odebackbones.ode.integrators import Integrator, VectorField
+from odebackbones.ode.methods.base import Carry, Method, VectorField
 
 
-class Shear(NamedTuple):
+class CoupledUpdate(NamedTuple):
     """``pair[target] = factor * pair[target] + weight * g(pair[source])``; g is the field at ``t`` or the identity."""
 
     target: int
@@ -30,8 +30,8 @@ class Scheme(NamedTuple):
 
     initial: tuple[float, float]
     """The pair at first, in multiples of the initial state: (1, 0) or (1, 1)."""
-    steps: list[list[Shear]]
-    """The shears of every step."""
+    steps: list[list[CoupledUpdate]]
+    """The updates of every step."""
     output: tuple[float, float]
     """The final state, in multiples of the last pair: (1, 0), (0, 1) or (1/2, 1/2)."""
     magnitudes: tuple[float, float] = (1.0, 1.0)
@@ -47,7 +47,7 @@ def leapfrog(grid: Grid) -> Scheme:
     """
     lengths = [0.0, *(h for _, h in grid)]
     steps = [
-        [Shear(i % 2, 1 - i % 2, 1.0, lengths[i] + lengths[i + 1], evaluates=True, t=t)]
+        [CoupledUpdate(i % 2, 1 - i % 2, 1.0, lengths[i] + lengths[i + 1], evaluates=True, t=t)]
         for i, (t, _) in enumerate(grid)
     ]
     latest = (len(grid) - 1) % 2
@@ -67,7 +67,7 @@ def reversible_heun(grid: Grid) -> Scheme:
     """
     scheme, (t, h) = leapfrog(grid), grid[-1]
     latest = (len(grid) - 1) % 2
-    smoothing = Shear(1 - latest, latest, 1.0, h, evaluates=True, t=t + h)
+    smoothing = CoupledUpdate(1 - latest, latest, 1.0, h, evaluates=True, t=t + h)
     return scheme._replace(steps=[*scheme.steps[:-1], [*scheme.steps[-1], smoothing]], output=(0.5, 0.5))
 
 
@@ -75,7 +75,7 @@ def alf(grid: Grid, damping: float = 1.0) -> Scheme:
     r"""Asynchronous leapfrog on state and velocity: :math:`v_0 = f(t_0, x_0)`, then in each step
 
     :math:`m = x_n + \frac{h}{2} v_n,\; v_{n+1} = (1 - 2\eta) v_n + 2 \eta f(t_n + \frac{h}{2}, m),\;
-    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighboring half steps are one shear. Only
+    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighboring half steps are one update. Only
     :math:`\eta = 1`, which is of order 2, can be undone exactly; less damps v and is of order 1.
 
     J. Zhuang, N. C. Dvornek, S. Tatikonda, J. S. Duncan: MALI: A Memory Efficient and Reverse Accurate Integrator for
@@ -89,54 +89,45 @@ def alf(grid: Grid, damping: float = 1.0) -> Scheme:
     steps = []
     for i, (t, h) in enumerate(grid):
         following = grid[i + 1][1] if i + 1 < len(grid) else 0.0
-        velocity = Shear(1, 0, 1.0 - 2.0 * damping, 2.0 * damping, evaluates=True, t=t + h / 2)
-        steps.append([velocity, Shear(0, 1, 1.0, (h + following) / 2, evaluates=False, t=t)])
-    first = [Shear(1, 0, 1.0, 1.0, evaluates=True, t=t0), Shear(0, 1, 1.0, h0 / 2, evaluates=False, t=t0)]
+        velocity = CoupledUpdate(1, 0, 1.0 - 2.0 * damping, 2.0 * damping, evaluates=True, t=t + h / 2)
+        steps.append([velocity, CoupledUpdate(0, 1, 1.0, (h + following) / 2, evaluates=False, t=t)])
+    first = [
+        CoupledUpdate(1, 0, 1.0, 1.0, evaluates=True, t=t0),
+        CoupledUpdate(0, 1, 1.0, h0 / 2, evaluates=False, t=t0),
+    ]
     steps[0] = [*first, *steps[0]]
     shortest = min(abs(h) for _, h in grid)
     return Scheme((1.0, 0.0), steps, (1.0, 0.0), (1.0, 2.0 ** math.ceil(-math.log2(shortest))))
 
 
-class Shears(Integrator):
-    """A reversible method in the state's own arithmetic.
+class ReversibleMethod(Method):
+    """A reversible method in the state's own arithmetic; its carry is the pair.
 
     Args:
-        vector_field: The field.
-        scheme: The method's shears.
+        scheme: The method's updates.
         grid: Start and length of every step.
     """
 
-    plan: list[list[tuple[int, int, float, float, bool, float]]]
-
-    def __init__(self, vector_field: VectorField, *, scheme: Scheme, grid: Grid) -> None:
-        times = [[shear.t for shear in step if shear.evaluates] for step in scheme.steps]
-        super().__init__(vector_field, grid=grid, times=times)
+    def __init__(self, *, scheme: Scheme, grid: Grid) -> None:
+        super().__init__(grid=grid, times=[[update.t for update in step if update.evaluates] for step in scheme.steps])
         self.scheme = scheme
-        # TorchScript knows plain tuples only.
-        self.plan = [[tuple(shear) for shear in step] for step in scheme.steps]  # pyright: ignore[reportAttributeAccessIssue]
-        self.initial = scheme.initial
-        self.output = scheme.output
-        self.magnitudes = scheme.magnitudes
 
-    def start(self, state: Tensor) -> list[Tensor]:
-        """The pair from which the shears start."""
-        return [state, state if self.initial[1] == 1.0 else torch.zeros_like(state)]
+    def start(self, field: VectorField, state: Tensor) -> Carry:
+        """The pair before the first update."""
+        return [state, state if self.scheme.initial[1] == 1.0 else torch.zeros_like(state)]
 
-    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+    def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
         """The pair after step ``i``."""
         pair = [carry[0], carry[1]]
-        for target, source, factor, weight, evaluates, t in self.plan[i]:
-            slope = pair[source]
-            if evaluates:
-                slope = self.slope(t, slope)
-            kept = pair[target]
-            if factor != 1.0:
-                kept = factor * kept
+        for target, source, factor, weight, evaluates, t in self.scheme.steps[i]:
+            slope = field(t, pair[source]) if evaluates else pair[source]
+            kept = pair[target] if factor == 1.0 else factor * pair[target]
             pair[target] = torch.add(kept, slope, alpha=weight)
         return pair
 
-    def finish(self, carry: list[Tensor]) -> Tensor:
+    def finish(self, carry: Carry) -> Tensor:
         """The final state."""
-        if self.output[0] == 0.5:
+        output = self.scheme.output
+        if output[0] == 0.5:
             return torch.lerp(carry[0], carry[1], 0.5)
-        return carry[0] if self.output[0] == 1.0 else carry[1]
+        return carry[0] if output[0] == 1.0 else carry[1]

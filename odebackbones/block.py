@@ -11,24 +11,27 @@ from torch import Tensor, nn
 from odebackbones.errors import InputError, addressed
 from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution
-from odebackbones.ode.integrate import integrate, planned_stats
-from odebackbones.ode.integrators import Integrator, LinearTwoStep
+from odebackbones.ode.integrate import fixed_cost, integrate
+from odebackbones.ode.methods.adaptive import AdaptiveMethod
+from odebackbones.ode.methods.base import Method
+from odebackbones.ode.methods.two_step import LinearTwoStep
 from odebackbones.ode.solvers import (
     SolverConfig,
-    build_integrator,
+    build_method,
     evaluation_times,
-    is_planned,
+    has_fixed_cost,
     require_budgets,
     with_steps,
 )
 from odebackbones.ode.stats import SolverStats
+from odebackbones.old_names import rename_old
 
 
 class ODEBlock(nn.Module):
     r"""The flow of a vector field over ``t_span``: :math:`x(t_1) = x(t_0) + \int f(t, x(t))\,dt`.
 
     Args:
-        vector_field: :math:`f(t, x)`, usually a module of :mod:`odebackbones.fields`.
+        field: :math:`f(t, x)`, usually a module of :mod:`odebackbones.fields`.
         solver: Method, steps and gradient mode.
         t_span: Start and end time.
         augment: Channels of zeros that the state gets on top for the time of the solve; the field has as many more
@@ -45,9 +48,12 @@ class ODEBlock(nn.Module):
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
+    field: nn.Module
+    method: Method | AdaptiveMethod
+
     def __init__(
         self,
-        vector_field: nn.Module,
+        field: nn.Module,
         solver: SolverConfig,
         *,
         t_span: tuple[float, float] = (0.0, 1.0),
@@ -58,17 +64,15 @@ class ODEBlock(nn.Module):
         parameters: Iterable[Tensor] = (),
     ) -> None:
         super().__init__()
-        inner = vector_field.vector_field if isinstance(vector_field, TensorTime) else vector_field
+        inner = field.vector_field if isinstance(field, TensorTime) else field
         if not isinstance(inner, nn.Module):
-            raise InputError(
-                f"vector_field={vector_field!r}: expected a torch.nn.Module; for other callables use odeint"
-            )
+            raise InputError(f"field={field!r}: expected a torch.nn.Module; for other callables use odeint")
         require_budgets(budgets)
         require_augment(augment)
         if not 0.0 <= steer < abs(t_span[1] - t_span[0]):
             raise InputError(f"steer={steer!r}: expected a time from 0 to below the length of t_span={t_span}")
-        require_drawable(solver, drawn=bool(budgets or steer))
-        require_steady(vector_field, solver, name=name)
+        reject_random_steps(solver, drawn=bool(budgets or steer))
+        reject_drop_path_with_adaptive(field, solver, name=name)
         self.solver = solver
         self.t_span = t_span
         self.augment = augment
@@ -77,20 +81,22 @@ class ODEBlock(nn.Module):
         self.name = name
         self.others = list(parameters)  # not registered: they belong elsewhere
         self.latest: SolverStats | None = None
-        self.integrator: Integrator = build_integrator(vector_field, t_span, solver, name=name)
+        self.inspect = True  # until a solve has shown that the field leaves its input alone
+        self.method = method_for(field, solver, t_span, name=name)
+        self.field = field
+        self.register_load_state_dict_pre_hook(rename_old)
 
     def forward(self, x: Tensor) -> Tensor:
         """The state at the end of the time span."""
         channels = x.shape[1]
         if self.augment > 0:
             x = F.pad(x, [0, 0] * (x.dim() - 2) + [0, self.augment])
-        x = self.integrator(x) if torch.jit.is_scripting() else self.solve(x).state
+        x = self.solve(x).state
         return x[:, :channels] if self.augment > 0 else x
 
-    @torch.jit.unused
     def solve(self, x: Tensor) -> Solution:
         """The flow of the (augmented) state with its cost, which is noted if it was not known beforehand."""
-        integrator, solver = self.integrator, self.solver
+        method, solver = self.method, self.solver
         is_drawn = self.training and (self.budgets or self.steer)
         if is_drawn and torch.compiler.is_compiling():
             torch._dynamo.graph_break(
@@ -98,30 +104,23 @@ class ODEBlock(nn.Module):
                 "compile the fields alone, odebackbones.compile_fields(model), or without fullgraph=True"
             )
         if is_drawn:
-            solver = with_steps(solver, self.drawn_steps()) if self.budgets else solver
-            integrator = build_integrator(self.vector_field, self.drawn_span(), solver)
-        end, stats = integrate(integrator, x, solver, parameters=self.others, name=self.name)
-        self.latest = stats if is_drawn or not is_planned(solver) else None
+            solver = with_steps(solver, self.sample_steps()) if self.budgets else solver
+            method = build_method(solver, self.sample_span())
+        end, stats = integrate(
+            self.field, method, x, solver, parameters=self.others, name=self.name, inspect=self.inspect
+        )
+        self.inspect, self.latest = False, stats if is_drawn or not has_fixed_cost(solver) else None
         return Solution(end, stats)
 
-    @property
-    @torch.jit.unused
-    def vector_field(self) -> nn.Module:
-        """The field."""
-        return self.integrator.vector_field  # pyright: ignore[reportReturnType]
-
-    @torch.jit.unused
-    def drawn_steps(self) -> int:
+    def sample_steps(self) -> int:
         """One of the budgets at random."""
         return self.budgets[int(torch.randint(len(self.budgets), ()))]
 
-    @torch.jit.unused
-    def drawn_span(self) -> tuple[float, float]:
+    def sample_span(self) -> tuple[float, float]:
         """The time span with an end drawn at random."""
         t0, t1 = self.t_span
         return t0, t1 + self.steer * (2.0 * float(torch.rand(())) - 1.0)
 
-    @torch.jit.unused
     def set_solver(self, solver: SolverConfig) -> None:
         """Integrate the same field by another solver; norms keep their statistics, interpolated to its times.
 
@@ -131,39 +130,55 @@ class ODEBlock(nn.Module):
             InputError: The field is fused for its times; or the solver's coefficients (``lm``) or its grid belong to
                 other steps than those taken.
         """
-        require_drawable(solver, drawn=self.steer > 0.0)
-        require_steady(self.vector_field, solver, name=self.name)
-        integrator = build_integrator(self.vector_field, self.t_span, solver, name=self.name)
-        if isinstance(integrator, LinearTwoStep) and isinstance(self.integrator, LinearTwoStep):
-            integrator.take_coefficients(self.integrator)
+        reject_random_steps(solver, drawn=self.steer > 0.0)
+        reject_drop_path_with_adaptive(self.field, solver, name=self.name)
+        method = method_for(self.field, solver, self.t_span, name=self.name)
+        if isinstance(method, LinearTwoStep) and isinstance(self.method, LinearTwoStep):
+            method.take_coefficients(self.method)
         if not same_steps(solver, self.solver):
             self.move_statistics(evaluation_times(solver, self.t_span))
             self.budgets = ()
-        self.integrator, self.solver, self.latest = integrator, solver, None
+        del self.method  # a learned one is a submodule, and any other is not
+        self.method, self.solver, self.latest = method, solver, None
 
-    @torch.jit.unused
     def move_statistics(self, times: list[float]) -> None:
-        """Let what the field holds for every time hold for these."""
+        """Move per-time statistics to new evaluation times."""
         if times != evaluation_times(self.solver, self.t_span, budgets=self.budgets):
-            for module in self.vector_field.modules():
+            for module in self.field.modules():
                 set_times = getattr(module, "set_times", None)
                 if set_times is not None:
                     set_times(times)
 
-    @torch.jit.unused
     def stats(self) -> SolverStats:
         """What a solve with gradients costs; where steps are drawn or depend on the state, what the latest one cost.
 
         All zeros if there was none yet.
         """
-        if self.latest is None and is_planned(self.solver):
-            return planned_stats(self.integrator, self.solver, self.solver.gradient)
+        if self.latest is None and has_fixed_cost(self.solver) and isinstance(self.method, Method):
+            return fixed_cost(self.field, self.method, self.solver, self.solver.gradient)
         return self.latest or SolverStats(0, 0, 0)
+
+    def __prepare_scriptable__(self) -> "ODEBlock":
+        raise InputError(
+            "TorchScript, which PyTorch has deprecated, cannot follow an ODE block: use torch.export, or script the "
+            "plain ResNet that odebackbones.to_resnet(model) gives"
+        )
 
     def extra_repr(self) -> str:
         """Method, steps and gradient mode."""
-        steps = len(self.integrator.grid) or "adaptive"
+        steps = len(self.method.grid) if isinstance(self.method, Method) else "adaptive"
         return f"method={self.solver.method}, steps={steps}, gradient={self.solver.gradient}"
+
+
+def method_for(
+    field: nn.Module, solver: SolverConfig, t_span: tuple[float, float], *, name: str
+) -> Method | AdaptiveMethod:
+    """The solver's method; coefficients that it learns are on the field's device, in its dtype."""
+    method = build_method(solver, t_span, name=name)
+    like = next(field.parameters(), None)
+    if isinstance(method, LinearTwoStep) and like is not None:
+        method.to(like.device, like.dtype)
+    return method
 
 
 def require_augment(augment: int) -> None:
@@ -172,15 +187,15 @@ def require_augment(augment: int) -> None:
         raise InputError(f"augment={augment!r}: expected a whole number of channels, 0 or more")
 
 
-def require_drawable(solver: SolverConfig, *, drawn: bool) -> None:
+def reject_random_steps(solver: SolverConfig, *, drawn: bool) -> None:
     """Refuse to draw the steps or the end of a solver that belongs to its steps."""
     if drawn and (solver.method == "lm" or solver.grid is not None):
         raise InputError("budgets and steer change the steps, and solver 'lm' or grid=... belong to fixed ones")
 
 
-def require_steady(field: nn.Module, solver: SolverConfig, *, name: str) -> None:
+def reject_drop_path_with_adaptive(field: nn.Module, solver: SolverConfig, *, name: str) -> None:
     """Refuse a solver that finds its steps by comparing evaluations, for a field that is drawn anew at each."""
-    if not is_planned(solver) and any(getattr(module, "drop_prob", 0.0) for module in field.modules()):
+    if not has_fixed_cost(solver) and any(getattr(module, "drop_prob", 0.0) for module in field.modules()):
         raise InputError(
             f"{addressed(name)}{solver.method!r} finds its own steps, and drop path (drop_path_rate) draws the field "
             f"anew at every evaluation: use one or the other"
@@ -188,7 +203,7 @@ def require_steady(field: nn.Module, solver: SolverConfig, *, name: str) -> None
 
 
 def same_steps(a: SolverConfig, b: SolverConfig) -> bool:
-    """Whether two solvers evaluate at the same times for the same reasons."""
+    """Whether two solvers have the same evaluation times."""
     return (a.method, a.steps, a.nodes, a.grid, a.degree) == (b.method, b.steps, b.nodes, b.grid, b.degree)
 
 
@@ -227,8 +242,8 @@ def ode_blocks(model: nn.Module) -> list[ODEBlock]:
     return blocks
 
 
-def flow_in(stage: Iterable[nn.Module]) -> ODEBlock | None:
-    """The ODE block among the modules of a stage."""
+def find_ode_block(stage: Iterable[nn.Module]) -> ODEBlock | None:
+    """The ODE block among the modules of a stage, if there is one."""
     return next((module for module in stage if isinstance(module, ODEBlock)), None)
 
 
@@ -246,4 +261,4 @@ def compile_fields(model: nn.Module, **kwargs: Any) -> None:
         InputError: There is no ODE block.
     """
     for block in ode_blocks(model):
-        block.vector_field.compile(**kwargs)
+        block.field.compile(**kwargs)

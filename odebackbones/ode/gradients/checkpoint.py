@@ -1,6 +1,6 @@
-"""Gradient modes: where the backward pass takes the states of the forward pass from."""
+"""Gradients from checkpoints: some states are kept, and the steps between them evaluated again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,36 +8,55 @@ from torch import Tensor
 
 from odebackbones.ode.field_state import FieldState, Moment
 from odebackbones.ode.graphs import Graph, graph_of
-from odebackbones.ode.integrators import Integrator
-from odebackbones.ode.schedule import Budget, first_snapshots, reversal
-from odebackbones.ode.surroundings import RandomState, Surroundings
+from odebackbones.ode.methods.base import Carry
+from odebackbones.ode.replay import RandomState, ReplayContext
+from odebackbones.ode.schedule import Capacity, first_snapshots, reversal
 
 
 class Snapshot(NamedTuple):
     """A carry, where the random generators stood with it, and what of the field moves."""
 
-    carry: list[Tensor]
+    carry: Carry
     random_state: RandomState
     moment: Moment
+
+
+class Steps(NamedTuple):
+    """Steps one after another, whatever they compute."""
+
+    number: int
+    advance: Callable[[int, Carry], Carry]
+    """The carry after step ``i`` from the one before; at both ends it is the state alone."""
+
+    def run(self, state: Tensor) -> Tensor:
+        """All of them: ``(B, ...) -> (B, ...)``."""
+        carry = [state]
+        for i in range(self.number):
+            carry = self.advance(i, carry)
+        return carry[0]
+
+    def graph(self, i: int, carry: Carry) -> Graph:
+        """Step ``i`` with a graph of its own."""
+        return graph_of(lambda start: self.advance(i, start), carry)
 
 
 class Recomputation:
     """A solve without a graph, and what its backward pass needs to repeat it.
 
     Args:
-        integrator: Field and method.
+        steps: Of the solve.
         allowed: Snapshots and graphs at one time.
         state: ``(B, ...)``
-        field: What the field computes with.
+        inputs: What the field computes with.
     """
 
-    def __init__(self, integrator: Integrator, allowed: Budget, state: Tensor, field: FieldState) -> None:
-        self.integrator, self.allowed, self.field = integrator, allowed, field
-        self.surroundings = Surroundings(state.device, field.modules)
-        with self.surroundings.casts():
+    def __init__(self, steps: Steps, allowed: Capacity, state: Tensor, inputs: FieldState) -> None:
+        self.steps, self.allowed, self.inputs = steps, allowed, inputs
+        self.context = ReplayContext(state.device, inputs.modules)
+        with self.context.autocast():
             self.end, self.kept = self.solve(state, includes=True)
         self.first = self.kept[0]._replace(carry=[])
-        field.settle()
+        inputs.settle()
 
     @torch.no_grad()
     def solve(self, state: Tensor, *, includes: bool = False) -> tuple[Tensor, list[Snapshot]]:
@@ -47,35 +66,34 @@ class Recomputation:
             state: ``(B, ...)``
             includes: Whether to look, in the graph of the first step, what else the solve depends on.
         """
-        steps = len(self.integrator.grid)
-        wanted = set(first_snapshots(steps, self.allowed))
+        wanted = set(first_snapshots(self.steps.number, self.allowed))
         carry, kept = [state], []
-        for i in range(steps):
+        for i in range(self.steps.number):
             if i in wanted:
-                moment = self.field.moment() if i else self.field.start
-                kept.append(Snapshot(carry, self.surroundings.random_state(), moment))
-            carry = self.first_step(carry) if includes and i == 0 else self.integrator.advance(i, carry)
+                moment = self.inputs.moment() if i else self.inputs.start
+                kept.append(Snapshot(carry, self.context.rng_state(), moment))
+            carry = self.first_step(carry) if includes and i == 0 else self.steps.advance(i, carry)
         return carry[0], kept
 
-    def first_step(self, carry: list[Tensor]) -> list[Tensor]:
+    def first_step(self, carry: Carry) -> Carry:
         """Advance by the first step, and let all that it depends on be inputs of the solve.
 
         A compiled field is not compiled for it once more: what else it depends on, the backward pass refuses.
         """
-        if self.field.is_compiled:
-            return self.integrator.advance(0, carry)
-        graph = step_graph(self.integrator, 0, carry)
-        self.field.include(graph, lambda: self.integrator.advance(0, carry))
+        if self.inputs.is_compiled:
+            return self.steps.advance(0, carry)
+        graph = self.steps.graph(0, carry)
+        self.inputs.include(graph, lambda: self.steps.advance(0, carry))
         return [tensor.detach() for tensor in graph.ends]
 
-    def snapshot(self, carry: list[Tensor]) -> Snapshot:
+    def snapshot(self, carry: Carry) -> Snapshot:
         """The solve as it stands with this carry."""
-        return Snapshot(carry, self.surroundings.random_state(), self.field.moment())
+        return Snapshot(carry, self.context.rng_state(), self.inputs.moment())
 
     def go_back_to(self, snapshot: Snapshot) -> None:
         """Let random draws, buffers and switches be as they were."""
-        self.surroundings.draw_from(snapshot.random_state)
-        self.field.go_back_to(snapshot.moment)
+        self.context.restore_rng(snapshot.random_state)
+        self.inputs.go_back_to(snapshot.moment)
 
     def take_snapshots(self, state: Tensor) -> list[Snapshot]:
         """The snapshots, which are given up; solved for anew by a second backward pass (retain_graph=True)."""
@@ -86,24 +104,24 @@ class Recomputation:
         return kept
 
 
-def solve_with_checkpoints(integrator: Integrator, allowed: Budget, state: Tensor, field: FieldState) -> Tensor:
+def solve_with_checkpoints(steps: Steps, allowed: Capacity, state: Tensor, inputs: FieldState) -> Tensor:
     """The end state ``(B, ...)``, with the gradients of :class:`CheckpointedSolve`.
 
     Args:
-        integrator: Field and method.
+        steps: Of the solve.
         allowed: Snapshots and graphs at one time.
         state: ``(B, ...)``
-        field: What the field computes with.
+        inputs: What the field computes with.
     """
-    again = Recomputation(integrator, allowed, state, field)
-    return CheckpointedSolve.apply(again, state, *field.tensors)  # pyright: ignore[reportReturnType]
+    again = Recomputation(steps, allowed, state, inputs)
+    return CheckpointedSolve.apply(again, state, *inputs.tensors)  # pyright: ignore[reportReturnType]
 
 
 class CheckpointedSolve(torch.autograd.Function):
     """Keep the carry at the start of some steps; in the backward pass repeat the steps, each once with a graph.
 
     Exact: outputs and input gradients equal plain backprop's bit for bit. Memory: the snapshots and graphs of the
-    budget. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
+    capacity. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
 
     T. Chen, B. Xu, C. Zhang, C. Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174
     """
@@ -123,9 +141,9 @@ class CheckpointedSolve(torch.autograd.Function):
         needed, twice = ctx.needs_input_grad[2:], torch.is_grad_enabled()
         find = differentiable_gradients if twice else recomputed_gradients
         with (
-            again.surroundings.casts(),
-            again.surroundings.forked_random(),
-            again.field.restored(tensors, needed, itself=twice) as wanted,
+            again.context.autocast(),
+            again.context.forked_rng(),
+            again.inputs.restored(tensors, needed, itself=twice) as wanted,
         ):
             of_state, of_tensors = find(again, state, wanted, gradients[0])
         found = iter(of_tensors)
@@ -145,7 +163,7 @@ def differentiable_gradients(
     inlet = Inlet()
     start = inlet(state)
     inputs = [start, *parameters] if state.requires_grad else list(parameters)
-    found = torch.autograd.grad(again.integrator(start), inputs, gradient, create_graph=True, allow_unused=True)
+    found = torch.autograd.grad(again.steps.run(start), inputs, gradient, create_graph=True, allow_unused=True)
     inlet.is_open = True
     return (found[0], found[1:]) if state.requires_grad else (None, found)
 
@@ -185,30 +203,25 @@ def recomputed_gradients(
     """Gradients by recomputation from the snapshots, step by step from the last to the first."""
     kept, sums = again.take_snapshots(state), Sums(len(parameters))
     gradients: list[Tensor | None] = [gradient]
-    for segment, advances in reversal(len(again.integrator.grid), again.allowed):
+    for segment, advances in reversal(again.steps.number, again.allowed):
         again.go_back_to(kept[-1])
         carry = kept[-1].carry
         for start, target, keep in advances:
             with torch.no_grad():
                 for i in range(start, target):
-                    carry = again.integrator.advance(i, carry)
+                    carry = again.steps.advance(i, carry)
             if keep:
                 kept.append(again.snapshot(carry))
         if not advances or advances[-1].keep:
             kept.pop()
         graphs: list[Graph] = []
         for i in segment:
-            graphs.append(step_graph(again.integrator, i, carry))
-            again.field.require_known(graphs[-1], parameters)
+            graphs.append(again.steps.graph(i, carry))
+            again.inputs.require_known(graphs[-1], parameters)
             carry = graphs[-1].ends
         while graphs:
             gradients = pull_back(graphs.pop(), gradients, parameters, sums)
     return gradients[0], sums.totals
-
-
-def step_graph(integrator: Integrator, i: int, carry: list[Tensor]) -> Graph:
-    """Evaluate step ``i`` with a graph of its own."""
-    return graph_of(lambda start: integrator.advance(i, start), carry)
 
 
 def pull_back(

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from odebackbones.ode.devices import require_float64
 from odebackbones.ode.grids import Grid
-from odebackbones.ode.integrators import Integrator, VectorField
-from odebackbones.ode.shears import Scheme, Shears
+from odebackbones.ode.methods.base import Carry, Method, VectorField
+from odebackbones.ode.methods.reversible import ReversibleMethod, Scheme
 
 
 class Format(NamedTuple):
@@ -49,23 +49,23 @@ def increment(slope: Tensor, scale: Tensor, form: Format) -> Tensor:
     return torch.mul(slope.to(form.increments), scale)
 
 
-class FixedPointShears(Shears):
+class FixedPointReversibleMethod(ReversibleMethod):
     """A reversible method on fixed-point numbers, for autograd: whole numbers in float64, rounded straight through.
 
-    Gives the states, bit for bit, that :class:`~odebackbones.ode.reversible.ReversibleSolve` has and reconstructs.
+    Gives the states, bit for bit, that :class:`~odebackbones.ode.gradients.reversible.ReversibleSolve` has and
+    reconstructs.
 
     Args:
-        vector_field: The field.
-        scheme: The method's shears.
+        scheme: The method's updates.
         grid: Start and length of every step.
         form: The format of the numbers.
     """
 
-    def __init__(self, vector_field: VectorField, *, scheme: Scheme, grid: Grid, form: Format) -> None:
-        super().__init__(vector_field, scheme=scheme, grid=grid)
+    def __init__(self, *, scheme: Scheme, grid: Grid, form: Format) -> None:
+        super().__init__(scheme=scheme, grid=grid)
         self.form = form
 
-    def start(self, state: Tensor) -> list[Tensor]:
+    def start(self, field: VectorField, state: Tensor) -> Carry:
         """The pair in quanta, the power of two that these are, and an empty tensor of the state's dtype.
 
         Raises:
@@ -73,35 +73,37 @@ class FixedPointShears(Shears):
         """
         require_float64(state.device, what="a state in fixed point (gradient='reversible', or state_dtype)")
         power = exponent(state, self.form)
-        unit = quanta(power, self.form, self.magnitudes)[0]
-        pair = super().start(straight_round(state.to(self.form.increments) / unit).double())
+        unit = self.units(power)[0]
+        pair = super().start(field, straight_round(state.to(self.form.increments) / unit).double())
         return [*pair, power, state.new_empty(0)]
 
-    def step(self, i: int, carry: list[Tensor]) -> list[Tensor]:
+    def units(self, power: Tensor) -> list[Tensor]:
+        """The quantum of each of the pair, a power of two: ``() -> 2 x ()``."""
+        return quanta(power, self.form, self.scheme.magnitudes)
+
+    def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
         """The pair after step ``i``; the rest of the carry stays."""
-        pair, units, dtype = carry[:2], quanta(carry[2], self.form, self.magnitudes), carry[3].dtype
-        for target, source, factor, weight, evaluates, t in self.plan[i]:
+        pair, units, dtype = carry[:2], self.units(carry[2]), carry[3].dtype
+        for target, source, factor, weight, evaluates, t in self.scheme.steps[i]:
             slope = pair[source].to(self.form.increments) * units[source]
             if evaluates:
-                slope = self.slope(t, slope.to(dtype))
+                slope = field(t, slope.to(dtype))
             added = straight_round(increment(slope, weight / units[target], self.form))
             pair[target] = factor * pair[target] + added
         return [*pair, *carry[2:]]
 
-    def finish(self, carry: list[Tensor]) -> Tensor:
+    def finish(self, carry: Carry) -> Tensor:
         """The final state, in the initial one's dtype."""
-        units = quanta(carry[2], self.form, self.magnitudes)
-        end = super().finish([number * unit for number, unit in zip(carry[:2], units, strict=True)])
-        return end.to(carry[3].dtype)
+        pair = zip(carry[:2], self.units(carry[2]), strict=True)
+        return super().finish([number * unit for number, unit in pair]).to(carry[3].dtype)
 
 
-def in_fixed_point(integrator: Integrator) -> FixedPointShears:
+def in_fixed_point(method: Method) -> FixedPointReversibleMethod:
     """The reversible method on fixed-point numbers, of the default format if it has none."""
-    if isinstance(integrator, FixedPointShears):
-        return integrator
-    assert isinstance(integrator, Shears)
-    field, scheme, grid = integrator.vector_field, integrator.scheme, integrator.grid
-    return FixedPointShears(field, scheme=scheme, grid=grid, form=FORMATS[DEFAULT_FORMAT])
+    if isinstance(method, FixedPointReversibleMethod):
+        return method
+    assert isinstance(method, ReversibleMethod)
+    return FixedPointReversibleMethod(scheme=method.scheme, grid=method.grid, form=FORMATS[DEFAULT_FORMAT])
 
 
 def straight_round(x: Tensor) -> Tensor:

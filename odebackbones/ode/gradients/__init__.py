@@ -1,0 +1,1 @@
+"""Gradient modes: where the backward pass takes the states of the forward pass from."""

@@ -1,0 +1,1 @@
+"""Numerical methods: plain objects that say what a step is."""
