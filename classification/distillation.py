@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from classification.losses import LossConfig, label_loss
 from classification.model import ModelConfig, build_classifier, input_config
-from engine.pretraining import find_hand_over
+from engine.weights.pretrained import find_weight_transfer
 from odebackbones import fuse
+from odebackbones.convert.solver import evaluating
 from odebackbones.errors import InputError
-from odebackbones.solver_change import evaluating
 
 
 @dataclass(frozen=True)
@@ -116,17 +116,21 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
         InputError: It has no trained weights, or other classes.
     """
     if not (config.pretrained or config.checkpoint):
-        raise InputError(f"distillation.teacher {config.name} has no trained weights: set its pretrained or checkpoint")
+        raise InputError(
+            f"distillation.teacher {config.backbone} has no trained weights: set its pretrained or checkpoint"
+        )
     teacher = build_classifier(config, setting="distillation.teacher", num_classes=num_classes)
     trained: Any = teacher.pretrained_cfg
-    record = find_hand_over(teacher)
+    record = find_weight_transfer(teacher)
     if record is not None:
         if record.new or record.reshaped:
-            raise InputError(f"distillation.teacher {config.name} lacks trained weights, and all are needed: {record}")
+            raise InputError(
+                f"distillation.teacher {config.backbone} lacks trained weights, and all are needed: {record}"
+            )
     elif trained["num_classes"] != num_classes:  # then timm has left the classifier out
         raise InputError(
-            f"distillation.teacher {config.name} was trained on {trained['num_classes']} classes, and the data have "
-            f"{num_classes}: take one that was trained on them"
+            f"distillation.teacher {config.backbone} was trained on {trained['num_classes']} classes, and the data "
+            f"have {num_classes}: take one that was trained on them"
         )
     return teacher.eval().requires_grad_(False)
 

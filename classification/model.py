@@ -8,8 +8,8 @@ import torch
 from timm.data import resolve_data_config
 from torch import nn
 
-from engine.pretraining import hand_over
-from engine.timm_models import (
+from engine.weights.pretrained import load_matching_weights
+from engine.weights.timm_models import (
     PlainValue,
     create,
     require_free,
@@ -25,8 +25,8 @@ class ModelConfig:
     """Which network, and where its weights come from.
 
     Args:
-        name: Any timm model: ``ode_resnet50``, ``resnet50``, ...
-        args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
+        backbone: Any timm model: ``ode_resnet50``, ``resnet50``, ...
+        backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
         pretrained: Start from timm's pretrained weights (true: downloads them), or from those of the network's names
             and shapes in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's
             names. Training and report say what was not taken; a classifier of another number of classes is not.
@@ -35,22 +35,22 @@ class ModelConfig:
             ``tools/convert.py`` writes.
     """
 
-    name: str = "ode_resnet50"
-    args: dict[str, PlainValue] = field(default_factory=dict)
+    backbone: str = "ode_resnet50"
+    backbone_args: dict[str, PlainValue] = field(default_factory=dict)
     pretrained: bool | str = False
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
-        require_free(f"args of {self.name}", self.args)
+        require_free(f"backbone_args of {self.backbone}", self.backbone_args)
         if self.pretrained and self.checkpoint:
-            raise InputError(f"pretrained and checkpoint of {self.name}: take one of them")
+            raise InputError(f"pretrained and checkpoint of {self.backbone}: take one of them")
 
 
 def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loaded: bool = False) -> nn.Module:
     """The network that ``config`` names.
 
     Args:
-        config: Name, arguments, weights.
+        config: Backbone, its arguments, weights.
         setting: What errors call it: ``model``, ``distillation.teacher``, ...
         num_classes: Classes.
         loaded: Leave the weights random, as others will be loaded.
@@ -58,9 +58,9 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
     Raises:
         InputError: timm doesn't know it, or the weights are another's.
     """
-    require_model(config.name, what=setting)
+    require_model(config.backbone, what=setting)
     if config.pretrained is True:
-        require_published(config.name, setting=f"{setting}.pretrained")
+        require_published(config.backbone, setting=f"{setting}.pretrained")
     kwargs: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.pretrained is True and not loaded}
     if config.checkpoint and not loaded:
         if not Path(config.checkpoint).is_file():
@@ -69,10 +69,10 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
         kwargs |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
         setting = f"{setting} (with the weights of {config.checkpoint}: another network's, or of other classes?)"
     if not loaded:
-        warn_of_weights_left(setting, config.name, config.pretrained or config.checkpoint)
-    model = create(setting, config.name, config.args, **kwargs)
+        warn_of_weights_left(setting, config.backbone, config.pretrained or config.checkpoint)
+    model = create(setting, config.backbone, config.backbone_args, **kwargs)
     if isinstance(config.pretrained, str) and not loaded:
-        hand_over(model, config.pretrained, setting=f"{setting}.pretrained")
+        load_matching_weights(model, config.pretrained, setting=f"{setting}.pretrained")
     return model
 
 
@@ -85,9 +85,9 @@ def input_config(config: ModelConfig, *, image_size: int | None = None) -> dict[
     """
     with torch.device("meta"):
         model = build_classifier(config, setting="model", num_classes=2, loaded=True)
-    found = resolve_data_config(dict(config.args), model=model)
+    found = resolve_data_config(dict(config.backbone_args), model=model)
     channels, *size = found["input_size"]
-    channels: Any = config.args.get("in_chans", channels)
+    channels: Any = config.backbone_args.get("in_chans", channels)
     if image_size is not None:
         size = [image_size, image_size]
     mean, std = (

@@ -3,9 +3,9 @@
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from classification.data import LabeledImages
-from engine.drawing import captioned, legible, png
-from engine.report import Picture
+from classification.data.dataset import LabeledImages
+from engine.images.drawing import captioned, legible, png
+from engine.report.records import Picture
 
 COUNT = 12
 IN_A_ROW = 4

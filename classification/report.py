@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from classification.metrics import TOP_K, ClassificationMetrics
-from engine.report import Picture, Quantity, Report, Table
-from engine.solver_transfer import Transfer, transfer_curves, transfer_table
+from engine.report.records import Picture, Quantity, Report, Table
+from engine.report.transfer import transfer_curves, transfer_table
+from odebackbones.transfer import Transfer
 
 TOP1 = "top-1 accuracy"
 

@@ -1,8 +1,6 @@
 """Classification as a task of the engine."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,35 +10,31 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from torchvision.transforms.v2.functional import to_pil_image
 
-from classification.data import (
-    MODES,
-    DataConfig,
-    LabeledImages,
-    Transform,
-    build_source,
-    build_transform,
-    describe,
-)
-from classification.distillation import Distillation, DistillationConfig
-from classification.evaluation import EvalConfig
-from classification.losses import LossConfig, build_mix, label_loss
+from classification.config import ClassificationConfig
+from classification.data.dataset import LabeledImages, describe
+from classification.data.read import build_source
+from classification.data.sources import TORCHVISION, FolderImages
+from classification.data.transforms import MODES, Transform, build_transform
+from classification.distillation import Distillation
+from classification.evaluate import EvalConfig
+from classification.losses import build_mix, label_loss
 from classification.metrics import ClassificationMetrics, evaluate_scores
-from classification.model import ModelConfig, build_classifier, input_config
+from classification.model import build_classifier, input_config
 from classification.pictures import mistakes
+from classification.predict import class_prediction
 from classification.report import classification_report
-from classification.sources import TORCHVISION, FolderImages
-from engine.config import OptimConfig, RunConfig
 from engine.distributed import gather_lists, loader_processes, rank, share
-from engine.drawing import captioned, legible
-from engine.image_check import warn_of_common_images
-from engine.log import progress_bar, warn
-from engine.measured import described, measure
-from engine.optimization import autocast, place_images
-from engine.profile import measure_throughput, training_memory_mib
-from engine.report import Report
-from engine.solver_transfer import Transfer, solver_transfer
+from engine.images.check import warn_of_common_images
+from engine.log import warn
+from engine.measure.calls import loss_call
+from engine.measure.model import measure
+from engine.measure.profile import measure_throughput, training_memory_mib
+from engine.report.records import Report, model_label
 from engine.task import Prediction, Probe
+from engine.training.evaluation import evaluation_batches
+from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import InputError
+from odebackbones.transfer import Transfer, solver_transfer
 
 EVALUATED_AT_ONCE = 100
 """Images."""
@@ -50,32 +44,6 @@ TRIED = 2
 
 PROBED = 16
 """Images of the batch whose training memory is measured."""
-
-SHOWN_SCORES = 3
-"""Classes that a prediction names."""
-
-
-@dataclass(frozen=True)
-class ClassificationConfig:
-    """A classification run.
-
-    Args:
-        run: Where it goes, and what makes it repeatable.
-        data: Images and their classes.
-        model: The network.
-        loss: What is learnt from the labels.
-        distillation: What is learnt from a teacher.
-        eval: What a report tries beside the model as it is.
-        optim: Training.
-    """
-
-    run: RunConfig = field(default_factory=RunConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 class ClassificationTask:
@@ -89,6 +57,10 @@ class ClassificationTask:
     name: ClassVar[str] = "classification"
     monitor: ClassVar[str] = "top1"
     config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
+    free_settings: ClassVar[tuple[str, ...]] = (
+        *(f"data.{name}" for name in ("workers", "in_memory", "verify", "download")),
+        "eval",
+    )
 
     def __init__(self, config: ClassificationConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -101,9 +73,9 @@ class ClassificationTask:
             self.verify()
 
     @classmethod
-    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
-        """Nothing but the run's own settings."""
-        return []
+    def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """None but the run's own."""
+        return {}
 
     def describe_data(self) -> list[str]:
         """Images and classes of both splits."""
@@ -151,7 +123,7 @@ class ClassificationTask:
         """A split of the data."""
         data, channels = self.config.data, self.input_config["input_size"][0]
         if channels not in MODES:
-            raise InputError(f"model {self.config.model.name} takes {channels} channels, and images have 3 or 1")
+            raise InputError(f"model {self.config.model.backbone} takes {channels} channels, and images have 3 or 1")
         return LabeledImages(
             build_source(data, train=train, classes=classes),
             build_transform(self.input_config, augment=augment),
@@ -193,24 +165,18 @@ class ClassificationTask:
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Cross-entropy, or the losses of distillation."""
-        images, labels = self.placed(batch[0], device), batch[1].to(device, non_blocking=True)
+        images, labels = images_to_device(batch[0], device, self.config.optim), batch[1].to(device, non_blocking=True)
         if self.mix is not None:
             images, labels = self.mix(images, labels)
         if self.distillation is not None:
             return self.distillation.losses(model, getattr(model, "module", model), images, labels)
         return {"loss": label_loss(model(images), labels, self.config.loss)}
 
-    def placed(self, images: Tensor, device: torch.device) -> Tensor:
-        """A batch ``(B, C, H, W)`` on the device, in the weights' order of memory."""
-        return place_images(images, device, channels_last=self.config.optim.channels_last)
-
     def scores(self, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
         """The logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""
         indices = list(share(len(self.val_images)))
-        subset = Subset(self.val_images, indices)
-        workers = loader_processes(self.workers)
-        loader = DataLoader(subset, batch_size=EVALUATED_AT_ONCE, num_workers=workers, collate_fn=self.collate)
-        batches = progress_bar("evaluation", loader)
+        kwargs = {"workers": self.workers, "batch_size": EVALUATED_AT_ONCE, "collate": self.collate}
+        batches = evaluation_batches(self.val_images, indices, **kwargs)
         found = gather_lists([(self.infer(model, images, device), labels) for images, labels in batches])
         order = torch.tensor(gather_lists(indices)).argsort()
         scores, labels = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
@@ -220,8 +186,8 @@ class ClassificationTask:
         """The logits of a batch, in float32 on the CPU: ``(B, C, H, W) -> (B, classes)``."""
         if model.training:  # setting the mode walks all modules: not in every call that is timed
             model.eval()
-        with torch.inference_mode(), self.autocast(device):
-            return model(self.placed(images, device)).float().cpu()
+        with torch.inference_mode(), autocast(device, self.config.optim):
+            return model(images_to_device(images, device, self.config.optim)).float().cpu()
 
     def metrics(self, scores: Tensor, labels: Tensor) -> ClassificationMetrics:
         """Of logits."""
@@ -282,24 +248,18 @@ class ClassificationTask:
             return None
         images = self.images(train=True, in_memory=False)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.config.run.seed))
+        drop_last = number > EVALUATED_AT_ONCE  # all batches count alike
+        workers = loader_processes(self.workers)
         loader = DataLoader(
-            Subset(images, order[:number].tolist()),
-            batch_size=EVALUATED_AT_ONCE,
-            num_workers=loader_processes(self.workers),
-            collate_fn=self.collate,
-            drop_last=number > EVALUATED_AT_ONCE,  # all batches count alike
+            Subset(images, order[:number].tolist()), EVALUATED_AT_ONCE, num_workers=workers, drop_last=drop_last
         )
-        return [self.placed(batch, device) for batch, _ in loader]
+        return [images_to_device(batch, device, self.config.optim) for batch, _ in loader]
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
         """The image with its likeliest classes, and these with their probabilities as plain data."""
         mode = MODES[self.input_config["input_size"][0]]
         batch = self.transform(to_pil_image(image).convert(mode))[None]
-        values, labels = self.infer(model, batch, device)[0].softmax(0).topk(min(SHOWN_SCORES, len(self.classes)))
-        found = {"labels": [self.classes[label] for label in labels.tolist()], "scores": values.tolist()}
-        names = [legible(name, f"class {label}") for name, label in zip(found["labels"], labels.tolist(), strict=True)]
-        lines = [f"{name} {score:.2f}" for name, score in zip(names, found["scores"], strict=True)]
-        return Prediction(captioned(image, lines), found)
+        return class_prediction(image, self.infer(model, batch, device)[0], self.classes)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The network on the first validation image, copies of it as a batch to train on, and as many as it evaluates
@@ -308,15 +268,16 @@ class ClassificationTask:
         image, label = self.val_images[0]
         batch = (torch.stack([image] * PROBED), torch.tensor([label] * PROBED))
 
-        def loss() -> Tensor:
-            model.train()
-            with self.autocast(device):
-                return label_loss(model(self.placed(batch[0], device)), batch[1].to(device), self.config.loss)
+        optim = self.config.optim
+
+        def losses() -> dict[str, Tensor]:  # without mixed images and a teacher
+            logits = model(images_to_device(batch[0], device, optim))
+            return {"loss": label_loss(logits, batch[1].to(device), self.config.loss)}
 
         height, width = image.shape[-2:]
         return Probe(
             infer=lambda: self.infer(model, image[None], device),
-            loss=loss,
+            loss=loss_call(model, losses, device, optim),
             parts={"network": [model]},
             image_size=(height, width),
             batch_size=PROBED,
@@ -324,17 +285,13 @@ class ClassificationTask:
             infer_batch_size=min(EVALUATED_AT_ONCE, len(self.val_images)),
         )
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The config's precision."""
-        return autocast(device, self.config.optim)
-
     def facts(self, probe: Probe) -> dict[str, str]:
         """How the numbers came about."""
         model, data = self.config.model, self.config.data
         height, width = probe.image_size
         return {
-            "model": described(model.name, model.args),
-            "data set": f"{data.dataset} (test)" if data.dataset in TORCHVISION else str(Path(data.root) / data.val),
+            "model": model_label(model.backbone, model.backbone_args),
+            "data set": f"{data.format} (test)" if data.format in TORCHVISION else str(Path(data.root) / data.val),
             "images": str(len(self.val_images)),
             "image size": f"{height}x{width} px",
         }

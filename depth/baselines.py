@@ -1,7 +1,5 @@
 """What can be said without looking at an image: a constant, and every pixel's median over the training set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data.dataset import DepthDataset
-from .data.transforms import resize_depth
-from .metrics import THRESHOLD
+from depth.data.dataset import DepthDataset
+from depth.data.transforms import resize_depth
+from depth.metrics import THRESHOLD
 
 LOOKED_AT = 300
 """Depth maps, spread over the training set."""

@@ -1,7 +1,5 @@
 """Depth maps as pictures: one range of colors for all, so that pictures can be compared and videos don't flicker."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import log10
 
@@ -11,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from engine.drawing import FONT_SIZE, MARGIN, font_file
+from engine.images.drawing import FONT_SIZE, MARGIN, font_file
 
 NEAREST = 1 / 40
 """Of the greatest depth: nearer ones have its color."""

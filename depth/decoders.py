@@ -1,7 +1,5 @@
 """From a backbone's features at several strides to one map at the finest of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar

@@ -1,17 +1,14 @@
 """Depth maps against the truth: what a report and the training log are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from depth.metrics import PixelSums, averaged, pixel_sums, pooled
+from depth.protocols import PROTOCOLS, prepared
 from odebackbones.errors import InputError, unknown_name
-
-from .metrics import PixelSums, averaged, pixel_sums, pooled
-from .protocols import PROTOCOLS, prepared
 
 DISTANCES = 10
 """Bins of the error over distance."""

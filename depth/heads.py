@@ -1,7 +1,5 @@
 """From features to depths [m] within bounds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import log
 

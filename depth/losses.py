@@ -3,8 +3,6 @@ r"""Losses of depth maps, over the pixels that were measured.
 With :math:`p` the prediction, :math:`g` the truth [m], :math:`d = \ln p - \ln g`, all in float32 at least.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ D. Eigen, C. Puhrsch, R. Fergus: Depth Map Prediction from a Single Image using 
 (KITTI's iRMSE, iMAE and, in its development kit, sqErrorRel)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -18,7 +16,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from engine.report_data import Direction
+from engine.report.records import Direction
 
 THRESHOLD = 1.25
 """Of delta1; delta2 and delta3 are of its powers."""

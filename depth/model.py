@@ -1,7 +1,5 @@
 """Monocular depth over any timm backbone: features, a decoder, a head with bounded range."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,11 @@ import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from engine.checkpoint import load_checkpoint, load_weights
-from engine.timm_models import (
-    PlainValue,
-    create_features,
-    feature_levels,
-    require_free,
-    warn_of_weights_left,
-)
+from depth.decoders import DECODERS
+from depth.heads import HEADS
+from engine.weights.checkpoint import load_checkpoint, load_weights
+from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones.errors import InputError, unknown_name
-
-from .decoders import DECODERS
-from .heads import HEADS
 
 
 @dataclass(frozen=True)

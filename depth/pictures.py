@@ -1,7 +1,5 @@
 """Examples of predictions beside the truth."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -9,13 +7,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from engine.drawing import png
-from engine.report import Picture
-
-from .colors import color_depth, color_error, scale_bar, stacked
-from .data.dataset import DepthDataset
-from .data.transforms import resize_depth
-from .evaluate import Comparison
+from depth.colors import color_depth, color_error, scale_bar, stacked
+from depth.data.dataset import DepthDataset
+from depth.data.transforms import resize_depth
+from depth.evaluate import Comparison
+from engine.images.drawing import png
+from engine.report.records import Picture
 
 WIDTH = 640
 """Of an example [px]."""

@@ -1,7 +1,5 @@
 """A depth map as colored points in space."""
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 The same network scores an RMSE of 2.80 or 2.50 m on KITTI by the protocol alone, so every report names it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depth.data.transforms import Sample
 from odebackbones.errors import InputError
-
-from .data.transforms import Sample
 
 Region = tuple[slice, slice]
 """Rows and columns of an image."""

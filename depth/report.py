@@ -1,14 +1,11 @@
 """The depth report: figures, baselines, cost and speed as one record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import isfinite
 
-from engine.report import Curve, Picture, Quantity, Report, Table
-
-from .evaluate import MODEL, DepthMetrics
-from .metrics import FIGURES
+from depth.evaluate import MODEL, DepthMetrics
+from depth.metrics import FIGURES
+from engine.report.records import Curve, Picture, Quantity, Report, Table
 
 POOLED, BASELINES = "accuracy over all pixels", "baselines"
 """Groups of quantities beside the accuracy, which is a mean over the images."""

@@ -1,46 +1,39 @@
 """Depth as a task of the engine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from engine.config import OptimConfig, RunConfig
-from engine.distributed import gather_lists, loader_processes, share
-from engine.log import progress_bar
-from engine.measured import described, measure
-from engine.optimization import autocast, place_images
-from engine.report import Report
+from depth.baselines import Baselines, fit_baselines
+from depth.config import DepthConfig
+from depth.data.check import describe
+from depth.data.dataset import DepthDataset, collate
+from depth.data.predictions import prediction_files, read_prediction, require_all
+from depth.data.read import Split, read_pairs, require_apart, unit_of
+from depth.data.records import DepthPairs
+from depth.data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
+from depth.data.units import Unit, unit_name
+from depth.evaluate import MODEL, Comparison, DepthMetrics, ImageResult
+from depth.losses import weighted_losses
+from depth.model import build_depth_model
+from depth.pictures import example_pictures
+from depth.predict import depth_prediction, roomy_unit
+from depth.protocols import evaluated_truth, evaluation_pair, framed, training_pair
+from depth.report import depth_report
+from engine.distributed import gather_lists, share
+from engine.measure.calls import features_call, loss_call
+from engine.measure.model import measure
+from engine.report.records import Report, model_label
 from engine.task import Prediction, Probe
-from odebackbones.errors import InputError, first_of
-
-from .baselines import Baselines, fit_baselines
-from .colors import color_depth, scale_bar, stacked
-from .data.check import describe
-from .data.config import DataConfig
-from .data.dataset import DepthDataset, collate
-from .data.depth_files import LARGEST, depth_npy, depth_png
-from .data.predictions import prediction_files, read_prediction, require_all
-from .data.read import Split, read_pairs, require_apart, unit_of
-from .data.records import DepthPairs
-from .data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
-from .data.units import USUAL, Unit, unit_name, units_per_meter
-from .evaluate import MODEL, Comparison, DepthMetrics, EvalConfig, ImageResult
-from .losses import LossConfig, weighted_losses
-from .model import ModelConfig, build_depth_model
-from .pictures import example_pictures
-from .point_cloud import ply, require_intrinsics
-from .protocols import evaluated_truth, evaluation_pair, framed, training_pair
-from .report import depth_report
+from engine.training.evaluation import evaluation_batches
+from engine.training.optimization import autocast, images_to_device
+from odebackbones.errors import truncate
 
 BODY = "body"
 """The backbone's name in the model."""
@@ -50,48 +43,6 @@ TRIED = 2
 
 FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
 """Figures in the training log."""
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """What a prediction on files writes besides pictures.
-
-    Args:
-        unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored, as ``data.unit``; null:
-            that of the data, or, where model.max_depth is more than 16 bits of it hold, a coarser one.
-        intrinsics: fx, fy, cx, cy [px] of the images; with them a colored point cloud is written, too.
-    """
-
-    unit: Unit | None = None
-    intrinsics: list[float] | None = None
-
-    def __post_init__(self) -> None:
-        require_intrinsics(self.intrinsics, setting="predict.intrinsics")
-        if self.unit is not None:
-            units_per_meter(self.unit, setting="predict.unit")
-
-
-@dataclass(frozen=True)
-class DepthConfig:
-    """A depth run.
-
-    Args:
-        run: Where it goes, and what makes it repeatable.
-        data: Images and depth maps.
-        model: Backbone, decoder and head.
-        loss: What is minimized.
-        eval: How predictions are compared with the truth.
-        predict: What a prediction on files writes.
-        optim: Training.
-    """
-
-    run: RunConfig = field(default_factory=RunConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    predict: PredictConfig = field(default_factory=PredictConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 class DepthTask:
@@ -105,6 +56,7 @@ class DepthTask:
     name: ClassVar[str] = "depth"
     monitor: ClassVar[str] = "delta1"
     config_class: ClassVar[type[DepthConfig]] = DepthConfig
+    free_settings: ClassVar[tuple[str, ...]] = ("data.workers", "data.in_memory", "data.strict", "predict")
 
     def __init__(self, config: DepthConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -120,9 +72,9 @@ class DepthTask:
                 self.baselines = Baselines(**metadata["baselines"])
 
     @classmethod
-    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
-        """Nothing but the run's own settings."""
-        return []
+    def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """None but the run's own."""
+        return {}
 
     def describe_data(self) -> list[str]:
         """Pairs, sizes and depths of both splits."""
@@ -185,17 +137,13 @@ class DepthTask:
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """The configured losses."""
-        images, depths = self.placed(batch[0], device), batch[1].to(device, non_blocking=True)
+        images, depths = images_to_device(batch[0], device, self.config.optim), batch[1].to(device, non_blocking=True)
         return weighted_losses(self.config.loss, model(images), self.reachable(depths), images)
 
     def reachable(self, depths: Tensor) -> Tensor:
         """True depths ``(B, 1, H, W)`` [m] within the model's bounds; 0, as where nothing was measured, beyond them."""
         model = self.config.model
         return torch.where((depths >= model.min_depth) & (depths <= model.max_depth), depths, 0.0)
-
-    def placed(self, images: Tensor, device: torch.device) -> Tensor:
-        """A batch ``(B, 3, H, W)`` on the device, in the weights' order of memory."""
-        return place_images(images, device, channels_last=self.config.optim.channels_last)
 
     def infer(self, model: nn.Module, image: Tensor, device: torch.device) -> Tensor:
         """The depth of an image in [0, 1], on the CPU: ``(3, H, W) -> (h, w)`` [m], of the model's input's size."""
@@ -204,8 +152,8 @@ class DepthTask:
         size = self.config.data.size
         if size and tuple(image.shape[1:]) != tuple(size):
             image = functional.resize(image, list(size), antialias=True)
-        with torch.inference_mode(), self.autocast(device):
-            batch = self.placed(image[None], device)
+        with torch.inference_mode(), autocast(device, self.config.optim):
+            batch = images_to_device(image[None], device, self.config.optim)
             depth = model(batch)
             if self.config.eval.flip:
                 depth = (depth + model(batch.flip(-1)).flip(-1)) / 2
@@ -223,10 +171,9 @@ class DepthTask:
         """
         numbers = range(len(self.val_dataset)) if among is None else among
         indices = [numbers[i] for i in share(len(numbers))]
-        workers = loader_processes(self.workers)
-        loader = DataLoader(Subset(self.val_dataset, indices), batch_size=None, num_workers=workers)
+        samples = evaluation_batches(self.val_dataset, indices, workers=self.workers)
         found = []
-        for index, (image, depth) in zip(indices, progress_bar("evaluation", loader), strict=True):
+        for index, (image, depth) in zip(indices, samples, strict=True):
             truth = depth[0]
             others = self.baselines.predictions(tuple(truth.shape)) if baselines else {}
             found.append(self.comparison.image(index, {MODEL: predict(index, image, truth), **others}, truth))
@@ -278,18 +225,12 @@ class DepthTask:
         return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """The depth in colors with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points."""
+        """The depth as :func:`~depth.predict.depth_prediction` gives it."""
         unit = self.written_unit  # refused before an image is worked on
         depth = self.infer(model, functional.to_dtype(image, torch.float32, scale=True), device)
         depth = functional.resize(depth[None], list(image.shape[1:]), antialias=False)[0]
-        intrinsics, limit = self.config.predict.intrinsics, self.config.model.max_depth
-        picture = stacked([image, color_depth(depth, max_depth=limit), scale_bar(image.shape[2], max_depth=limit)])
-        values = depth.numpy()
-        files = {"_depth.png": depth_png(values, unit=unit), "_depth.npy": depth_npy(values)}
-        if intrinsics:
-            files["_points.ply"] = ply(depth, image, intrinsics)
-        facts = {"least_m": float(depth.min()), "median_m": float(depth.median()), "greatest_m": float(depth.max())}
-        return Prediction(picture, {**facts, "unit": unit}, files)
+        limit = self.config.model.max_depth
+        return depth_prediction(image, depth, self.config.predict, unit=unit, max_depth=limit)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The model on the first validation image, and two copies of it as a batch."""
@@ -299,30 +240,19 @@ class DepthTask:
             sample = transform(sample)
         batch = collate([(sample[0], sample[1][None])] * 2)
 
-        def loss() -> Tensor:
-            model.train()
-            with self.autocast(device):
-                return torch.stack(list(self.losses(model, batch, device).values())).sum()
+        def features() -> list[Tensor]:
+            return model.features(images_to_device(batch[0], device, optim))  # pyright: ignore[reportCallIssue]
 
-        def body_loss() -> Tensor:
-            model.train()
-            with self.autocast(device):
-                levels = model.features(self.placed(batch[0], device))  # pyright: ignore[reportCallIssue]
-                return torch.stack([level.float().mean() for level in levels]).sum()
-
+        optim = self.config.optim
         height, width = self.config.data.size or image.shape[1:]
         return Probe(
             infer=lambda: self.infer(model, image, device),
-            loss=loss,
+            loss=loss_call(model, lambda: self.losses(model, batch, device), device, optim),
             parts={"backbone": [model.get_submodule(BODY)], "decoder": [model.get_submodule("decoder")]},
             image_size=(height, width),
             batch_size=2,
-            body_loss=body_loss,
+            body_loss=features_call(model, features, device, optim),
         )
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The config's precision."""
-        return autocast(device, self.config.optim)
 
     @property
     def scored_unit(self) -> Unit:
@@ -342,7 +272,7 @@ class DepthTask:
     def model_name(self) -> str:
         """The model with what it is made of."""
         model = self.config.model
-        backbone = described(model.backbone, model.backbone_args)
+        backbone = model_label(model.backbone, model.backbone_args)
         return f"{backbone}, {model.decoder} decoder {model.decoder_width}, {model.head} to {model.max_depth:g} m"
 
     def facts(self) -> dict[str, str]:
@@ -360,26 +290,4 @@ class DepthTask:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
         problems = (*self.train_problems, *self.val_pairs.problems)
-        return tuple(f"left out: {problem}" for problem in first_of(problems, "faulty pairs"))
-
-
-def roomy_unit(wanted: Unit | None, usual: Unit, *, max_depth: float) -> Unit:
-    """The wanted unit, or the usual one, or the finest in which 16 bits hold the greatest depth.
-
-    Raises:
-        InputError: The wanted unit does not, or none.
-    """
-    able = [unit for unit in (usual, *sorted(USUAL, key=units_per_meter, reverse=True)) if reach(unit) >= max_depth]
-    if wanted is None and able:
-        return able[0]
-    if wanted is not None and reach(wanted) >= max_depth:
-        return wanted
-    raise InputError(
-        f"predict.unit={wanted}: 16 bits hold up to {reach(wanted or usual):g} m of model.max_depth={max_depth:g} m: "
-        f"take {' or '.join(dict.fromkeys(map(str, able))) or 'a number of meters'}"
-    )
-
-
-def reach(unit: Unit) -> float:
-    """The greatest depth [m] that a file of 16 bits holds."""
-    return LARGEST / units_per_meter(unit)
+        return tuple(f"left out: {problem}" for problem in truncate(problems, "faulty pairs"))

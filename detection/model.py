@@ -15,13 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from engine.log import warn
-from engine.timm_models import (
-    PlainValue,
-    create_features,
-    feature_levels,
-    require_free,
-    warn_of_weights_left,
-)
+from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones import freeze_norms
 from odebackbones.errors import InputError
 

@@ -9,10 +9,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
 
-from engine.drawing import enlarged, font_file, legible, png, zoom_of
-from engine.report import Picture
-
-from .data.dataset import DetectionDataset
+from detection.data.dataset import DetectionDataset
+from engine.images.drawing import enlarged, font_file, legible, png, zoom_of
+from engine.report.records import Picture
 
 GAP = 8  # [px] between two pictures
 

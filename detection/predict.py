@@ -1,68 +1,22 @@
-"""Run a detector over a data set."""
+"""Predicted boxes as a picture and as plain data."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor
 
-from engine.distributed import gather_lists, loader_processes, share
-from engine.log import progress_bar
-
-from .data.dataset import DetectionDataset, collate
-from .metrics import to_coco_results
-
-Autocast = Callable[[], AbstractContextManager[Any]]
+from detection.pictures import draw_detections
+from engine.task import Prediction
 
 
-def detect(model: nn.Module, images: list[Tensor], device: torch.device, autocast: Autocast) -> list[dict[str, Tensor]]:
-    """The detections in ``images``, on the CPU.
+def box_prediction(image: Tensor, found: Mapping[str, Tensor], classes: Sequence[str]) -> Prediction:
+    """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px].
 
     Args:
-        model: A detector with torchvision's contract; it is set to evaluation mode.
-        images: ``(3, H, W)`` in [0, 1], of any sizes.
-        device: Where the model is.
-        autocast: Makes the precision's context.
-
-    Returns:
-        For each image ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)``, ``scores: (N,)``.
+        image: ``(3, H, W)`` uint8.
+        found: ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)`` from 1 on, ``scores: (N,)``.
+        classes: Names of the labels.
     """
-    if model.training:  # setting the mode walks all modules: not in every call that is timed
-        model.eval()
-    with torch.inference_mode(), autocast():
-        detections = model([image.to(device) for image in images])
-    return [{name: value.cpu() for name, value in found.items()} for found in detections]
-
-
-def count_proposals(model: nn.Module, call: Callable[[], Any]) -> int:
-    """The proposals that the RPN hands on in ``call``: the time of the RoI heads is in proportion to them."""
-    counts: list[int] = []
-    rpn = model.get_submodule("rpn")
-    handle = rpn.register_forward_hook(lambda module, inputs, output: counts.extend(map(len, output[0])))
-    try:
-        call()
-    finally:
-        handle.remove()
-    return sum(counts)
-
-
-def predict_dataset(
-    model: nn.Module, dataset: DetectionDataset, device: torch.device, *, autocast: Autocast, workers: int
-) -> list[dict[str, Any]]:
-    """All detections in COCO's results format, each image taken once, whatever the number of processes.
-
-    Images go through one by one: in a batch torchvision pads them to one size, and results would depend on it.
-    """
-    records = dataset.annotations.images
-    category_ids = dataset.annotations.category_ids
-    indices = list(share(len(records)))
-    loader = DataLoader(
-        Subset(dataset, indices), batch_size=1, num_workers=loader_processes(workers), collate_fn=collate
-    )
-    results: list[dict[str, Any]] = []
-    for index, (images, _) in zip(indices, progress_bar("evaluation", loader), strict=True):
-        found = detect(model, images, device, autocast)
-        results += to_coco_results([records[index].image_id], found, category_ids)
-    return gather_lists(results)
+    labels, scores = found["labels"].tolist(), found["scores"].tolist()
+    picture = draw_detections(image, found["boxes"], labels, classes, scores)
+    facts = {"boxes": found["boxes"].tolist(), "labels": [classes[label - 1] for label in labels], "scores": scores}
+    return Prediction(picture, facts, counts={"objects": len(scores)})

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from engine.report import Curve, Picture, Quantity, Report, Table
-
-from .data.records import Annotations
-from .metrics import COCOS_DETECTIONS, DetectionMetrics
+from detection.coco_evaluation import COCOS_DETECTIONS
+from detection.data.records import Annotations
+from detection.metrics import DetectionMetrics
+from engine.report.records import Curve, Picture, Quantity, Report, Table
 
 
 def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:

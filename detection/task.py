@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,31 +12,31 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 
-from engine.config import OptimConfig, RunConfig
-from engine.image_check import warn_of_common_images
-from engine.measured import described, measure
-from engine.optimization import autocast
-from engine.report import Quantity, Report
-from engine.task import Prediction, Probe
-from odebackbones.errors import InputError, first_of, listed
-
-from .data.check import (
+from detection.coco_evaluation import coco_ground_truth
+from detection.config import DetectionConfig
+from detection.data.check import (
     crowding_notes,
     describe,
     require_objects,
     thinness,
     without_thin_images,
 )
-from .data.config import DataConfig
-from .data.dataset import DetectionDataset, collate
-from .data.read import read_annotations
-from .data.records import Annotations
-from .data.transforms import build_transforms
-from .metrics import DetectionMetrics, coco_ground_truth, evaluate_detections
-from .model import ModelConfig, build_faster_rcnn
-from .pictures import draw_detections, example_pictures
-from .predict import count_proposals, detect, predict_dataset
-from .report import detection_report, image_facts
+from detection.data.dataset import DetectionDataset, collate
+from detection.data.read import read_annotations
+from detection.data.records import Annotations
+from detection.data.transforms import build_transforms
+from detection.evaluate import count_proposals, detect, predict_dataset
+from detection.metrics import DetectionMetrics, evaluate_detections
+from detection.model import build_faster_rcnn
+from detection.pictures import example_pictures
+from detection.predict import box_prediction
+from detection.report import detection_report, image_facts
+from engine.images.check import warn_of_common_images
+from engine.measure.calls import features_call, loss_call
+from engine.measure.model import measure
+from engine.report.records import Quantity, Report, model_label
+from engine.task import Prediction, Probe
+from odebackbones.errors import InputError, join_names, truncate
 
 BODY = "backbone.body"
 """The backbone's name in the detector."""
@@ -47,23 +46,6 @@ LEAST_SHOWN, DEFAULT_SHOWN = 0.05, 0.5
 
 TRIED = 2
 """Images of the evaluation before a training."""
-
-
-@dataclass(frozen=True)
-class DetectionConfig:
-    """A detection run.
-
-    Args:
-        run: Where it goes, and what makes it repeatable.
-        data: Images and boxes.
-        model: Backbone and detector.
-        optim: Training.
-    """
-
-    run: RunConfig = field(default_factory=RunConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 class DetectionTask:
@@ -77,6 +59,7 @@ class DetectionTask:
     name: ClassVar[str] = "detection"
     monitor: ClassVar[str] = "AP"
     config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
+    free_settings: ClassVar[tuple[str, ...]] = ("data.workers", "data.strict")
 
     def __init__(self, config: DetectionConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -84,7 +67,7 @@ class DetectionTask:
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_annotations.classes)
         if config.data.classes is not None and list(config.data.classes) != self.classes:
             raise InputError(
-                f"data.classes: the model was trained on {listed(self.classes)} in this order; leave it out"
+                f"data.classes: the model was trained on {join_names(self.classes)} in this order; leave it out"
             )
         if metadata is None:  # faults in the data show before training starts
             require_objects(self.train_annotations)
@@ -115,10 +98,10 @@ class DetectionTask:
         return [describe("train", self.train_annotations), describe("val", self.val_annotations)]
 
     @classmethod
-    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
+    def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
         """The confidence at which F1 was best on the validation set; 0.5 of a run that does not know."""
         threshold = max(LEAST_SHOWN, metrics.get("confidence", DEFAULT_SHOWN))
-        return [f"--model.score_threshold={threshold:g}"]
+        return {"model.score_threshold": round(threshold, 6)}
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
         """Detect in two images, and judge it."""
@@ -153,8 +136,8 @@ class DetectionTask:
         self, model: nn.Module, device: torch.device, annotations: Annotations | None = None
     ) -> list[dict[str, Any]]:
         """The detections on the validation set, or on some of it, in COCO's results format."""
-        dataset, workers = self.val_dataset(annotations), self.workers
-        return predict_dataset(model, dataset, device, autocast=lambda: self.autocast(device), workers=workers)
+        dataset = self.val_dataset(annotations)
+        return predict_dataset(model, dataset, device, self.config.optim, workers=self.workers)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """The metrics that are followed during training."""
@@ -202,12 +185,8 @@ class DetectionTask:
         """
         if thin := thinness(image.shape[2], image.shape[1], self.sides):
             raise InputError(thin)
-        [found] = detect(model, [image.float() / 255], device, lambda: self.autocast(device))
-        labels, scores = found["labels"].tolist(), found["scores"].tolist()
-        names = [self.classes[label - 1] for label in labels]
-        picture = draw_detections(image, found["boxes"], labels, self.classes, scores)
-        facts = {"boxes": found["boxes"].tolist(), "labels": names, "scores": scores}
-        return Prediction(picture, facts, counts={"objects": len(scores)})
+        [found] = detect(model, [image.float() / 255], device, self.config.optim)
+        return box_prediction(image, found, self.classes)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
         """The detector on the first validation image that has objects (or the first), and copies of it as a batch."""
@@ -218,23 +197,14 @@ class DetectionTask:
         height, width = model.transform([image])[0].tensors.shape[-2:]  # pyright: ignore[reportCallIssue]
         pixels = torch.rand(2, 3, height, width, device=device, requires_grad=is_frozen(model.get_submodule(BODY)))
 
-        def loss() -> Tensor:
-            model.train()
-            with self.autocast(device):
-                return torch.stack(list(self.losses(model, batch, device).values())).sum()
-
-        def body_loss() -> Tensor:
-            model.train()
-            with self.autocast(device):
-                return torch.stack([level.float().mean() for level in model.get_submodule(BODY)(pixels)]).sum()
-
+        optim = self.config.optim
         return Probe(
-            infer=lambda: detect(model, [image], device, lambda: self.autocast(device)),
-            loss=loss,
+            infer=lambda: detect(model, [image], device, optim),
+            loss=loss_call(model, lambda: self.losses(model, batch, device), device, optim),
             parts=self.parts(model),
             image_size=(height, width),
             batch_size=2,
-            body_loss=body_loss,
+            body_loss=features_call(model, lambda: model.get_submodule(BODY)(pixels), device, optim),
         )
 
     def parts(self, model: nn.Module) -> dict[str, list[nn.Module]]:
@@ -248,15 +218,11 @@ class DetectionTask:
         }
         return {part: [model.get_submodule(name) for name in modules] for part, modules in names.items()}
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The config's precision."""
-        return autocast(device, self.config.optim)
-
     def facts(self) -> dict[str, str]:
         """How the numbers came about."""
         model = self.config.model
         return {
-            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {described(model.backbone, model.backbone_args)}",
+            "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model_label(model.backbone, model.backbone_args)}",
             **image_facts(
                 self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size, detections=model.detections
             ),
@@ -267,7 +233,7 @@ class DetectionTask:
         """What a reader must know."""
         annotations, kept = self.val_annotations, self.config.model.detections
         name = Path(annotations.name).name
-        faults = tuple(f"{name}: {line}" for line in first_of(annotations.problems, "faults like these"))
+        faults = tuple(f"{name}: {line}" for line in truncate(annotations.problems, "faults like these"))
         return (*crowding_notes(annotations, detections=kept), *faults)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engine.checkpoint import write_atomically
+from engine.atomic_files import write_atomically
 from engine.distributed import rank
 from odebackbones.errors import InputError
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from engine.config import OptimConfig, RunConfig
-from engine.report import Report
+from engine.report.records import Report
 
 
 class TaskConfig(Protocol):
@@ -78,6 +78,8 @@ class Task(Protocol):
     """The metric, higher is better, that picks the best checkpoint."""
     config_class: ClassVar[type[Any]]
     """Its configuration, a :class:`TaskConfig`."""
+    free_settings: ClassVar[tuple[str, ...]]
+    """Settings, and groups of them, that the weights do not depend on."""
     workers: int
     """Processes that load data."""
 
@@ -122,8 +124,12 @@ class Task(Protocol):
         ...
 
     @classmethod
-    def predict_arguments(cls, metrics: Mapping[str, float]) -> list[str]:
-        """Options that a prediction starts from, in place of the checkpoint's, by what its evaluation found."""
+    def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Settings, by their dotted names, that a prediction starts from in place of the checkpoint's.
+
+        Args:
+            metrics: What the checkpoint's evaluation found.
+        """
         ...
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:

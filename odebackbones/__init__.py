@@ -11,18 +11,18 @@ from odebackbones.errors import InputError, SolverError
 from odebackbones.registration import register_with_timm
 
 if TYPE_CHECKING:
-    from odebackbones.basis_change import change_bases
-    from odebackbones.basis_fit import fit_bases
     from odebackbones.block import ODEBlock, compile_fields, ode_blocks, set_gradient, solver_stats
-    from odebackbones.convert import from_resnet, to_resnet
-    from odebackbones.fusion import fuse
+    from odebackbones.convert.bases import change_bases
+    from odebackbones.convert.fit import fit_bases
+    from odebackbones.convert.resnet import from_resnet, to_resnet
+    from odebackbones.convert.solver import calibrate, change_solver
+    from odebackbones.fields.batch_norm import freeze_norms
+    from odebackbones.hub import model_arguments, save_pretrained
+    from odebackbones.inference.fuse import fuse
     from odebackbones.models import ODEResNet
     from odebackbones.models.recompute import recompute_blocks
-    from odebackbones.saving import model_arguments, save_pretrained
-    from odebackbones.solver_change import calibrate, change_solver
-    from odebackbones.time_norms import freeze_norms
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "InputError",
@@ -49,13 +49,13 @@ __all__ = [
 HOMES: dict[str, tuple[str, ...]] = {
     "odebackbones.block": ("ODEBlock", "compile_fields", "ode_blocks", "set_gradient", "solver_stats"),
     "odebackbones.models": ("ODEResNet",),
-    "odebackbones.solver_change": ("calibrate", "change_solver"),
-    "odebackbones.basis_change": ("change_bases",),
-    "odebackbones.basis_fit": ("fit_bases",),
-    "odebackbones.time_norms": ("freeze_norms",),
-    "odebackbones.convert": ("from_resnet", "to_resnet"),
-    "odebackbones.fusion": ("fuse",),
-    "odebackbones.saving": ("model_arguments", "save_pretrained"),
+    "odebackbones.convert.solver": ("calibrate", "change_solver"),
+    "odebackbones.convert.bases": ("change_bases",),
+    "odebackbones.convert.fit": ("fit_bases",),
+    "odebackbones.fields.batch_norm": ("freeze_norms",),
+    "odebackbones.convert.resnet": ("from_resnet", "to_resnet"),
+    "odebackbones.inference.fuse": ("fuse",),
+    "odebackbones.hub": ("model_arguments", "save_pretrained"),
     "odebackbones.models.recompute": ("recompute_blocks",),
 }
 """Module -> what this package has of it."""

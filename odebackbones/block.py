@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from odebackbones.errors import InputError, addressed
+from odebackbones.errors import InputError, name_prefix
 from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution
 from odebackbones.ode.integrate import fixed_cost, integrate
@@ -197,7 +197,7 @@ def reject_drop_path_with_adaptive(field: nn.Module, solver: SolverConfig, *, na
     """Refuse a solver that finds its steps by comparing evaluations, for a field that is drawn anew at each."""
     if not has_fixed_cost(solver) and any(getattr(module, "drop_prob", 0.0) for module in field.modules()):
         raise InputError(
-            f"{addressed(name)}{solver.method!r} finds its own steps, and drop path (drop_path_rate) draws the field "
+            f"{name_prefix(name)}{solver.method!r} finds its own steps, and drop path (drop_path_rate) draws the field "
             f"anew at every evaluation: use one or the other"
         )
 

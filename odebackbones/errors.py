@@ -20,18 +20,18 @@ ALL_SHOWN = 20
 """Known names that an error lists all."""
 
 
-def first_of(lines: Sequence[str], kind: str) -> list[str]:
+def truncate(lines: Sequence[str], kind: str) -> list[str]:
     """The first lines, and a last one that says how many more there are of the ``kind``."""
     rest = len(lines) - SHOWN
     return [*lines[:SHOWN], *([f"... and {rest} more {kind}"] if rest > 0 else [])]
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """The first names with commas between, and how many more there are."""
-    return ", ".join(first_of(names, "")).rstrip()
+    return ", ".join(truncate(names, "")).rstrip()
 
 
-def addressed(name: str) -> str:
+def name_prefix(name: str) -> str:
     """How an error begins that concerns the part called ``name``, which may have no name."""
     return f"{name}: " if name else ""
 

@@ -8,11 +8,11 @@ import timm
 import torch
 
 from odebackbones import InputError, change_bases, change_solver, fuse
-from odebackbones.bases import BASES, basis_values, projection, refined_size
 from odebackbones.block import ode_blocks
-from odebackbones.fields import BasicField
-from odebackbones.time_layers import TimeConv2d
-from odebackbones.time_norms import norm_layer
+from odebackbones.fields.basis import BASES, basis_values, projection, refined_size
+from odebackbones.fields.conv import TimeConv2d
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 
 TIMES = [0.0, 0.1, 1 / 3, 0.5, 0.77, 1.0]
 SMALL = {"channels": (8, 16, 24, 32), "num_classes": 5, "zero_init_last": False}

@@ -11,10 +11,10 @@ from torch import nn
 
 from odebackbones import InputError
 from odebackbones.block import ODEBlock, set_gradient, solver_stats
-from odebackbones.fields import BasicField
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import METHODS, SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times, min_nfe
-from odebackbones.time_norms import norm_layer
 
 CHANNELS = 4
 

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from odebackbones import ODEBlock
-from odebackbones.fields import BasicField
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig
-from odebackbones.time_norms import norm_layer
 
 PROCESSES, CHANNELS = 2, 32
 

@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from odebackbones.bases import basis_index
 from odebackbones.errors import InputError
-from odebackbones.fields import BasicField, BottleneckField
-from odebackbones.models.odenet import PreactivatedField
+from odebackbones.fields.basis import basis_index
+from odebackbones.fields.batch_norm import TimeBatchNorm2d, freeze_norms
+from odebackbones.fields.conv import TimeConv2d
+from odebackbones.fields.norms import NORMS, TimeGroupNorm, norm_layer
+from odebackbones.fields.plain import ConvField, DepthwiseField
+from odebackbones.fields.preactivated import PreactivatedField
+from odebackbones.fields.residual import BasicField, BottleneckField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times, uniform_grid
-from odebackbones.time_layers import TimeConv2d
-from odebackbones.time_norms import NORMS, TimeBatchNorm2d, TimeGroupNorm, freeze_norms, norm_layer
-from odebackbones.vgg_fields import ConvField, DepthwiseField
 
 FIELDS = {"basic": BasicField, "bottleneck": BottleneckField}
 

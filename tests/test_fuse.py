@@ -5,13 +5,13 @@ import copy
 import pytest
 import timm
 import torch
+from odebackbones.fields.affine import TimeNorm
 from torch import nn
 
 import odebackbones
 from odebackbones.errors import InputError
-from odebackbones.fused_field import FusedConv2d
-from odebackbones.prepack import PackedConv2d
-from odebackbones.time_norms import TimeNorm
+from odebackbones.inference.fused_field import FusedConv2d
+from odebackbones.inference.prepack import PackedConv2d
 
 WIDTHS = {"channels": (8, 16, 24, 32)}  # timm's argument: small stages
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from odebackbones import from_resnet
-from odebackbones.time_norms import TimeBatchNorm2d
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
 
 PARTS = ("running_mean", "running_var")
 
@@ -49,7 +49,7 @@ def assert_alike(resnet, ode):
 @pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
 def test_all_norms_are_synchronized(convert, gradient):
     _, ode = pair()
-    for flow in ode.flows():
+    for flow in ode.ode_blocks_by_stage():
         flow and flow.set_solver(flow.solver.__class__("euler", flow.solver.steps, gradient, projected=True))
     converted = convert(copy.deepcopy(ode))
     norms = [module for module in converted.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

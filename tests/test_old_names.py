@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from engine.checkpoint import load_checkpoint, save_checkpoint
-from engine.pretraining import read_weights
+from engine.weights.checkpoint import load_checkpoint, save_checkpoint
+from engine.weights.pretrained import read_weights
 from odebackbones import ODEBlock
 from odebackbones.ode import SolverConfig
 from odebackbones.old_names import current_names

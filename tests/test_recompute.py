@@ -8,7 +8,7 @@ import torch
 from timm.models.resnet import BasicBlock
 from torch import nn
 
-from engine.profile import peak_memory_mib
+from engine.measure.profile import peak_memory_mib
 from odebackbones import InputError, recompute_blocks
 from odebackbones.models.recompute import Recomputed
 

@@ -19,7 +19,7 @@ ORDERS = {
     "import importlib.util\nassert importlib.util.find_spec('timm')\n"
     "import timm\nassert timm.is_model('ode_resnet18')",
     "a function, its module": "import odebackbones\nfrom odebackbones import *\nassert callable(odebackbones.fuse)\n"
-    "import odebackbones.fusion, timm\nassert callable(odebackbones.fuse) and timm.is_model('ode_resnet18')",
+    "import odebackbones.inference.fuse, timm\nassert callable(odebackbones.fuse) and timm.is_model('ode_resnet18')",
 }
 
 

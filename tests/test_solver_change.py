@@ -9,10 +9,11 @@ from torch import nn
 
 import odebackbones
 from odebackbones import InputError, ODEBlock, calibrate, change_solver
-from odebackbones.fields import BasicField
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig, odeint
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
 

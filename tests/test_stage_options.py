@@ -11,10 +11,11 @@ from torch import nn
 
 from odebackbones import InputError, SolverError, change_solver, fuse
 from odebackbones.block import ODEBlock, compile_fields, set_gradient
-from odebackbones.fields import BasicField
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
 
 CHANNELS = 4
 

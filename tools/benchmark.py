@@ -8,15 +8,17 @@ from pathlib import Path
 
 import torch
 
-from engine.cli import run_tool
-from engine.markdown import markdown_table
-from engine.profile import device_facts
-from engine.report import Report, Section, write_report
+from benchmarks import engine
+from benchmarks.depth import encoders
+from benchmarks.measurement import Part
+from benchmarks.zoo import conversion, models
+from engine.measure.profile import device_facts
+from engine.report.files import write_report
+from engine.report.markdown import markdown_table
+from engine.report.records import Report, Section
+from engine.runs.cli import run_tool
+from engine.weights.load import load_network
 from odebackbones.errors import InputError, unknown_name
-from tools import convert, engine_benchmark
-from tools.depth_benchmark import encoders
-from tools.measurement import Part
-from tools.zoo_benchmark import conversion, models
 
 Parts = Mapping[str, Callable[[int], Part]]
 """Name on the command line -> measurement, given the rounds of its timings."""
@@ -26,11 +28,11 @@ def conversion_parts(given: argparse.Namespace) -> Parts:
     """The parts that measure a trained ResNet of one's own."""
     if not given.data or not given.checkpoint:
         raise InputError("conversion: give --data FOLDER, with train and test in it, and --checkpoint FILE")
-    return conversion.parts(convert.load(given.model, checkpoint=given.checkpoint, num_classes=None), given.data)
+    return conversion.parts(load_network(given.model, checkpoint=given.checkpoint, num_classes=None), given.data)
 
 
 BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Parts]]] = {
-    "engine": ("Benchmark of the ODE engine", lambda _: engine_benchmark.PARTS),
+    "engine": ("Benchmark of the ODE engine", lambda _: engine.PARTS),
     "zoo": ("What the models cost", lambda _: models.PARTS),
     "depth": ("The encoders of depth", lambda _: {"encoders": encoders.run}),
     "conversion": ("A trained ResNet as an ODE model", conversion_parts),

@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.checkpoint import BEST, LAST, load_checkpoint
-from engine.cli import config_arguments, config_parser, parse, run_tool
-from engine.comparison import comparison_table
-from engine.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
+from engine.report.comparison import comparison_table
+from engine.runs.cli import config_arguments, config_parser, parse, run_tool
+from engine.runs.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
 from engine.task import Task
+from engine.weights.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
 

@@ -2,23 +2,21 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import timm
 import torch
-from safetensors import SafetensorError
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from classification.data import LabeledImages, build_transform
-from classification.sources import FolderImages
-from engine.cli import run_tool
-from engine.pretraining import hand_over
+from classification.data.dataset import LabeledImages
+from classification.data.sources import FolderImages
+from classification.data.transforms import build_transform
+from engine.runs.cli import run_tool
+from engine.weights.load import load_network
 from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
-from odebackbones.bases import BASES
 from odebackbones.block import ODEBlock
-from odebackbones.errors import InputError, listed, unknown_name
+from odebackbones.errors import InputError
+from odebackbones.fields.basis import BASES
 
 IMAGES = 4
 """Of noise, on which the two models are compared."""
@@ -50,7 +48,7 @@ def main(arguments: list[str]) -> None:
     if sizes and not given.checkpoint:
         option = next(iter(sizes)).replace("_", "-")
         raise InputError(f"--{option} is that of a --checkpoint, and there is none")
-    model = load(given.model, checkpoint=given.checkpoint, **sizes).eval()
+    model = load_network(given.model, checkpoint=given.checkpoint, **sizes).eval()
     if any(isinstance(module, ODEBlock) for module in model.modules()):
         if given.bases or given.basis or given.gradient or given.fit or given.steps:
             raise InputError(
@@ -95,74 +93,6 @@ def fitted(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Modul
 def one_or_all(numbers: list[int]) -> int | list[int]:
     """One number for all stages, or one for each."""
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def load(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> nn.Module:
-    """The model with its weights.
-
-    Args:
-        name: timm's.
-        checkpoint: The file of its weights; None for those that come with the name.
-        **sizes: Of the model, as timm calls them.
-
-    Raises:
-        InputError: There is no such model, or no ODE model in its place; or the weights are not its own.
-    """
-    if ":" not in name:
-        require_counterpart(name.split(".")[0])
-    if checkpoint and not checkpoint.is_file():
-        raise InputError(f"--checkpoint {checkpoint}: no such file")
-    try:
-        model = timm.create_model(name, pretrained=checkpoint is None, **sizes)
-    except InputError:
-        raise
-    except (RuntimeError, ValueError, OSError, EOFError, UnpicklingError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} can't be made with the weights that come with the name: {reason}") from error
-    if checkpoint:
-        take_all(model, name, checkpoint)
-    return model
-
-
-def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
-    """Give the model all its weights, whatever stands before their names in the file.
-
-    Raises:
-        InputError: The file has not all of them; names those that differ.
-    """
-    record, own = hand_over(model, str(checkpoint), setting="--checkpoint"), model.state_dict()
-    options = {"conv1.weight": "--in-chans", "fc.weight": "--num-classes"}
-    for key, shape in record.reshaped.items():
-        hint = f"; set {options[key]}" if key in options else "; is it of another network?"
-        if shape == own[key].shape:  # a norm with statistics per time
-            hint = "; it has statistics at other times: it was trained with other steps"
-        raise InputError(
-            f"--checkpoint {checkpoint}: {key} is {list(shape)} in it and {list(own[key].shape)} in {name}{hint}"
-        )
-    if missing := [key for key in record.new if not key.endswith("num_batches_tracked")]:
-        hint = "; --num-classes 0 leaves the classifier out" if missing[0].startswith("fc.") else ""
-        instead = f"; it has {listed(record.unused)} instead" if record.unused else ""
-        raise InputError(f"--checkpoint {checkpoint}: has not {listed(missing)} of {name}{instead}{hint}")
-    prefix = f"{record.prefix}." if record.prefix else ""
-    children = tuple(f"{prefix}{child}." for child, _ in model.named_children() if child != "fc")
-    if deeper := [key for key in record.unused if key.startswith(children)]:
-        raise InputError(
-            f"--checkpoint {checkpoint}: has also {listed(deeper)}, which {name} has not: it is of a deeper network"
-        )
-    if record.unused:
-        print(f"not used: {listed(record.unused)} of {checkpoint}")
-
-
-def require_counterpart(architecture: str) -> None:
-    """Refuse a model without an ODE model in its place, before anything is downloaded."""
-    if not timm.is_model(architecture):
-        raise unknown_name("model", architecture, timm.list_models())
-    if not timm.is_model(f"ode_{architecture}") and not architecture.startswith("ode_"):
-        known = sorted(name.removeprefix("ode_") for name in timm.list_models("ode_*resne*"))
-        raise InputError(
-            f"{architecture}: no ODE model takes its place in timm's registry, only those of {', '.join(known)}; "
-            f"odebackbones.from_resnet converts other ResNets, too"
-        )
 
 
 def report(model: nn.Module, converted: nn.Module) -> list[str]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.checkpoint import LAST
-from engine.cli import pick_task, run_tool
+from engine.runs.cli import pick_task, run_tool
+from engine.weights.checkpoint import LAST
 from tools import compare, train
 from tools.tasks import TASKS
 

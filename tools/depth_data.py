@@ -9,8 +9,8 @@ from tqdm import tqdm
 from depth.data.depth_files import depth_png
 from depth.data.nyu_mat import DEPTHS, write_nyu
 from depth.data.velodyne import Scan, image_size, match_scans, project, read_calibration, read_points
-from engine.cli import run_tool
-from engine.whole_folders import new_folder
+from engine.atomic_files import new_folder
+from engine.runs.cli import run_tool
 
 CALIBRATION = "folder of FRAME.txt; or for all frames one file, or the folder of calib_cam_to_cam.txt"
 FIRST_PIXEL = (

@@ -67,7 +67,7 @@ def model_rows() -> Iterator[tuple[str, ...]]:
             ours, theirs = parameters(name), parameters(replaced) if timm.is_model(replaced) else 0
             ratio = f"{ours / theirs:.2f}" if theirs and replaced != name else ""
             text = (inspect.getdoc(entrypoint) or "").splitlines()[0]
-            yield f"`{name}`", f"`{replaced}`" if ratio else "", f"{ours / 1e6:.2f} M", ratio, plain(text)
+            yield f"`{name}`", f"`{replaced}`" if ratio else "", f"{ours / 1e6:.2f} M", ratio, to_dict(text)
 
 
 def parameters(name: str) -> int:
@@ -85,10 +85,10 @@ def option_rows(kind: type, section: str) -> Iterator[tuple[str, ...]]:
     for name, meaning in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE):
         if name not in INTERNAL:
             default = defaults[name].default if name in defaults else inspect.Parameter.empty
-            yield f"`{name}`", "" if default is inspect.Parameter.empty else f"`{default!r}`", plain(meaning)
+            yield f"`{name}`", "" if default is inspect.Parameter.empty else f"`{default!r}`", to_dict(meaning)
 
 
-def plain(text: str) -> str:
+def to_dict(text: str) -> str:
     """Text of a docstring in one line of a table."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text.replace("``", "`"))
     text = re.sub(r":math:`(.*?)`", r"`\1`", text)

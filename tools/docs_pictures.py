@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from engine.cli import run_tool
-from engine.plots import COLORS
+from engine.report.plots import COLORS
+from engine.runs.cli import run_tool
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, odeint
 

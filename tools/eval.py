@@ -4,9 +4,9 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from engine.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
-from engine.report import write_report
-from engine.run import load_run, report_folder, report_run
+from engine.report.files import write_report
+from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
+from engine.runs.run import load_run, report_folder, report_run
 from engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS

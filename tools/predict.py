@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.cli import config_parser, parse_for_checkpoint, pick_task, run_tool
-from engine.media import told
-from engine.predict import RESULTS, predict_files
-from engine.run import load_run
+from engine.images.media import told
+from engine.runs.cli import config_parser, parse_for_checkpoint, pick_task, run_tool
+from engine.runs.predict import RESULTS, predict_files
+from engine.runs.run import load_run
 from tools.tasks import TASKS
 
 HELP = """Predict; writes a picture of every frame, and results.json.
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     parser = config_parser(task, HELP)
     parser.add_argument("--input", type=str, nargs="+", required=True, help="images, folders of images, videos")
     parser.add_argument("--out", type=str, required=True, help="folder for the results")
-    config, values = parse_for_checkpoint(parser, task, rest, defaults=task.predict_arguments)
+    config, values = parse_for_checkpoint(parser, task, rest, defaults=task.predict_settings)
     out, run = Path(values.out), load_run(task, config, Path(values.checkpoint))
     found = predict_files(run, [Path(path) for path in values.input], out)
     counts = told(found.counts)

@@ -1,7 +1,7 @@
 """Train a model: ``python tools/train.py detection --config configs/detection/shapes.yaml --optim.lr 1e-3``."""
 
-from engine.cli import config_parser, parse, pick_task, run_tool
-from engine.run import train_run
+from engine.runs.cli import config_parser, parse, pick_task, run_tool
+from engine.runs.run import train_run
 from tools.tasks import TASKS
 
 HELP = """Train; writes config.yaml, log.csv, last.pt and best.pt to RUN.OUTPUT/RUN.NAME.

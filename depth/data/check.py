@@ -1,7 +1,5 @@
 """Pairs that can't be right are found before they are trained on, and named."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -11,13 +9,12 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from depth.data.dataset import decode_pair
+from depth.data.depth_files import load_values
+from depth.data.records import DepthPair, DepthPairs
+from depth.data.units import USUAL, number, unit_name, units_per_meter
 from engine.log import warn
-from odebackbones.errors import InputError, first_of
-
-from .dataset import decode_pair
-from .depth_files import load_values
-from .records import DepthPair, DepthPairs
-from .units import USUAL, number, unit_name, units_per_meter
+from odebackbones.errors import InputError, truncate
 
 LOOKED_AT = 20
 """Pairs, spread over the set, by which the unit is judged."""
@@ -95,7 +92,7 @@ def sound_pairs(found: DepthPairs, expected: Expected, *, strict: bool, verify: 
     if len(strange) == len(looked_at):
         require_unit(found, float(np.median(strange)), expected.max_depth)
     if problems and (strict or not far):
-        faults = "; ".join(first_of(list(problems.values()), "of them"))
+        faults = "; ".join(truncate(list(problems.values()), "of them"))
         raise InputError(
             f"{found.name}: {len(problems)} of {len(found.pairs)} pairs are faulty: {faults}. Repair them, or pass "
             f"data.strict=false to leave them out"
@@ -215,7 +212,7 @@ def describe(split: str, found: DepthPairs, *, max_depth: float | None) -> str:
     measured = np.concatenate([depth[depth > 0].numpy() for depth in depths])
     low, middle, high = np.quantile(measured, (1 - FAR, 0.5, FAR))
     share = len(measured) / sum(depth.numel() for depth in depths)
-    pairs = f"{len(found.pairs)} pairs of {', '.join(first_of(sizes, 'sizes'))} px"
+    pairs = f"{len(found.pairs)} pairs of {', '.join(truncate(sizes, 'sizes'))} px"
     others = [] if max_depth is None or has_floats(found) else in_other_units(found, high, max_depth)
     doubt = f" (read in {unit_name(found.unit)}; {', '.join(others)} would do as well)" if others else ""
     return (

@@ -1,16 +1,13 @@
 """What the user can set about depth data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from engine.image_files import Turning
+from depth.data.generated import check_parameters
+from depth.data.transforms import AUGMENTATIONS
+from depth.data.units import Unit, units_per_meter
+from engine.images.files import Turning
 from odebackbones.errors import InputError, unknown_name
-
-from .scenes import check_parameters
-from .transforms import AUGMENTATIONS
-from .units import Unit, units_per_meter
 
 DataFormat = Literal["scenes", "folder", "kitti"]
 
@@ -78,7 +75,7 @@ class DataConfig:
     rgb: str = "rgb"
     depth: str = "depth"
     unit: Unit = "m/256"
-    strict: bool = True
+    strict: bool = False
     verify: bool = True
     exif: Turning = "auto"
     check_unit: bool = True

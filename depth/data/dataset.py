@@ -1,7 +1,5 @@
 """Pairs as a torch dataset."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -11,13 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from engine.image_files import ImageFacts, Turning
-from engine.media import decode
+from depth.data.depth_files import read_depth
+from depth.data.records import DepthPair, DepthPairs
+from depth.data.transforms import Sample, Transform
+from engine.images.files import ImageFacts, Turning
+from engine.images.media import decode
 from odebackbones.errors import InputError
-
-from .depth_files import read_depth
-from .records import DepthPair, DepthPairs
-from .transforms import Sample, Transform
 
 SAME_SHAPE = 0.02
 """By how much the proportions of an image and of its depth map may differ: ScanNet's 1296x968 and 640x480 do by 0.4 %.

@@ -1,16 +1,13 @@
 """Files of depth maps and images: 16-bit PNG in any unit, NumPy's ``.npy``, floats in TIFF or OpenEXR."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from depth.data.units import Unit, meters_of_float, units_per_meter
 from odebackbones.errors import InputError
-
-from .units import Unit, meters_of_float, units_per_meter
 
 INVALID = 65535
 """What some cameras write where they measured nothing (7-Scenes), beside 0."""

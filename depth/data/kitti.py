@@ -4,8 +4,6 @@ J. Uhrig et al.: Sparsity Invariant CNNs, 3DV 2017, arXiv:1708.06500; A. Geiger 
 Dataset, IJRR 2013
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 FORMS = "IMAGE DEPTH ..., or DRIVE FRAME and l or r"

@@ -4,8 +4,6 @@ Silberman et al., "Indoor Segmentation and Support Inference from RGBD Images", 
 https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html.
 """
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from engine.whole_folders import new_folder
+from depth.data.depth_files import depth_png, image_png
+from engine.atomic_files import new_folder
 from odebackbones.errors import InputError, unknown_name
-
-from .depth_files import depth_png, image_png
 
 DEPTHS = {"filled": "depths", "raw": "rawDepths"}
 """Kind of depth -> dataset of the file: with holes filled in, or as the Kinect measured it (0 in a hole)."""

@@ -1,7 +1,5 @@
 """Depth maps that some model has predicted, in a folder."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from odebackbones.errors import InputError, listed
-
-from .depth_files import SUFFIXES, read_depth
-from .records import DepthPair
-from .units import Unit
+from depth.data.depth_files import SUFFIXES, read_depth
+from depth.data.records import DepthPair
+from depth.data.units import Unit
+from odebackbones.errors import InputError, join_names
 
 ANCESTORS = 3
 """Folders above an image's own whose names may stand before its name: BTS writes ``DRIVE_FRAME.png`` for KITTI."""
@@ -48,7 +45,7 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
     ]
     if missing := [pair.name for pair, file in zip(pairs, found, strict=True) if file is None]:
         raise InputError(
-            f"{folder}: no prediction for {len(missing)} of {len(pairs)} images: {listed(missing)}; "
+            f"{folder}: no prediction for {len(missing)} of {len(pairs)} images: {join_names(missing)}; "
             f"expected NAME.npy or NAME.png"
         )
     return [file for file in found if file is not None]

@@ -1,7 +1,5 @@
 """From a config to pairs: the one place that knows all forms of data."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections import Counter
@@ -11,17 +9,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from engine.image_files import has_image_suffix
+from depth.data.check import Expected, sound_pairs
+from depth.data.config import DataConfig
+from depth.data.depth_files import SUFFIXES
+from depth.data.generated import DEPTH_FOLDER, IMAGE_FOLDER, generate_scenes
+from depth.data.kitti import kitti_pair
+from depth.data.records import DepthPair, DepthPairs
+from depth.data.units import Unit
+from depth.scenes.presets import PRESETS
+from engine.images.files import has_image_suffix
 from engine.log import warn
-from odebackbones.errors import InputError, listed
-
-from .check import Expected, sound_pairs
-from .config import DataConfig
-from .depth_files import SUFFIXES
-from .kitti import kitti_pair
-from .records import DepthPair, DepthPairs
-from .scenes import DEPTH_FOLDER, IMAGE_FOLDER, PRESETS, generate_scenes
-from .units import Unit
+from odebackbones.errors import InputError, join_names
 
 Split = Literal["train", "val"]
 
@@ -121,8 +119,8 @@ def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
     found = sorted(file for file in images.iterdir() if has_image_suffix(file) and not file.name.startswith("."))
     if missing := [file.name for file in found if file.stem not in maps]:
         raise InputError(
-            f"{images}: {len(missing)} images have no depth map of their name in {depths}: {listed(missing)}; leave "
-            f"them out, or give a list of pairs as data.train and data.val"
+            f"{images}: {len(missing)} images have no depth map of their name in {depths}: {join_names(missing)}; "
+            f"leave them out, or give a list of pairs as data.train and data.val"
         )
     return tuple(DepthPair(file.stem, file, maps[file.stem]) for file in found)
 

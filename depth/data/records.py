@@ -1,14 +1,11 @@
 """One form for all data sets: what the readers return and the dataset serves."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.image_files import Turning
-
-from .units import Unit
+from depth.data.units import Unit
+from engine.images.files import Turning
 
 
 @dataclass(frozen=True)

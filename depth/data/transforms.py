@@ -1,7 +1,5 @@
 """Augmentation of an image and its depth map together; a depth is never made of several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Units of depth maps: what one of a file's numbers is."""
 
-from __future__ import annotations
-
 import re
 
 from odebackbones.errors import InputError

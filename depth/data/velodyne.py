@@ -7,8 +7,6 @@ A point X of the scanner falls on the pixel (u, v) of camera i at the depth d, s
 with T from the scanner to camera 0, R_0 its rectifying rotation, and P_i the projection of the rectified camera i.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engine.image_files import IMAGE_SUFFIXES, UNREADABLE
-from odebackbones.errors import InputError, listed
+from engine.images.files import IMAGE_SUFFIXES, UNREADABLE
+from odebackbones.errors import InputError, join_names
 
 POINT_BYTES = 16
 """Of x, y, z and the reflectance, each a float32."""
@@ -83,7 +81,8 @@ def _partners(path: Path, scans: Mapping[str, Path], suffixes: Sequence[str]) ->
     missing = [stem for stem in scans if stem not in files]
     if missing:
         raise InputError(
-            f"{path}: lacks {listed(missing)} ({', '.join(suffixes)}), of which there are points; add or remove them"
+            f"{path}: lacks {join_names(missing)} ({', '.join(suffixes)}), of which there are points; add or remove "
+            "them"
         )
     return files
 

@@ -1,7 +1,5 @@
 """The part that all readers share: raw images and boxes in, checked and repaired annotations out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.image_check import inspect_images
-from engine.image_files import ImageFacts, Turning
+from detection.data.boxes import Box, box_area, object_area, repair_box
+from detection.data.exif import is_turned
+from detection.data.image_names import missing
+from detection.data.plausible import require_pixels
+from detection.data.problems import ProblemLog
+from detection.data.records import IGNORE_LABEL, Annotations, ImageRecord
+from engine.images.check import inspect_images
+from engine.images.files import ImageFacts, Turning
 from odebackbones.errors import InputError, unknown_name
-
-from .boxes import Box, box_area, object_area, repair_box
-from .exif import is_turned
-from .image_names import missing
-from .plausible import require_pixels
-from .problems import ProblemLog
-from .records import IGNORE_LABEL, Annotations, ImageRecord
 
 RESIZED_PX = 1
 """Recorded sizes that differ by more have another meaning than rounding."""

@@ -1,13 +1,10 @@
 """Checks and repairs of one box."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
+from detection.data.problems import ProblemLog
 from odebackbones.errors import InputError
-
-from .problems import ProblemLog
 
 Box = tuple[float, float, float, float]
 

@@ -1,16 +1,13 @@
 """What a data set holds, in a line; and sets on which nothing can be learnt or told."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 
+from detection.data.records import IGNORE_LABEL, Annotations
 from engine.log import warn
 from odebackbones.errors import InputError
-
-from .records import IGNORE_LABEL, Annotations
 
 LEAST_SIDE = 1.0
 """Of a resized image [px]; a detector pads it to 32."""

@@ -1,7 +1,5 @@
 """COCO's instances JSON (https://cocodataset.org/#format-data)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import unicodedata
@@ -9,15 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detection.data.assemble import RawBox, RawImage, ReadOptions, assemble
+from detection.data.boxes import Box
+from detection.data.coco_objects import (
+    around_segmentation,
+    corners_of,
+    field,
+    flag,
+    integer,
+    number_or_none,
+    whole_or_none,
+)
+from detection.data.image_names import ImageFolder
+from detection.data.plausible import require_agreement, require_areas
+from detection.data.problems import ProblemLog
+from detection.data.records import Annotations
 from odebackbones.errors import InputError
-
-from .assemble import RawBox, RawImage, ReadOptions, assemble
-from .boxes import Box
-from .coco_objects import around_segmentation, corners_of, field, flag, integer, number_or_none, whole_or_none
-from .image_names import ImageFolder
-from .plausible import require_agreement, require_areas
-from .problems import ProblemLog
-from .records import Annotations
 
 ROOTS = ("none", "", None)
 """What Roboflow has as the supercategory of the category above all others."""

@@ -1,17 +1,14 @@
 """The parts of one annotation of COCO's, as tools write them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from detection.data.boxes import Box, box_numbers
+from detection.data.problems import ProblemLog
 from odebackbones.errors import InputError
-
-from .boxes import Box, box_numbers
-from .problems import ProblemLog
 
 
 def field(entry: Any, key: str, where: str) -> Any:

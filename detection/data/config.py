@@ -1,15 +1,12 @@
 """What the user can set about detection data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from engine.image_files import Turning
+from detection.data.shapes import check_parameters
+from detection.data.transforms import AUGMENTATIONS
+from engine.images.files import Turning
 from odebackbones.errors import InputError, unknown_name
-
-from .shapes import check_parameters
-from .transforms import AUGMENTATIONS
 
 DataFormat = Literal["shapes", "coco", "voc", "kitti"]
 
@@ -53,7 +50,7 @@ class DataConfig:
         exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the recorded size
             says that the boxes are of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, but
             for ``ignore``.
-        augment: Augmentation of training images: none, hflip, ssd or lsj.
+        augment: Augmentation of training images: none, flip, ssd or lsj.
         workers: Processes that load images; 0: the main one.
         shapes: Parameters of the generated set.
     """
@@ -68,7 +65,7 @@ class DataConfig:
     strict: bool = False
     verify: bool = True
     exif: Turning = "auto"
-    augment: str = "hflip"
+    augment: str = "flip"
     workers: int = 2
     shapes: ShapesConfig = field(default_factory=ShapesConfig)
 

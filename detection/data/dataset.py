@@ -1,7 +1,5 @@
 """Annotations as a torch dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +9,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from engine.image_files import UNREADABLE, read_image_file, reason
+from detection.data.records import Annotations, ImageRecord
+from engine.images.files import UNREADABLE, read_image_file, reason
 from odebackbones.errors import InputError
-
-from .records import Annotations, ImageRecord
 
 Target = dict[str, Any]
 Sample = tuple[torch.Tensor, Target]

@@ -1,7 +1,5 @@
 """Draws scenes of textured shapes before a muted background: the pictures of :mod:`.shapes`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,12 +1,9 @@
 """Whether boxes are of an image as its file is stored, or of the image turned upright as its EXIF data say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from engine.image_files import SIDEWAYS, ImageFacts, Turning
-
-from .problems import ProblemLog
+from detection.data.problems import ProblemLog
+from engine.images.files import SIDEWAYS, ImageFacts, Turning
 
 
 def is_turned(

@@ -1,16 +1,13 @@
 """Which files a data set's names mean: lists of names, and images by their stem or by the path of another tool."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from engine.image_files import IMAGE_SUFFIXES, has_image_suffix
+from detection.data.problems import ProblemLog
+from engine.images.files import IMAGE_SUFFIXES, has_image_suffix
 from odebackbones.errors import InputError
-
-from .problems import ProblemLog
 
 FLAGS = ("  1", "  0", " -1")
 """What VOC's per-class lists have behind a name: two spaces and 0 or 1, or one and -1."""

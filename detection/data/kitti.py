@@ -1,17 +1,14 @@
 """KITTI's object benchmark (Geiger et al., "Are we ready for autonomous driving?", CVPR 2012): a text file a frame."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
+from detection.data.assemble import RawBox, RawImage, ReadOptions, assemble, class_names
+from detection.data.boxes import box_numbers
+from detection.data.coco_objects import number_or_none
+from detection.data.image_names import ImageFolder, read_names
+from detection.data.problems import ProblemLog
+from detection.data.records import Annotations
 from odebackbones.errors import InputError
-
-from .assemble import RawBox, RawImage, ReadOptions, assemble, class_names
-from .boxes import box_numbers
-from .coco_objects import number_or_none
-from .image_names import ImageFolder, read_names
-from .problems import ProblemLog
-from .records import Annotations
 
 NUMBERS = (14, 15)
 """Numbers of a label line, behind the class: truth; results have a score behind it."""

@@ -1,12 +1,9 @@
 """Boxes of another convention than the expected one, told by all together before they are repaired one by one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
+from detection.data.boxes import Box
 from odebackbones.errors import InputError
-
-from .boxes import Box
 
 Sized = tuple[Box, tuple[int, int]]
 """A box's corners, and the width and height of its image [px]."""

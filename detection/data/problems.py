@@ -1,7 +1,5 @@
 """What happens to a fault in the data that can be repaired: strict refuses it, lenient repairs and records it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager

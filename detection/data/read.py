@@ -1,20 +1,17 @@
 """From a config to annotations: the one place that knows all data formats."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from detection.data.assemble import ReadOptions
+from detection.data.coco import read_coco
+from detection.data.config import DataConfig
+from detection.data.kitti import read_kitti
+from detection.data.records import Annotations
+from detection.data.shapes import ANNOTATION_FILE, IMAGE_FOLDER, generate_shapes
+from detection.data.voc import read_voc
 from odebackbones.errors import InputError
-
-from .assemble import ReadOptions
-from .coco import read_coco
-from .config import DataConfig
-from .kitti import read_kitti
-from .records import Annotations
-from .shapes import ANNOTATION_FILE, IMAGE_FOLDER, generate_shapes
-from .voc import read_voc
 
 Split = Literal["train", "val"]
 Reader = Callable[[DataConfig, Split, ReadOptions], Annotations]

@@ -1,7 +1,5 @@
 """One form for all data sets: what the readers return and the dataset serves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

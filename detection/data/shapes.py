@@ -1,7 +1,5 @@
 """A generated detection set in COCO's format, for a first run, tests and comparisons without a download."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path
@@ -10,10 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.whole_folders import generate_once, holds_set
+from detection.data.draw import OUTLINES, DrawnObject, draw_scene
+from engine.atomic_files import generate_if_missing, is_complete
 from odebackbones.errors import InputError
-
-from .draw import OUTLINES, DrawnObject, draw_scene
 
 GENERATOR_VERSION = 1
 """Raised when the same parameters give other pictures."""
@@ -40,7 +37,7 @@ def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
     """
     check_parameters(images=images, size=size, seed=seed)
     info = {"generator": "shapes", "version": GENERATOR_VERSION, "images": images, "size": size, "seed": seed}
-    return generate_once(folder, partial(_write, info=info), holds=lambda: _holds(folder, info))
+    return generate_if_missing(folder, partial(_write, info=info), holds=lambda: _holds(folder, info))
 
 
 def check_parameters(*, images: int, size: int, seed: int) -> None:
@@ -51,7 +48,7 @@ def check_parameters(*, images: int, size: int, seed: int) -> None:
 
 
 def _holds(folder: Path, info: dict[str, Any]) -> bool:
-    return holds_set(folder, info, index=ANNOTATION_FILE, kind="shapes")
+    return is_complete(folder, info, index=ANNOTATION_FILE, kind="shapes")
 
 
 def _write(folder: Path, info: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """Augmentations after torchvision's references/detection/presets.py. The detector itself normalizes and resizes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +47,7 @@ def _lsj() -> list[v2.Transform]:
 
 AUGMENTATIONS: dict[str, Callable[[], list[v2.Transform]]] = {
     "none": list,
-    "hflip": lambda: [v2.RandomHorizontalFlip()],
+    "flip": lambda: [v2.RandomHorizontalFlip()],
     "ssd": _ssd,
     "lsj": _lsj,
 }

@@ -1,19 +1,16 @@
 """PASCAL VOC (Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010): one XML file an image."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from detection.data.assemble import RawBox, RawImage, ReadOptions, assemble, class_names
+from detection.data.boxes import Box, box_numbers
+from detection.data.coco_objects import flag, number_or_none
+from detection.data.image_names import ImageFolder, read_names
+from detection.data.problems import ProblemLog
+from detection.data.records import Annotations
 from odebackbones.errors import InputError
-
-from .assemble import RawBox, RawImage, ReadOptions, assemble, class_names
-from .boxes import Box, box_numbers
-from .coco_objects import flag, number_or_none
-from .image_names import ImageFolder, read_names
-from .problems import ProblemLog
-from .records import Annotations
 
 DECLARED = re.compile(rb"""<\?xml[^>]*encoding=["']([\w.-]+)["'][^>]*\?>""")
 """An XML declaration with its encoding."""

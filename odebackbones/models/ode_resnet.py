@@ -12,11 +12,18 @@ from torch import nn
 
 from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import InputError
+from odebackbones.fields.batch_norm import freeze_norms
+from odebackbones.fields.from_block import branch_field
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.recompute import recompute_blocks
-from odebackbones.models.residual_branch import branch_field
-from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.time_norms import freeze_norms
+from odebackbones.models.stage_options import (
+    build_block,
+    continuous_stages,
+    pop_options,
+    require_channels,
+    require_known,
+    require_norm,
+)
 
 STAGES = 4
 BLOCK_OPTIONS = ("act_layer", "aa_layer", "norm_layer", "block_reduce_first", "drop_block_rate")
@@ -66,36 +73,37 @@ class ODEResNet(ResNet):
     ) -> None:
         refuse_options(kwargs)
         require_channels(kwargs.get("in_chans", 3))
-        options = StageOptions.take(kwargs, stages=STAGES)
+        options = pop_options(kwargs, stages=STAGES)
+        continuous = continuous_stages(options)
         require_norm(options.norm, DISCRETE_NORMS)
         super().__init__(
             block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
-            tuple(1 if ode else blocks for ode, blocks in zip(options.is_continuous, layers, strict=True)),
+            tuple(1 if ode else blocks for ode, blocks in zip(continuous, layers, strict=True)),
             norm_layer=get_norm_layer(DISCRETE_NORMS[options.norm]),
             zero_init_last=options.zero_init_last,
             **kwargs,
         )
         rates = drop_path_rates(drop_path_rate, layers)
-        for i, stage in enumerate(self.stages()):
+        for i, stage in enumerate(self.stage_modules()):
             if drop_path_rate:
                 for discrete, rate in zip(stage, rates[i], strict=False):  # one, or the whole stage
                     discrete.drop_path = DropPath(rate)
-            if options.is_continuous[i]:
+            if continuous[i]:
                 replaced = rates[i][1:]
                 make_field = partial(branch_field, stage[0], drop_path=sum(replaced) / max(1, len(replaced)))
-                stage.append(options.block(i, make_field, evaluations=len(replaced), name=f"layer{i + 1}"))
+                stage.append(build_block(options, i, make_field, evaluations=len(replaced), name=f"layer{i + 1}"))
         if options.norm == "frozen":
             freeze_norms(self)
         if recompute:
             recompute_blocks(self)
 
-    def stages(self) -> list[nn.Sequential]:
+    def stage_modules(self) -> list[nn.Sequential]:
         """The four stages."""
         return [self.get_submodule(f"layer{i + 1}") for i in range(STAGES)]  # pyright: ignore[reportReturnType]
 
-    def flows(self) -> list[ODEBlock | None]:
+    def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
         """The ODE block of every stage, None where there is none."""
-        return [find_ode_block(stage) for stage in self.stages()]
+        return [find_ode_block(stage) for stage in self.stage_modules()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
@@ -133,56 +141,57 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEResNet:
-    return build_model_with_cfg(ODEResNet, variant, pretrained, **kwargs)
-
-
 @register_model
 def ode_resnet18(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-ResNet-18: one ODE block for the identity block of each stage."""
-    return _create("ode_resnet18", pretrained, **{"block": BasicBlock, "layers": (2, 2, 2, 2), **kwargs})
+    options = {"block": BasicBlock, "layers": (2, 2, 2, 2), **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_resnet18", pretrained, **options)
 
 
 @register_model
 def ode_resnet34(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-ResNet-34: ODE blocks for 2, 3, 5 and 2 identity blocks."""
-    return _create("ode_resnet34", pretrained, **{"block": BasicBlock, "layers": (3, 4, 6, 3), **kwargs})
+    options = {"block": BasicBlock, "layers": (3, 4, 6, 3), **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_resnet34", pretrained, **options)
 
 
 @register_model
 def ode_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-ResNet-50: ODE blocks for 2, 3, 5 and 2 identity blocks."""
-    return _create("ode_resnet50", pretrained, **{"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs})
+    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_resnet50", pretrained, **options)
 
 
 @register_model
 def ode_resnet101(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-ResNet-101: ODE blocks for 2, 3, 22 and 2 identity blocks."""
-    return _create("ode_resnet101", pretrained, **{"block": Bottleneck, "layers": (3, 4, 23, 3), **kwargs})
+    options = {"block": Bottleneck, "layers": (3, 4, 23, 3), **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_resnet101", pretrained, **options)
 
 
 @register_model
 def ode_resnet152(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-ResNet-152: ODE blocks for 2, 7, 35 and 2 identity blocks."""
-    return _create("ode_resnet152", pretrained, **{"block": Bottleneck, "layers": (3, 8, 36, 3), **kwargs})
+    options = {"block": Bottleneck, "layers": (3, 8, 36, 3), **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_resnet152", pretrained, **options)
 
 
 @register_model
 def ode_wide_resnet50_2(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-Wide-ResNet-50-2: twice the width (S. Zagoruyko, N. Komodakis: Wide Residual Networks, BMVC 2016)."""
-    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), "base_width": 128}
-    return _create("ode_wide_resnet50_2", pretrained, **{**options, **kwargs})
+    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), "base_width": 128, **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_wide_resnet50_2", pretrained, **options)
 
 
 @register_model
 def ode_resnext50_32x4d(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-ResNeXt-50: convolutions in 32 groups (S. Xie et al.: Aggregated Residual Transformations, CVPR 2017)."""
-    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), "cardinality": 32, "base_width": 4}
-    return _create("ode_resnext50_32x4d", pretrained, **{**options, **kwargs})
+    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), "cardinality": 32, "base_width": 4, **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_resnext50_32x4d", pretrained, **options)
 
 
 @register_model
 def ode_seresnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
     """ODE-SE-ResNet-50: channel attention in the fields (J. Hu et al.: Squeeze-and-Excitation Networks, CVPR 2018)."""
-    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), "block_args": SQUEEZE_EXCITE}
-    return _create("ode_seresnet50", pretrained, **{**options, **kwargs})
+    options = {"block": Bottleneck, "layers": (3, 4, 6, 3), "block_args": SQUEEZE_EXCITE, **kwargs}
+    return build_model_with_cfg(ODEResNet, "ode_seresnet50", pretrained, **options)

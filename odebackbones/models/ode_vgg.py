@@ -11,12 +11,20 @@ from torch import nn
 
 from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.fields import BottleneckField
+from odebackbones.fields.batch_norm import freeze_norms
+from odebackbones.fields.plain import ConvField, DepthwiseField
+from odebackbones.fields.residual import BottleneckField
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.recompute import RecomputedLayers, recompute_blocks
-from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.time_norms import freeze_norms
-from odebackbones.vgg_fields import ConvField, DepthwiseField
+from odebackbones.models.stage_options import (
+    StageOptions,
+    build_block,
+    continuous_stages,
+    pop_options,
+    require_channels,
+    require_known,
+    require_norm,
+)
 
 FIELDS = {
     "bottleneck": lambda channels, extra: partial(BottleneckField, channels + extra, width=channels // 4),
@@ -74,10 +82,11 @@ class ODEVGG(VGG):
             raise unknown_name("field", field, FIELDS)
         stages = stages_of(cfg)
         kwargs.setdefault("continuous", tuple(i > 0 for i in range(len(stages))))
-        options = StageOptions.take(kwargs, stages=len(stages))
+        options = pop_options(kwargs, stages=len(stages))
+        continuous = continuous_stages(options)
         require_norm(options.norm, DISCRETE_NORMS)
         norm = DISCRETE_NORMS[options.norm]
-        replaced = [convolutions_replaced(stages, i) if options.is_continuous[i] else 0 for i in range(len(stages))]
+        replaced = [convolutions_replaced(stages, i) if continuous[i] else 0 for i in range(len(stages))]
         kept: list[Any] = []
         for stage, number in zip(stages, replaced, strict=True):
             kept += [*stage[: len(stage) - number], "M"]
@@ -98,7 +107,7 @@ class ODEVGG(VGG):
                 each, least = EVALUATIONS[field]
                 evaluations = max(least, each * (len(stages[i]) - 1))
                 make_field = partial(make_named, field, stages[i][0])
-                layers.append(options.block(i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
+                layers.append(build_block(options, i, make_field, evaluations=evaluations, name=f"stage {i + 1}"))
             ends.append(len(layers) - 1)
             layers.append(self.features[pooling])
             start = pooling + 1
@@ -107,7 +116,7 @@ class ODEVGG(VGG):
         for info, end in zip(self.feature_info, self.feature_ends, strict=True):
             info["module"] = f"features.{end}"
 
-    def flows(self) -> list[ODEBlock | None]:
+    def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
         """The ODE block of every stage, None where there is none."""
         starts = [0, *(end + 1 for end in self.feature_ends)]
         stages = [list(self.features)[start:end] for start, end in pairwise(starts)]

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import unknown_name
-from odebackbones.fields import TimeField
+from odebackbones.fields.preactivated import PreactivatedField
 from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.pooled_head import PooledHead
-from odebackbones.models.stage_options import StageOptions, require_known, require_norm
-from odebackbones.time_layers import TimeConv2d
-from odebackbones.time_norms import NormLayer
+from odebackbones.models.stage_options import (
+    build_block,
+    continuous_stages,
+    pop_options,
+    require_known,
+    require_norm,
+)
 
 BLOCKS = 6
 """Residual blocks of their ResNet, which the ODE block replaces."""
@@ -25,65 +29,6 @@ BLOCKS = 6
 GROUPS = 32
 DISCRETE_NORMS = {"group": partial(nn.GroupNorm, GROUPS), "batch": nn.BatchNorm2d}
 """Our norms -> that of the layers that stay discrete."""
-
-
-class PreactivatedField(TimeField):
-    r"""Chen et al.'s field: :math:`f(t, x) = n_3(w_2 * \mathrm{relu}(n_2(w_1 * \mathrm{relu}(n_1(x)))))`.
-
-    Without the last norm it is the branch of a residual block of K. He et al.: Identity Mappings in Deep Residual
-    Networks, ECCV 2016, arXiv:1603.05027.
-
-    Args:
-        channels: Of state and slope.
-        norm: Makes a norm for a number of channels.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.bases.BASES`.
-        time_channel: Whether the convolutions see the time, too, and have a bias.
-        last_norm: Whether a norm comes last.
-        **factory: ``device`` and ``dtype``.
-
-    Shape:
-        ``t`` in [0, 1], ``x: (B, channels, H, W) -> (B, channels, H, W)``
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        norm: NormLayer,
-        bases: int = 1,
-        basis: str = "constant",
-        time_channel: bool = False,
-        last_norm: bool = True,
-        **factory: Any,
-    ) -> None:
-        super().__init__()
-        weights = {"bases": bases, "basis": basis, "time_channel": time_channel, "bias": time_channel, **factory}
-        conv = partial(TimeConv2d, channels, channels, kernel_size=3, **weights)
-        self.norm1, self.conv1 = norm(channels), conv()
-        self.norm2, self.conv2 = norm(channels), conv()
-        self.duration = 1.0
-        self.norm3 = norm(channels) if last_norm else None
-
-    def start_at_zero(self) -> None:
-        """Start from the zero field."""
-        if self.norm3 is not None:
-            self.norm3.zero_gain()
-        else:
-            for weight in (*self.conv2.weight, *self.conv2.time_weight):
-                nn.init.zeros_(weight)
-
-    def set_duration(self, duration: float) -> None:
-        """Let the flow last as long: the slope is multiplied by it."""
-        self.duration = duration
-        if self.norm3 is not None:
-            self.norm3.scale = duration
-
-    def forward(self, t: float, x: Tensor) -> Tensor:
-        """The slope at time ``t`` and state ``x``."""
-        x = self.conv1(F.relu(self.norm1(x, t), inplace=True), t)
-        x = self.conv2(F.relu(self.norm2(x, t), inplace=True), t)
-        return self.duration * x if self.norm3 is None else self.norm3(x, t)
 
 
 class ResidualDownsampling(nn.Module):
@@ -175,7 +120,7 @@ class ODENet(PooledHead):
         if downsampling not in DOWNSAMPLING:
             raise unknown_name("downsampling", downsampling, DOWNSAMPLING)
         defaults = {"solver": "rk4", "norm": "group", "time_channel": True, "zero_init_last": False}
-        options = StageOptions.take({**defaults, **kwargs, "device": device, "dtype": dtype}, stages=1)
+        options = pop_options({**defaults, **kwargs, "device": device, "dtype": dtype}, stages=1)
         require_norm(options.norm, DISCRETE_NORMS)
         norm, factory = DISCRETE_NORMS[options.norm], options.factory_args
         super().__init__(channels, in_chans=in_chans, drop_rate=drop_rate)
@@ -183,9 +128,9 @@ class ODENet(PooledHead):
         self.down1 = DOWNSAMPLING[downsampling](channels, norm, **factory)
         self.down2 = DOWNSAMPLING[downsampling](channels, norm, **factory)
         self.flow = nn.Sequential()
-        if options.is_continuous[0]:
+        if continuous_stages(options)[0]:
             make_field = partial(field_of, channels, last_norm=last_norm)
-            self.flow.append(options.block(0, make_field, evaluations=BLOCKS, name="flow"))
+            self.flow.append(build_block(options, 0, make_field, evaluations=BLOCKS, name="flow"))
         self.norm = norm(channels, **factory)
         self.act = nn.ReLU(inplace=True)
         self.feature_info = [
@@ -194,7 +139,7 @@ class ODENet(PooledHead):
         ]
         self.reset_classifier(num_classes, global_pool)
 
-    def flows(self) -> list[ODEBlock | None]:
+    def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
         """The ODE block, or None, of the one stage."""
         return [find_ode_block(self.flow.children())]
 

@@ -11,10 +11,17 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
+from odebackbones.fields.batch_norm import freeze_norms
+from odebackbones.fields.from_block import branch_field
 from odebackbones.models.default_cfg import default_cfg
-from odebackbones.models.residual_branch import branch_field
-from odebackbones.models.stage_options import StageOptions, require_channels, require_known, require_norm
-from odebackbones.time_norms import freeze_norms
+from odebackbones.models.stage_options import (
+    build_block,
+    continuous_stages,
+    pop_options,
+    require_channels,
+    require_known,
+    require_norm,
+)
 
 
 class PaddedShortcut(nn.Module):
@@ -102,18 +109,18 @@ class ODECifarResNet(CifarResNet):
 
     def __init__(self, blocks: int, **kwargs: Any) -> None:
         require_known(kwargs, ODECifarResNet, CifarResNet)
-        options = StageOptions.take(kwargs, stages=3)
+        options = pop_options(kwargs, stages=3)
         require_norm(options.norm, ("batch", "frozen"))
         super().__init__(blocks, zero_init_last=options.zero_init_last, **kwargs)
         for i, stage in enumerate((self.layer1, self.layer2, self.layer3)):
-            if options.is_continuous[i]:
+            if continuous_stages(options)[i]:
                 del stage[1:]
                 make_field = partial(branch_field, stage[0])
-                stage.append(options.block(i, make_field, evaluations=blocks - 1, name=f"layer{i + 1}"))
+                stage.append(build_block(options, i, make_field, evaluations=blocks - 1, name=f"layer{i + 1}"))
         if options.norm == "frozen":
             freeze_norms(self)
 
-    def flows(self) -> list[ODEBlock | None]:
+    def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
         """The ODE block of every stage, None where there is none."""
         return [find_ode_block(stage) for stage in (self.layer1, self.layer2, self.layer3)]
 

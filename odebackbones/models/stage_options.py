@@ -1,19 +1,19 @@
 """The options of continuous stages, which all the models take."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from itertools import count
 from math import inf
-from typing import Any, Self
+from typing import Any
 
 from torch import nn
 
-from odebackbones.bases import require_reached
 from odebackbones.block import ODEBlock, require_augment
 from odebackbones.errors import InputError, unknown_name
+from odebackbones.fields.basis import require_reached
+from odebackbones.fields.norms import norm_layer
 from odebackbones.ode.solvers import SolverConfig, evaluation_times, min_nfe, with_steps
-from odebackbones.time_norms import norm_layer
 
 SOLVER_ARGS = frozenset(f.name for f in fields(SolverConfig)) - {"method", "steps", "nodes", "gradient"}
 BLOCK_ARGS = frozenset({"augment", "budgets", "steer"})
@@ -24,7 +24,7 @@ FACTORY_ARGS = frozenset({"device", "dtype"})
 """Keyword arguments that go to all layers."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class StageOptions:
     """How the stages of a model flow: each option is one value for all, or a sequence with one for each.
 
@@ -44,7 +44,7 @@ class StageOptions:
         bases: Weights over time, K.
         norm_bases: Gains and offsets of the norms over time; by default as many as weights. More cost little.
         basis: How the weight at a time is made of them: ``"constant"`` (in pieces), ``"linear"``, ``"spline"`` or
-            ``"chebyshev"``, see :mod:`odebackbones.bases`.
+            ``"chebyshev"``, see :mod:`odebackbones.fields.basis`.
         duration: How long the flow lasts, a residual block being one unit of time: slopes are multiplied by it. With N,
             each of N Euler steps is as large as a block of the ResNet; with 1, all together are.
         continuous: Whether the stage has an ODE block.
@@ -53,6 +53,9 @@ class StageOptions:
         block_args: Those of the ODE blocks.
         field_args: Those of the fields.
         factory_args: ``device`` and ``dtype`` of all layers, where they are given.
+
+    Raises:
+        InputError: A sequence has another length than there are stages, or a value is of the wrong kind.
     """
 
     stages: int
@@ -67,60 +70,81 @@ class StageOptions:
     duration: float | Sequence[float] = 1.0
     continuous: bool | Sequence[bool] = True
     zero_init_last: bool = True
+    solver_args: Mapping[str, Any] = field(default_factory=dict)
+    block_args: Mapping[str, Any] = field(default_factory=dict)
+    field_args: Mapping[str, Any] = field(default_factory=dict)
+    factory_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.solver_args: dict[str, Any] = {}
-        self.block_args: dict[str, Any] = {}
-        self.field_args: dict[str, Any] = {}
-        self.factory_args: dict[str, Any] = {}
-        self.steps_of = per_stage("steps", self.steps, int, stages=self.stages)
-        self.nodes_of = per_stage("nodes", self.nodes, int, stages=self.stages)
-        self.bases_of = per_stage("bases", self.bases, int, stages=self.stages)
-        self.norm_bases_of = per_stage("norm_bases", self.norm_bases, int, stages=self.stages)
-        self.duration_of = per_stage("duration", self.duration, float, stages=self.stages)
-        if any(duration is None or not 0 < duration < inf for duration in self.duration_of):
+        for name, kind in PER_STAGE.items():
+            require_per_stage(name, getattr(self, name), kind, stages=self.stages)
+        durations = [at_stage(self.duration, i) for i in range(self.stages)]
+        if any(duration is None or not 0 < duration < inf for duration in durations):
             raise InputError(f"duration={self.duration!r}: expected finite times above 0")
-        self.is_continuous = per_stage("continuous", self.continuous, bool, stages=self.stages)
-
-    @classmethod
-    def take(cls, arguments: dict[str, Any], *, stages: int) -> Self:
-        """Take these options out of a model's keyword arguments; device and dtype stay among them, too."""
-        options = cls(stages, **{name: arguments.pop(name) for name in list(arguments) if name in OPTIONS})
-        options.solver_args = take(arguments, SOLVER_ARGS)
-        options.block_args = take(arguments, BLOCK_ARGS)
-        options.field_args = take(arguments, FIELD_ARGS)
-        options.factory_args = {name: arguments[name] for name in FACTORY_ARGS if arguments.get(name) is not None}
-        return options
-
-    def block(self, i: int, make_field: Callable[..., Any], *, evaluations: int, name: str) -> ODEBlock:
-        """The ODE block of stage ``i``.
-
-        Args:
-            i: Number of the stage.
-            make_field: From the keyword arguments ``norm``, ``extra`` (channels of the state beyond the stage's),
-                ``bases``, ``basis`` and those of the field to the vector field.
-            evaluations: What it makes by default, at least.
-            name: What errors call it.
-        """
-        steps, nodes = self.steps_of[i], self.nodes_of[i]
-        config = SolverConfig(self.solver, steps, self.gradient, nodes=nodes, **self.solver_args)
-        if steps is None and nodes is None and config.grid is None:
-            config = with_steps(config, default_steps(config, evaluations))
-        extra, budgets = self.block_args.get("augment", 0), self.block_args.get("budgets", ())
-        require_augment(extra)
-        weights = {"bases": self.bases_of[i], "basis": self.basis}
-        norm_bases = self.bases_of[i] if self.norm_bases_of[i] is None else self.norm_bases_of[i]
-        times = evaluation_times(config, budgets=budgets)
-        require_reached(self.basis, self.bases_of[i], times)
-        norms = norm_layer(self.norm, nodes=times, bases=norm_bases, basis=self.basis, **self.factory_args)
-        field = make_field(norm=norms, extra=extra, **weights, **self.field_args, **self.factory_args)
-        field.set_duration(float(self.duration_of[i]))
-        if self.zero_init_last and self.norm != "frozen":
-            field.start_at_zero()
-        return ODEBlock(field, config, name=name, **self.block_args)
 
 
-OPTIONS = frozenset(f.name for f in fields(StageOptions)) - {"stages"}
+PER_STAGE = {"steps": int, "nodes": int, "bases": int, "norm_bases": int, "duration": float, "continuous": bool}
+"""Options that may differ from stage to stage, and their kinds."""
+
+
+def pop_options(arguments: dict[str, Any], *, stages: int) -> StageOptions:
+    """Take the options out of a model's keyword arguments; ``device`` and ``dtype`` stay among them, too."""
+    return StageOptions(
+        stages,
+        **{name: arguments.pop(name) for name in list(arguments) if name in OPTIONS},
+        solver_args=pop_arguments(arguments, SOLVER_ARGS),
+        block_args=pop_arguments(arguments, BLOCK_ARGS),
+        field_args=pop_arguments(arguments, FIELD_ARGS),
+        factory_args={name: arguments[name] for name in FACTORY_ARGS if arguments.get(name) is not None},
+    )
+
+
+def continuous_stages(options: StageOptions) -> list[bool]:
+    """Whether each stage has an ODE block."""
+    return [at_stage(options.continuous, i) for i in range(options.stages)]
+
+
+def build_block(
+    options: StageOptions, i: int, make_field: Callable[..., Any], *, evaluations: int, name: str
+) -> ODEBlock:
+    """The ODE block of stage ``i``.
+
+    Args:
+        options: Of all stages.
+        i: Number of the stage.
+        make_field: From the keyword arguments ``norm``, ``extra`` (channels of the state beyond the stage's),
+            ``bases``, ``basis`` and those of the field to the vector field.
+        evaluations: What it makes by default, at least.
+        name: What errors call it.
+    """
+    steps, nodes, bases = (at_stage(value, i) for value in (options.steps, options.nodes, options.bases))
+    solver = SolverConfig(options.solver, steps, options.gradient, nodes=nodes, **options.solver_args)
+    if steps is None and nodes is None and solver.grid is None:
+        solver = with_steps(solver, default_steps(solver, evaluations))
+    extra, budgets = options.block_args.get("augment", 0), options.block_args.get("budgets", ())
+    require_augment(extra)
+    times = evaluation_times(solver, budgets=budgets)
+    require_reached(options.basis, bases, times)
+    norm_bases = at_stage(options.norm_bases, i)
+    norms = norm_layer(
+        options.norm,
+        nodes=times,
+        bases=bases if norm_bases is None else norm_bases,
+        basis=options.basis,
+        **options.factory_args,
+    )
+    weights = {"bases": bases, "basis": options.basis, **options.field_args, **options.factory_args}
+    vector_field = make_field(norm=norms, extra=extra, **weights)
+    vector_field.set_duration(float(at_stage(options.duration, i)))
+    if options.zero_init_last and options.norm != "frozen":
+        vector_field.start_at_zero()
+    return ODEBlock(vector_field, solver, name=name, **options.block_args)
+
+
+GROUPS = {"solver_args", "block_args", "field_args", "factory_args"}
+"""Attributes that hold further arguments."""
+
+OPTIONS = frozenset(f.name for f in fields(StageOptions)) - GROUPS - {"stages"}
 """Names of the options."""
 
 ODE_ARGUMENTS = OPTIONS | SOLVER_ARGS | BLOCK_ARGS | FIELD_ARGS | {"recompute"}
@@ -155,20 +179,20 @@ def require_norm(norm: str, norms: Collection[str]) -> None:
         raise unknown_name("norm", norm, norms)
 
 
-def per_stage(name: str, value: Any, kind: type, *, stages: int) -> tuple[Any, ...]:
-    """One value a stage, from one for all or from a sequence; None is passed on.
-
-    Raises:
-        InputError: It is neither, or holds something else than ``kind``.
-    """
-    values = tuple(value) if isinstance(value, list | tuple) else (value,) * stages
+def require_per_stage(name: str, value: Any, kind: type, *, stages: int) -> None:
+    """Refuse what is neither one value of a kind, or None, nor a sequence of such, one for each stage."""
+    values = value if isinstance(value, list | tuple) else (value,) * stages
     accepted = (int, float) if kind is float else kind
     if len(values) != stages or any(v is not None and not isinstance(v, accepted) for v in values):
         raise InputError(f"{name}={value!r}: expected one {kind.__name__}, or {stages}, one for each stage")
-    return values
 
 
-def take(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+def at_stage(value: Any, i: int) -> Any:
+    """The value of stage ``i``: the one for all stages, or one of a sequence."""
+    return value[i] if isinstance(value, list | tuple) else value
+
+
+def pop_arguments(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Take the arguments of these names out of ``arguments``; lists, as YAML has them, become tuples."""
     taken = {name: arguments.pop(name) for name in list(arguments) if name in names}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in taken.items()}

@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from odebackbones.errors import SolverError, addressed
+from odebackbones.errors import SolverError, name_prefix
 from odebackbones.ode.adaptive import solve_adaptively
 from odebackbones.ode.evaluation import CheckedField, is_recording, is_transformed
 from odebackbones.ode.field_state import FieldState
@@ -89,7 +89,7 @@ def integrate(
         if isinstance(method, AdaptiveMethod) or not has_fixed_cost(solver):
             raise not_recordable(solver.method)
         return method.solve(vector_field, state), fixed_cost(vector_field, method, solver, "backprop")
-    field, prefix = CheckedField(vector_field, inspect=inspect), addressed(name)
+    field, prefix = CheckedField(vector_field, inspect=inspect), name_prefix(name)
     if state.numel() == 0:
         return solve_empty_batch(field, method, state), SolverStats(1, 0, 0)
     inputs = None
@@ -162,7 +162,7 @@ def integrate_adaptively(
     """
     vector_field = field.vector_field
     is_differentiated = is_transformed() or differentiated_inputs(vector_field, method, state, parameters) is not None
-    found = solve_adaptively(field, method, state, solver, name=addressed(name))
+    found = solve_adaptively(field, method, state, solver, name=name_prefix(name))
     steps = len(found.steps.grid)
     stats = SolverStats(found.nfe, 0, steps, found.rejected)
     if not (is_differentiated or found.moves_buffers or tracking_norms(modules_of(vector_field))):

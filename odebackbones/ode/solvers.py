@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
-from odebackbones.errors import InputError, addressed, unknown_name
+from odebackbones.errors import InputError, name_prefix, unknown_name
 from odebackbones.ode.grids import Grid, distinct_times, uneven_grid, uniform_grid
 from odebackbones.ode.methods.adaptive import AdaptiveMethod
 from odebackbones.ode.methods.base import Method
@@ -205,13 +205,14 @@ def build_method(
     if t_span[0] == t_span[1]:
         raise InputError(f"t_span={t_span}: start and end are equal; give an interval of some length")
     require_finite_times(t_span)
-    if is_adaptive(solver):
+    build = METHODS[solver.method].build
+    if build is None:
         return AdaptiveMethod(solver.method, t_span)
-    method = fixed_method(solver, t_span)
+    method = build(solver_grid(solver, t_span), solver)
     nfe = sum(method.evaluations())
     if solver.max_nfe is not None and nfe > solver.max_nfe:
         raise InputError(
-            f"{addressed(name)}max_nfe={solver.max_nfe}: {solver.method} with {len(method.grid)} steps evaluates the "
+            f"{name_prefix(name)}max_nfe={solver.max_nfe}: {solver.method} with {len(method.grid)} steps evaluates the "
             f"field {nfe} times; take fewer steps, or raise max_nfe"
         )
     return method

@@ -7,10 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from classification.data import AUGMENTATIONS, DataConfig, LabeledImages, build_source, build_transform
+from classification.data.config import DataConfig
+from classification.data.dataset import LabeledImages
+from classification.data.read import build_source
+from classification.data.sources import FolderImages
+from classification.data.transforms import AUGMENTATIONS, build_transform
 from classification.model import ModelConfig, input_config
-from classification.sources import FolderImages
-from engine.sampling import SeededDataset
+from engine.training.sampling import SeededDataset
 from odebackbones.errors import InputError
 
 CIFAR = {"input_size": (3, 32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from classification.data import DataConfig, LabeledImages, build_source, build_transform, describe
-from classification.sources import TORCHVISION, FolderImages, TorchvisionImages
+from classification.data.config import DataConfig
+from classification.data.dataset import LabeledImages, describe
+from classification.data.read import build_source
+from classification.data.sources import TORCHVISION, FolderImages, TorchvisionImages
+from classification.data.transforms import build_transform
 from odebackbones.errors import InputError
 
 DIGITS = {"input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,), "crop_pct": 1.0}
@@ -35,7 +38,7 @@ def digits(tmp_path_factory):
 
 
 def test_the_splits_are_torchvisions(digits):
-    config = DataConfig(dataset="mnist", root=str(digits))
+    config = DataConfig(format="mnist", root=str(digits))
     train, val = (build_source(config, train=train) for train in (True, False))
     assert (len(train.labels), len(val.labels)) == (30, 10)
     assert val.labels == list(range(10))
@@ -83,12 +86,12 @@ def test_data_of_other_classes_are_refused(digits):
     with pytest.raises(
         InputError, match="mnist has 10 classes, and 2 were expected: missing cat, dog; unknown 0 - zero"
     ):
-        build_source(DataConfig(dataset="mnist", root=str(digits)), train=False, classes=["cat", "dog"])
+        build_source(DataConfig(format="mnist", root=str(digits)), train=False, classes=["cat", "dog"])
 
 
 def test_an_unknown_data_set_is_refused_with_the_near_ones():
-    with pytest.raises(InputError, match=r"unknown data\.dataset 'cifar'; did you mean 'cifar10', 'cifar100'"):
-        DataConfig(dataset="cifar")
+    with pytest.raises(InputError, match=r"unknown data\.format 'cifar'; did you mean 'cifar10', 'cifar100'"):
+        DataConfig(format="cifar")
 
 
 def write_folders(root, folders):

@@ -66,7 +66,9 @@ def test_a_map_in_another_unit_is_no_sky(tmp_path):
     with pytest.raises(
         InputError, match=r"b\.npy: reaches to 5e\+03 m, where model.max_depth=80 m: is its unit another"
     ):
-        read(tmp_path)
+        read(tmp_path, strict=True)
+    found = read(tmp_path)
+    assert [pair.name for pair in found.pairs] == ["a"] and "b.npy: reaches to" in found.problems[0]
 
 
 @pytest.mark.parametrize(("exif", "turned"), [("auto", False), ("auto", True), ("ignore", False), ("turn", True)])

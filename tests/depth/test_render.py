@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from depth.data import render as render_module
-from depth.data import textures
-from depth.data.pieces import Part, Piece, build, circle_around, draw_extent, is_free
-from depth.data.render import SKY, Camera, Light, Scene, cast, contact_shadows, rays_of, render, rotation
-from depth.data.scenes import PRESETS
-from depth.data.surfaces import Surface, geometry, look_at
-from depth.data.textures import TABLE, Patch, band, cells, lattice, noise, plain, pulses
+from depth.scenes import render as render_module
+from depth.scenes import textures
+from depth.scenes.pieces import Part, Piece, build, circle_around, draw_extent, is_free
+from depth.scenes.presets import PRESETS
+from depth.scenes.render import SKY, Camera, Light, Scene, cast, contact_shadows, rays_of, render, rotation
+from depth.scenes.surfaces import Surface, geometry, look_at
+from depth.scenes.textures import TABLE, Patch, band, cells, lattice, noise, plain, pulses
 
 SIZE = (60, 80)
 GRAY = plain(np.random.default_rng(0), value=(0.5, 0.5))

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from depth.data.depth_files import read_depth
-from depth.data.scenes import PRESETS, check_parameters, develop, draw_image, generate_scenes
+from depth.data.generated import check_parameters, generate_scenes
 from depth.data.units import units_per_meter
+from depth.scenes.presets import PRESETS, develop, draw_image
 from odebackbones.errors import InputError
 
 SIZE = (32, 64)

@@ -6,11 +6,12 @@ import torch
 from PIL import Image
 from test_read_pairs import names, read, write_pair
 
+from depth.config import PredictConfig
 from depth.data.check import describe
 from depth.data.dataset import DepthDataset
 from depth.data.depth_files import depth_png, read_depth
 from depth.data.units import units_per_meter
-from depth.task import PredictConfig, roomy_unit
+from depth.predict import roomy_unit
 from odebackbones import InputError
 
 

@@ -14,7 +14,7 @@ from detection.data.assemble import ReadOptions
 from detection.data.check import crowding_notes, describe, require_objects, without_thin_images
 from detection.data.coco import read_coco
 from detection.data.dataset import DetectionDataset
-from engine.image_check import warn_of_common_images
+from engine.images.check import warn_of_common_images
 from odebackbones.errors import InputError
 
 STRICT = ReadOptions(strict=True)

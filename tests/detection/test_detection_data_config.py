@@ -34,7 +34,7 @@ def test_every_field_is_explained_in_the_help(config, capsys):
     ("wrong", "says"),
     [
         ({"format": "yolo"}, "unknown data format 'yolo'"),
-        ({"augment": "flip"}, "unknown augmentation 'flip'; did you mean 'hflip'"),
+        ({"augment": "flop"}, "unknown augmentation 'flop'; did you mean 'flip'"),
         ({"workers": -1}, "--data.workers must be 0 or more"),
     ],
 )

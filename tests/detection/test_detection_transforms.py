@@ -36,12 +36,12 @@ def test_none_only_scales_the_pixels():
     assert all(torch.equal(kept[key], target[key].as_subclass(torch.Tensor)) for key in FIELDS)
 
 
-def test_hflip_mirrors_pixels_and_boxes_exactly_about_half_the_time():
+def test_flip_mirrors_pixels_and_boxes_exactly_about_half_the_time():
     image, target = _sample()
     boxes = target["boxes"].as_subclass(torch.Tensor)
     mirrored = torch.stack([WIDTH - boxes[:, 2], boxes[:, 1], WIDTH - boxes[:, 0], boxes[:, 3]], dim=1)
     pixels = build_transforms("none")(image, target)[0]
-    flips, transforms = 0, build_transforms("hflip")
+    flips, transforms = 0, build_transforms("flip")
     torch.manual_seed(0)
     for _ in range(100):
         out, moved = transforms(image, target)
@@ -106,5 +106,5 @@ def test_large_scale_jitter_gives_one_size():
 
 
 def test_an_unknown_name_is_refused_with_the_near_ones():
-    with pytest.raises(InputError, match="unknown augmentation 'flip'; did you mean 'hflip'"):
-        build_transforms("flip")
+    with pytest.raises(InputError, match="unknown augmentation 'flop'; did you mean 'flip'"):
+        build_transforms("flop")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -12,8 +11,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 import odebackbones.models  # noqa: F401 (registers the models)
+from detection.evaluate import detect
 from detection.model import ModelConfig, build_body, build_faster_rcnn, full_precision
-from detection.predict import detect
+from engine.config import OptimConfig
 from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError
 
@@ -156,7 +156,7 @@ def test_images_and_targets_of_the_caller_are_left_as_they_were(training):
 
 def test_detections_of_the_predict_module_are_the_models_own_in_evaluation_mode(detector):
     expected = detector(pictures((64, 96)))[0]
-    found = detect(detector.train(), pictures((64, 96)), torch.device("cpu"), nullcontext)[0]
+    found = detect(detector.train(), pictures((64, 96)), torch.device("cpu"), OptimConfig())[0]
     assert not detector.training
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not any(value.requires_grad for value in found.values())

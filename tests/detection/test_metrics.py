@@ -10,8 +10,9 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detection.coco_evaluation import COCO_NAMES, coco_ground_truth, to_coco_results
 from detection.data.records import IGNORE_LABEL, Annotations, ImageRecord
-from detection.metrics import COCO_NAMES, coco_ground_truth, evaluate_detections, to_coco_results
+from detection.metrics import evaluate_detections
 from odebackbones.errors import InputError
 
 

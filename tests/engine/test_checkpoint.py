@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint, write_atomically
+from engine.atomic_files import write_atomically
+from engine.weights.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from odebackbones.errors import InputError
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.comparison import compare_quantity, compare_reports, comparison_table
-from engine.report import Compared, Curve, Picture, Quantity, Report, read_report, write_report
+from engine.report.comparison import compare_quantity, compare_reports, comparison_table
+from engine.report.files import read_report, write_report
+from engine.report.records import Compared, Curve, Picture, Quantity, Report
 from odebackbones.errors import InputError
 
 FACTS = {"device": "cpu", "threads": "2", "data set": "shapes", "image size": "320", "model": "resnet101"}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine import cpu_precision
-from engine.cpu_precision import bfloat16_speedup, cpu_has_bfloat16, instructions
+from engine.training import cpu_precision
+from engine.training.cpu_precision import bfloat16_speedup, cpu_has_bfloat16, instructions
 
 
 def test_what_is_said_of_this_cpu_is_what_a_timing_says():

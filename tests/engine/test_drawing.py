@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine import drawing
-from engine.drawing import (
+from engine.images import drawing
+from engine.images.drawing import (
     GREATEST_SIDE,
     LEAST_SIDE,
     captioned,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from engine import frame_writer
-from engine.frame_writer import FrameWriter, to_array
-from engine.media import Frame, find_inputs, read_frames, told
+from engine.images import frame_writer
+from engine.images.frame_writer import FrameWriter, to_array
+from engine.images.media import Frame, find_inputs, read_frames, told
 from odebackbones.errors import InputError
 
 HEIGHT, WIDTH = 48, 64
@@ -26,14 +26,14 @@ def write_image(path, pixels=None):
     return path
 
 
-def plain(value):
+def to_dict(value):
     return torch.full((3, HEIGHT, WIDTH), value, dtype=torch.uint8)
 
 
 def write_video(path, *, frames=6, fps=12.5):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (WIDTH, HEIGHT))
     for i in range(frames):
-        writer.write(to_array(plain(30 * i)))
+        writer.write(to_array(to_dict(30 * i)))
     writer.release()
     return path
 
@@ -92,7 +92,7 @@ def test_a_video_gives_all_its_frames_numbered_with_its_rate(tmp_path):
 def test_frames_of_a_video_are_written_as_one_video_that_reads_back(tmp_path):
     with FrameWriter(tmp_path, video_name="out") as writer:
         for i in range(5):
-            writer.write(Frame(f"in_{i:06d}.jpg", plain(0), video_fps=10.0), plain(40 * i))
+            writer.write(Frame(f"in_{i:06d}.jpg", to_dict(0), video_fps=10.0), to_dict(40 * i))
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
     frames = list(read_frames(tmp_path / "out.mp4"))
     assert {frame.video_fps for frame in frames} == {10.0}
@@ -102,7 +102,7 @@ def test_frames_of_a_video_are_written_as_one_video_that_reads_back(tmp_path):
 
 def test_a_video_is_in_a_codec_that_browsers_play(tmp_path):
     with FrameWriter(tmp_path, video_name="out") as writer:
-        writer.write(Frame("in_000000.jpg", plain(0), video_fps=10.0), plain(9))
+        writer.write(Frame("in_000000.jpg", to_dict(0), video_fps=10.0), to_dict(9))
     content = (tmp_path / "out.mp4").read_bytes()
     assert b"vp09" in content or b"avc1" in content
 
@@ -110,25 +110,25 @@ def test_a_video_is_in_a_codec_that_browsers_play(tmp_path):
 def test_where_there_is_no_such_codec_that_is_said(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(frame_writer, "CODECS", {"mp4v": "MPEG-4"})
     with FrameWriter(tmp_path, video_name="out") as writer:
-        writer.write(Frame("in_000000.jpg", plain(0), video_fps=10.0), plain(9))
+        writer.write(Frame("in_000000.jpg", to_dict(0), video_fps=10.0), to_dict(9))
     assert "out.mp4: in MPEG-4, which browsers don't play; this OpenCV has no other codec" in caplog.text
 
 
 def test_a_picture_of_a_kind_that_opencv_does_not_write_is_a_jpeg_file_of_its_name(tmp_path):
     with FrameWriter(tmp_path, video_name="unused") as writer:
-        writer.write(Frame("a.gif", plain(0)), plain(9))
-        writer.write(Frame("a.jfif", plain(0)), plain(9))
+        writer.write(Frame("a.gif", to_dict(0)), to_dict(9))
+        writer.write(Frame("a.jfif", to_dict(0)), to_dict(9))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif.jpg", "a.jfif.jpg"]
 
 
 def test_stills_are_written_under_their_names_and_two_of_one_stem_stay_two(tmp_path):
     picture = torch.from_numpy(noise()).permute(2, 0, 1)
     with FrameWriter(tmp_path, video_name="unused") as writer:
-        writer.write(Frame("a.bmp", plain(0)), picture)
-        writer.write(Frame("a.png", plain(0)), plain(9))
+        writer.write(Frame("a.bmp", to_dict(0)), picture)
+        writer.write(Frame("a.png", to_dict(0)), to_dict(9))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bmp", "a.png"]
     first, second = (next(read_frames(file)) for file in find_inputs([tmp_path]).files)
-    assert torch.equal(first.image, picture) and torch.equal(second.image, plain(9))
+    assert torch.equal(first.image, picture) and torch.equal(second.image, to_dict(9))
 
 
 def test_a_video_takes_odd_sides_whole_and_refuses_frames_of_another_size(tmp_path):
@@ -212,5 +212,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, place, fps, file):
         pytest.raises(InputError, match="choose another --out") as error,
         FrameWriter(folder, video_name="out") as writer,
     ):
-        writer.write(Frame("a.jpg", plain(0), video_fps=fps), plain(0))
+        writer.write(Frame("a.jpg", to_dict(0), video_fps=fps), to_dict(0))
     assert str(error.value).startswith(f"{folder / file}: ")

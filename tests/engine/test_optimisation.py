@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from engine import optimization
 from engine.config import OptimConfig
-from engine.optimization import autocast, precision
+from engine.training import optimization
+from engine.training.optimization import autocast, precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -11,8 +11,8 @@ from classification.model import ModelConfig, build_classifier
 from depth.model import build_depth_model
 from detection.model import ModelConfig as DetectorConfig
 from detection.model import build_faster_rcnn
-from engine.checkpoint import save_checkpoint
-from engine.pretraining import find_hand_over, hand_over
+from engine.weights.checkpoint import save_checkpoint
+from engine.weights.pretrained import find_weight_transfer, load_matching_weights
 from odebackbones import InputError
 
 NAME = "ode_resnet18"
@@ -50,7 +50,7 @@ def test_a_depth_models_backbone_takes_all_weights_of_a_classifiers(tmp_path):
     model, path = trained_classifier(tmp_path)
     depth = build_depth_model("ode_resnet18", backbone_args=SMALL, pretrained=path)
     assert agree(depth.body, model)
-    record = find_hand_over(depth)
+    record = find_weight_transfer(depth)
     assert record is not None
     assert (record.new, record.reshaped) == ([], {})
     assert record.unused == ["fc.weight", "fc.bias"]
@@ -66,7 +66,7 @@ def test_a_detectors_backbone_takes_them_too_and_hands_them_on(tmp_path):
     (tmp_path / "second").mkdir()
     second = saved(detector, tmp_path / "second", task="detection")
     other = classifier(**SMALL)
-    record = hand_over(other, second, setting="model.pretrained")
+    record = load_matching_weights(other, second, setting="model.pretrained")
     assert (record.new, record.network) == (["fc.weight", "fc.bias"], "ode_resnet18")
     assert "backbone.fpn.inner_blocks.0.0.weight" in record.unused
     assert torch.equal(other.conv1.weight, model.conv1.weight)
@@ -78,14 +78,14 @@ def test_of_a_moving_average_its_weights_are_taken_and_a_runs_folder_stands_for_
         last.conv1.weight.zero_()
     saved(last, tmp_path, ema=averaged.state_dict())
     other = classifier(num_classes=5, **SMALL)
-    hand_over(other, str(tmp_path), setting="model.pretrained")
+    load_matching_weights(other, str(tmp_path), setting="model.pretrained")
     assert torch.equal(other.conv1.weight, averaged.conv1.weight)
 
 
 def test_names_that_timm_joins_in_a_feature_extractor_are_found(tmp_path):
     model, path = vgg(tmp_path)
     body = timm.create_model("ode_vgg11_bn", features_only=True, **VGG)
-    record = hand_over(body, path, setting="model.pretrained")
+    record = load_matching_weights(body, path, setting="model.pretrained")
     assert not record.new and agree(body, model)
 
 
@@ -98,7 +98,7 @@ def test_what_has_another_shape_is_left_and_told(tmp_path):
     _, path = trained_classifier(tmp_path)
     model = classifier(num_classes=5, in_chans=1, **SMALL)
     before = model.conv1.weight.clone()
-    record = hand_over(model, path, setting="model.pretrained")
+    record = load_matching_weights(model, path, setting="model.pretrained")
     assert list(record.reshaped) == ["conv1.weight", "fc.weight", "fc.bias"]
     assert record.unused == [] and torch.equal(model.conv1.weight, before)
     assert "3 of another shape in it (conv1.weight 64x3x7x7, fc.weight 3x16, fc.bias 3)" in str(record)
@@ -107,7 +107,7 @@ def test_what_has_another_shape_is_left_and_told(tmp_path):
 def test_a_solver_of_other_steps_takes_the_weights_and_not_the_statistics(tmp_path):
     model, path = trained_classifier(tmp_path)
     other = classifier(**SMALL, steps=3)
-    record = hand_over(other, path, setting="model.pretrained")
+    record = load_matching_weights(other, path, setting="model.pretrained")
     assert all(".norms." in name for name in record.reshaped) and record.reshaped
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model.parameters(), strict=True))
 
@@ -119,7 +119,7 @@ def test_timms_files_are_read(tmp_path):
     torch.save({"state_dict_ema": {f"module.{name}": value for name, value in model.state_dict().items()}}, torchs)
     for path in (file, torchs):
         other = timm.create_model("resnet18", num_classes=3, **SMALL)
-        assert not hand_over(other, str(path), setting="model.pretrained").new
+        assert not load_matching_weights(other, str(path), setting="model.pretrained").new
         assert agree(other, model)
 
 
@@ -130,7 +130,7 @@ def test_a_classifier_starts_from_another_ones_features(tmp_path):
     loaded = build_classifier(
         ModelConfig("ode_resnet18", SMALL, pretrained="gone.pt"), setting="model", num_classes=7, loaded=True
     )
-    assert find_hand_over(loaded) is None
+    assert find_weight_transfer(loaded) is None
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, caplog, content, message)
     if content is not None:
         path.write_bytes(content)
     with caplog.at_level(logging.CRITICAL), pytest.raises(InputError, match=message):
-        hand_over(classifier(**SMALL), str(path), setting="model.pretrained")
+        load_matching_weights(classifier(**SMALL), str(path), setting="model.pretrained")
 
 
 def test_another_networks_weights_are_refused(tmp_path):
@@ -154,4 +154,4 @@ def test_another_networks_weights_are_refused(tmp_path):
         r"has none of the network's weights, such as conv1\.weight.*, but those of ode_resnet18\(steps=2\), such as fe"
     )
     with pytest.raises(InputError, match=message):
-        hand_over(classifier(**SMALL), path, setting="model.pretrained")
+        load_matching_weights(classifier(**SMALL), path, setting="model.pretrained")

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine import allocator, profile
-from engine.profile import (
+from engine.measure import allocator, profile
+from engine.measure.profile import (
     MIB,
     Latency,
     cost_quantities,

@@ -10,9 +10,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from engine.markdown import markdown_table, render_markdown
-from engine.plots import curve_pictures, plot_curves
-from engine.report import (
+from engine.report.files import read_report, write_report
+from engine.report.markdown import markdown_table, render_markdown
+from engine.report.plots import curve_pictures, plot_curves
+from engine.report.records import (
+    MISSING,
     Compared,
     Curve,
     Picture,
@@ -20,10 +22,10 @@ from engine.report import (
     Report,
     Section,
     Table,
-    read_report,
-    write_report,
+    format_cell,
+    format_number,
+    slug,
 )
-from engine.report_data import MISSING, format_cell, format_number, slug
 from odebackbones.errors import InputError
 
 ATTACK = '<script>alert("x")</script>'

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from engine.run import has_report, report_folder
+from engine.runs.run import has_report, report_folder
 
 
 @pytest.mark.parametrize(("newer", "stands"), [((), True), (("best.pt",), False), (("log.csv",), False)])

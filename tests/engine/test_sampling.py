@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.sampling import EpochBatches, SeededDataset, derive_seed, seeded
+from engine.training.sampling import EpochBatches, SeededDataset, derive_seed, seeded
 from odebackbones.errors import InputError
 
 

@@ -6,19 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from engine.solver_transfer import (
-    Transfer,
-    accuracy,
-    convergence_order,
-    solver_transfer,
-    transfer_curves,
-    transfer_table,
-)
+from engine.report.transfer import transfer_curves, transfer_table
 from odebackbones import InputError, ODEBlock
-from odebackbones.fields import BasicField
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_norms import TimeBatchNorm2d, norm_layer
+from odebackbones.transfer import Transfer, accuracy, convergence_order, solver_transfer
 
 
 class GrowthField(nn.Module):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import odebackbones  # noqa: F401 (registers the models)
-from engine.measured import described
-from engine.timm_models import create_features, feature_levels, warn_of_weights_left
+from engine.report.records import model_label
+from engine.weights.timm_models import create_features, feature_levels, warn_of_weights_left
 from odebackbones import InputError
 
 
@@ -38,8 +38,8 @@ def test_an_unknown_model_and_unknown_arguments_are_refused_by_the_settings_name
 
 
 def test_a_model_is_described_with_its_arguments():
-    assert described("ode_resnet34", {}) == "ode_resnet34"
-    assert described("ode_resnet34", {"solver": "heun", "steps": 4}) == "ode_resnet34(solver=heun, steps=4)"
+    assert model_label("ode_resnet34", {}) == "ode_resnet34"
+    assert model_label("ode_resnet34", {"solver": "heun", "steps": 4}) == "ode_resnet34(solver=heun, steps=4)"
 
 
 @pytest.mark.parametrize(

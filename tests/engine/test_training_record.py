@@ -3,7 +3,7 @@
 import pytest
 
 from engine.log import write_csv
-from engine.training_record import read_history, training_curves, training_facts, training_quantities
+from engine.training.record import read_history, training_curves, training_facts, training_quantities
 
 HISTORY = [
     {"epoch": 1.0, "loss_a": 1.0, "loss_b": 0.5, "seconds": 60.0, "nfe/layer1": 14.0, "nfe/layer2": 20.0},
@@ -50,20 +50,20 @@ DEFAULTS = {
 
 def checkpoint(*, loss, model=None, **content):
     optim = {"epochs": 10, "ema_decay": 0.9, "lr": 1e-3}
-    data, teacher = {"augment": "crop", "workers": 0}, {"name": "resnet20", "args": {"steps": 2}}
+    data, teacher = {"augment": "crop", "workers": 0}, {"backbone": "resnet20", "backbone_args": {"steps": 2}}
     config = {"run": {"seed": 3}, "optim": optim, "loss": loss, "data": data, "distillation": {"teacher": teacher}}
     return {"config": {**config, "model": model or {}}, **content}
 
 
 def test_a_checkpoint_tells_its_epoch_and_the_settings_it_hangs_on():
-    facts = training_facts(checkpoint(loss={"mixup": 0.2}, epoch=7), DEFAULTS, epochs=10)
+    facts = training_facts(checkpoint(loss={"mixup": 0.2}, epoch=7), DEFAULTS, free=["data.workers"], epochs=10)
     assert facts == {
         "weights": "moving average after epoch 7 of 10",
         "seed": "3",
         "optim": "epochs=10, ema_decay=0.9",
         "loss": "mixup=0.2",
         "data": "augment=crop",
-        "distillation": "teacher.name=resnet20, teacher.args.steps=2",
+        "distillation": "teacher.backbone=resnet20, teacher.backbone_args.steps=2",
     }
 
 
@@ -77,13 +77,15 @@ def test_a_checkpoint_tells_its_epoch_and_the_settings_it_hangs_on():
 )
 def test_a_checkpoint_tells_what_the_training_started_from(model, fact):
     content = checkpoint(loss={}, model=model, epoch=7)
-    facts = training_facts(content, DEFAULTS, epochs=10)
+    facts = training_facts(content, DEFAULTS, free=["data.workers"], epochs=10)
     assert {name: facts[name] for name in ("pretrained", "checkpoint") if name in facts} == fact
 
 
 @pytest.mark.parametrize(("epochs", "told"), [(4, True), (10, False), (0, False)])
 def test_a_training_that_was_not_finished_is_told(epochs, told):
-    facts = training_facts(checkpoint(loss={"mixup": 0.0}, history=HISTORY), DEFAULTS, epochs=epochs)
+    facts = training_facts(
+        checkpoint(loss={"mixup": 0.0}, history=HISTORY), DEFAULTS, free=["data.workers"], epochs=epochs
+    )
     assert facts["weights"] == "moving average after epoch 3 of 10" and "loss" not in facts
     assert facts.get("unfinished") == ("trained for 4 of 10 epochs" if told else None)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.whole_folders import new_folder
+from engine.atomic_files import new_folder
 from odebackbones import InputError
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from odebackbones import ode_blocks, solver_stats
-from odebackbones.time_norms import TimeBatchNorm2d
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
 
 SMALL = {"channels": (8, 16, 24, 32), "num_classes": 5, "zero_init_last": False}
 NAMES = ["lm_resnet50", "poly_resnet50", "fractal_resnet50", "rev_resnet50", "augmented_ode_resnet50"]

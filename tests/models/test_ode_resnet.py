@@ -14,10 +14,10 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from odebackbones import change_solver
 from odebackbones.block import solver_stats
 from odebackbones.errors import InputError
+from odebackbones.fields.attention import TimeSqueezeExcite
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.models import ODEResNet
 from odebackbones.ode import SolverStats
-from odebackbones.time_layers import TimeSqueezeExcite
-from odebackbones.time_norms import TimeBatchNorm2d
 
 NAMES = timm.list_models("ode_*", module="ode_resnet")
 SMALL = ["ode_resnet18", "ode_resnet50"]

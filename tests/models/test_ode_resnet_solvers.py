@@ -6,8 +6,8 @@ import torch
 
 from odebackbones import InputError, SolverError, solver_stats
 from odebackbones.block import ODEBlock
+from odebackbones.fields.conv import TimeConv2d
 from odebackbones.ode import METHODS, SolverConfig
-from odebackbones.time_layers import TimeConv2d
 
 LAYERS = (2, 3, 5, 2)
 """Blocks a stage; the first one of each is discrete."""

@@ -8,7 +8,7 @@ from timm.models.vgg import VGG
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from engine.profile import count_macs, peak_memory_mib
+from engine.measure.profile import count_macs, peak_memory_mib
 from odebackbones import InputError, ODEBlock, fuse, solver_stats
 from odebackbones.models import ODEVGG
 from odebackbones.models.recompute import RecomputedLayers
@@ -170,7 +170,7 @@ def test_a_slope_is_of_its_states_size_without_norms(field):
     torch.manual_seed(0)
     block = ODEVGG(
         [256, 256, "M"], continuous=True, field=field, norm="none", zero_init_last=False, mlp_ratio=0.01
-    ).flows()[0]
+    ).ode_blocks_by_stage()[0]
     x = torch.randn(2, 256, 16, 16).relu()
     slope = block.field(0.0, x)
     assert 0.2 < slope.std() / x.std() < 3

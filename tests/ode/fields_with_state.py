@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
 from trained_fields import relative_error
 
-from odebackbones.fields import BasicField
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig, odeint
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.time_norms import norm_layer
 
 SOLVERS = {
     "checkpoint, Euler": SolverConfig("euler", 5),

@@ -18,12 +18,12 @@ from trained_fields import (
 )
 
 from odebackbones.block import ODEBlock
+from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError, SolverError
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.ode import METHODS, SolverConfig, odeint
 from odebackbones.ode.methods.runge_kutta import RungeKutta
 from odebackbones.ode.methods.tableaus import ADAPTIVE_TABLEAUS
-from odebackbones.solver_change import calibrate
-from odebackbones.time_norms import TimeBatchNorm2d
 
 TOLERANCES = {"adaptive_heun": 1e-4, "bosh3": 1e-6, "dopri5": 1e-8, "dopri8": 1e-10}
 """Method -> the relative tolerance at which it is tried, so that all take some dozens of steps."""

@@ -23,7 +23,7 @@ from trained_fields import (
     relative_error,
 )
 
-from engine.profile import peak_memory_mib
+from engine.measure.profile import peak_memory_mib
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig, build_method, odeint
 from odebackbones.ode.gradients.reversible import FixedPair

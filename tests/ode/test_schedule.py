@@ -9,7 +9,7 @@ from solver_variants import FIXED_POINT, VARIANTS, solver_config
 from torch import nn
 from trained_fields import CHANNELS, RANDOM, STEPS, ConvField, Problem, images, make
 
-from engine.profile import peak_memory_mib
+from engine.measure.profile import peak_memory_mib
 from odebackbones.errors import InputError
 from odebackbones.ode import SolverConfig, SolverStats, odeint
 from odebackbones.ode.schedule import Capacity, capacity, count_evaluations, first_snapshots, reversal

@@ -14,12 +14,12 @@ from solver_variants import planned, solver_config
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from odebackbones.fields import BasicField
+from odebackbones.fields.norms import norm_layer
+from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig, build_method, odeint
 from odebackbones.ode.integrate import integrate
 from odebackbones.ode.methods.two_step import LinearTwoStep
 from odebackbones.ode.solvers import evaluation_times, has_fixed_cost
-from odebackbones.time_norms import norm_layer
 
 CHANNELS, STEPS = 4, 7
 

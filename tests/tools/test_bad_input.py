@@ -12,7 +12,7 @@ import pytest
 import torch
 from tool_runs import SMALL, command, environment, run
 
-from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ OPTIONS = {
     "unknown key": (["--optim.lrr=3"], ["optim.lrr"]),
     "wrong type": (["--optim.lr=fast"], ["optim.lr", "fast"]),
     "unknown optimizer": (["--optim.opt=adamv"], ["'adamv'", "adamw"]),
-    "unknown augmentation": (["--data.augment=hflop"], ["'hflop'", "hflip"]),
+    "unknown augmentation": (["--data.augment=flop"], ["'flop'", "flip"]),
     "no such device": (["--run.device=cuda:77"], ["cuda"]),
     "a device of another kind": (["--run.device=meta"], ["meta", "cpu"]),
     "a negative rate": (["--optim.lr=-1"], ["optim.lr", "-1"]),

@@ -5,8 +5,8 @@ import json
 import pytest
 from tool_runs import run
 
+from benchmarks.measurement import Claim, Part, times_over
 from tools import benchmark
-from tools.measurement import Claim, Part, times_over
 
 
 @pytest.mark.slow

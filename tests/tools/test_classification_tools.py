@@ -8,15 +8,15 @@ import torch
 from tool_runs import SMALL as SMALL_DETECTION
 from tool_runs import run, train_pair
 
-from engine.checkpoint import load_checkpoint
-from engine.predict import RESULTS
-from engine.report import read_report
+from engine.report.files import read_report
+from engine.runs.predict import RESULTS
+from engine.weights.checkpoint import load_checkpoint
 
 SMALL = (
     "--data.augment=crop",
     "--data.workers=0",
     "--data.in_memory=true",
-    "--model.name=ode_resnet20_cifar",
+    "--model.backbone=ode_resnet20_cifar",
     "--optim.opt=sgd",
     "--optim.lr=0.1",
     "--optim.batch_size=8",
@@ -126,8 +126,8 @@ BACKBONE = "{channels: [8, 8, 16, 16]}"
 
 @pytest.mark.slow
 def test_a_detector_starts_from_the_weights_of_a_classifier_and_says_so(tmp_path, colors):
-    small = (f"--model.args={BACKBONE}", "--data.image_size=64")  # at 224, 8 channels crash oneDNN on AVX-512
-    first = train(tmp_path, colors, "first", "--model.name=ode_resnet18", *small)
+    small = (f"--model.backbone_args={BACKBONE}", "--data.image_size=64")  # at 224, 8 channels crash oneDNN on AVX-512
+    first = train(tmp_path, colors, "first", "--model.backbone=ode_resnet18", *small)
     best = first / "best.pt"
     arguments = [*SMALL_DETECTION, "--run.name=second", f"--model.pretrained={best}"]
     done = run("train", "detection", *arguments, cwd=tmp_path)
@@ -212,7 +212,7 @@ def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colors):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--model.name=resnet20_cifr", "unknown model.*resnet20_cifar"),
+        ("--model.backbone=resnet20_cifr", "unknown model.*resnet20_cifar"),
         ("--data.root=nowhere", "nowhere/train: no such folder"),
         ("--data.root=", "data.root: give the folder"),
         ("--optim.epoch=3", "unknown option 'optim.epoch'; did you mean 'optim.epochs'"),
@@ -221,9 +221,9 @@ def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colors):
         ("--model.pretrained=true", "model.pretrained=true: there are no published weights of"),
         ("--model.checkpoint=none.pth", "model.checkpoint='none.pth': no such file"),
         ("--distillation.teacher={name: resnet18}", "resnet18 has no trained weights"),
-        ("--model.args={num_classes: 4}", "num_classes: not for a model to be given"),
+        ("--model.backbone_args={num_classes: 4}", "num_classes: not for a model to be given"),
         ("--optim.batch_size=100", "training set has 24"),
-        ("--data.dataset=mnist", "no whole mnist there"),
+        ("--data.format=mnist", "no whole mnist there"),
         ("--model.pretrained=gone.pt", "model.pretrained='gone.pt': no file gone.pt; expected"),
         ("--eval.solvers=[eulr]", "unknown solver in eval.solvers 'eulr'; did you mean 'euler'"),
     ],
@@ -244,7 +244,7 @@ def test_images_that_are_in_both_splits_are_warned_of(colors, tmp_path, caplog):
 
 
 def test_a_network_for_images_of_one_size_says_so_before_the_training(colors, tmp_path):
-    vit = ("--model.name=vit_tiny_patch16_224", "--model.args={}", "--data.image_size=32")
+    vit = ("--model.backbone=vit_tiny_patch16_224", "--model.backbone_args={}", "--data.image_size=32")
     done = run("train", "classification", *SMALL, *vit, f"--data.root={colors}", cwd=tmp_path)
     assert done.returncode == 2
     assert "the model does not take these images (Input height (32) doesn't match model (224)" in done.stderr

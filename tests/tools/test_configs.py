@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 
-from engine.cli import config_parser, parse
+from engine.runs.cli import config_parser, parse
 from tools.demo import CONFIGS, DEMOS
 from tools.tasks import TASKS
 

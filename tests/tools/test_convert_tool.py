@@ -8,8 +8,8 @@ import torch
 from tool_runs import run
 
 import odebackbones
+from engine.weights.load import load_network
 from odebackbones import InputError, ODEBlock
-from tools import convert
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_names_of_the_program_that_trained_the_network_are_known(tmp_path, p
     model = timm.create_model("resnet20_cifar", num_classes=3, zero_init_last=False).eval()
     weights = {prefix + key.replace("fc.", "linear."): value for key, value in model.state_dict().items()}
     torch.save({"state_dict": weights, "best_prec1": 92.6}, tmp_path / "akamaster.th")
-    found = convert.load("resnet20_cifar", checkpoint=tmp_path / "akamaster.th", num_classes=3).eval()
+    found = load_network("resnet20_cifar", checkpoint=tmp_path / "akamaster.th", num_classes=3).eval()
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(found(x), model(x))
 
@@ -65,7 +65,7 @@ def test_names_may_have_a_prefix_and_images_one_channel(tmp_path, container, pre
     weights = {prefix + key: value for key, value in model.state_dict().items()}
     torch.save({container: weights, "epoch": 3} if container else weights, tmp_path / "w.pth")
     sizes = {"num_classes": 3, "in_chans": 1}
-    found = convert.load("resnet20_cifar", checkpoint=tmp_path / "w.pth", **sizes).eval()
+    found = load_network("resnet20_cifar", checkpoint=tmp_path / "w.pth", **sizes).eval()
     x = torch.randn(2, 1, 32, 32)
     assert torch.equal(found(x), model(x))
 
@@ -80,8 +80,8 @@ def test_of_a_contrastive_training_the_query_encoder_is_taken(tmp_path, capsys):
     with pytest.raises(
         InputError, match=r"has not fc.weight, fc.bias of .*; --num-classes 0 leaves the classifier out"
     ):
-        convert.load("resnet20_cifar", checkpoint=tmp_path / "moco.pth")
-    found = convert.load("resnet20_cifar", checkpoint=tmp_path / "moco.pth", num_classes=0).eval()
+        load_network("resnet20_cifar", checkpoint=tmp_path / "moco.pth")
+    found = load_network("resnet20_cifar", checkpoint=tmp_path / "moco.pth", num_classes=0).eval()
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(found(x), query(x))
     assert "not used: encoder_k.conv1.weight, " in capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_what_it_writes_is_a_start_for_a_training(checkpoint, tmp_path, colors):
     _, file = checkpoint
     done = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    network = ("--model.name=ode_resnet20_cifar", "--model.args={bases: [2, 2, 2], duration: [2, 2, 2]}")
+    network = ("--model.backbone=ode_resnet20_cifar", "--model.backbone_args={bases: [2, 2, 2], duration: [2, 2, 2]}")
     settings = ("--data.workers=0", "--optim.epochs=1", "--optim.batch_size=8", "--data.augment=none")
     start = ("--model.pretrained=ode", f"--data.root={colors}")
     done = run("train", "classification", *network, *settings, *start, cwd=tmp_path)

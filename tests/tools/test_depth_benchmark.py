@@ -3,8 +3,8 @@
 import pytest
 import timm
 
-from engine.profile import count_parameters
-from tools.depth_benchmark.encoders import ALIKE, GROUPS, VGG, Encoder, measure, table, table_alike
+from benchmarks.depth.encoders import ALIKE, GROUPS, VGG, Encoder, measure, table, table_alike
+from engine.measure.profile import count_parameters
 
 SMALL = {
     "vgg11_bn": Encoder("vgg11_bn"),

@@ -13,10 +13,10 @@ from tool_runs import run, train_pair
 from depth.data.depth_files import read_depth
 from depth.evaluate import Comparison
 from depth.task import DepthTask
-from engine.checkpoint import load_checkpoint
-from engine.cli import config_parser, parse
-from engine.report import read_report
-from engine.run import load_run
+from engine.report.files import read_report
+from engine.runs.cli import config_parser, parse
+from engine.runs.run import load_run
+from engine.weights.checkpoint import load_checkpoint
 
 
 def train(cwd, name, *arguments):

@@ -10,11 +10,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tool_runs import run, train_small
 
-from detection.metrics import COCO_NAMES
+from detection.coco_evaluation import COCO_NAMES
 from detection.task import DetectionTask
-from engine.checkpoint import load_checkpoint
-from engine.cli import config_arguments, config_parser, parse
-from engine.run import load_run
+from engine.runs.cli import config_arguments, config_parser, parse
+from engine.runs.run import load_run
+from engine.weights.checkpoint import load_checkpoint
 from tools.tasks import TASKS
 
 
@@ -136,8 +136,8 @@ def test_predict_passes_over_what_it_cannot_read_and_shows_what_the_best_f1_was_
     confidence = load_checkpoint(tmp_path / "small" / "best.pt")["metrics"]["confidence"]
     threshold = max(0.05, confidence)
     assert all(score >= threshold for entry in found for score in entry["scores"])
-    assert DetectionTask.predict_arguments({"confidence": 0.37}) == ["--model.score_threshold=0.37"]
-    assert DetectionTask.predict_arguments({}) == ["--model.score_threshold=0.5"]
+    assert DetectionTask.predict_settings({"confidence": 0.37}) == {"model.score_threshold": 0.37}
+    assert DetectionTask.predict_settings({}) == {"model.score_threshold": 0.5}
 
 
 def test_what_was_found_is_written_whatever_ends_a_prediction(trained, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 import yaml
 from tool_runs import SMALL, command, environment, run, train_pair, train_small
 
-from engine.checkpoint import load_checkpoint
+from engine.weights.checkpoint import load_checkpoint
 
 CHECKPOINTS = ("last.pt", "best.pt")
 

@@ -10,11 +10,11 @@ import timm
 import torch
 from PIL import Image
 
-from engine.profile import count_parameters
+from benchmarks.zoo import conversion
+from benchmarks.zoo.models import FAMILIES, measure
+from engine.measure.profile import count_parameters
 from odebackbones import InputError
 from tools import benchmark
-from tools.zoo_benchmark import conversion
-from tools.zoo_benchmark.models import FAMILIES, measure
 
 GROUPS = [group for groups in FAMILIES.values() for group in groups]
 OURS = {name for name in timm.list_models() if timm.models.model_entrypoint(name).__module__.startswith("odebackbones")}

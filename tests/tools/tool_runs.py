@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli import run_tool
+from engine.runs.cli import run_tool
 
 ROOT = Path(__file__).parents[2]
 

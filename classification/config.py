@@ -1,0 +1,33 @@
+"""What the user can set about a classification run."""
+
+from dataclasses import dataclass, field
+
+from classification.data.config import DataConfig
+from classification.distillation import DistillationConfig
+from classification.evaluate import EvalConfig
+from classification.losses import LossConfig
+from classification.model import ModelConfig
+from engine.config import OptimConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """A classification run.
+
+    Args:
+        run: Where it goes, and what makes it repeatable.
+        data: Images and their classes.
+        model: The network.
+        loss: What is learnt from the labels.
+        distillation: What is learnt from a teacher.
+        eval: What a report tries beside the model as it is.
+        optim: Training.
+    """
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,0 +1,36 @@
+"""What the report of a classifier tries beside the model as it was trained."""
+
+from dataclasses import dataclass, field
+
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.ode import METHODS
+from odebackbones.transfer import TRIED_STEPS
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Other solvers for the same weights: accuracy, time and memory over steps or tolerance.
+
+    Args:
+        solvers: Methods to try, e.g. ``[euler, midpoint]`` or ``[dopri5]``; none by default.
+        steps: Steps to try, of methods with fixed steps.
+        tolerances: Relative and absolute tolerances to try, of adaptive methods.
+        calibration: Training images on which statistics per time are estimated anew for every solver; 0 interpolates
+            the trained ones.
+    """
+
+    solvers: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=lambda: list(TRIED_STEPS))
+    tolerances: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+    calibration: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.solvers:
+            if name not in METHODS:
+                raise unknown_name("solver in eval.solvers", name, METHODS)
+        if any(steps < 1 for steps in self.steps):
+            raise InputError(f"eval.steps={self.steps}: expected numbers of at least 1")
+        if any(not tolerance > 0 for tolerance in self.tolerances):
+            raise InputError(f"eval.tolerances={self.tolerances}: expected positive numbers")
+        if self.calibration < 0:
+            raise InputError(f"eval.calibration={self.calibration}: expected at least 0 images")

@@ -1,0 +1,26 @@
+"""Predicted classes as a picture and as plain data."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from engine.images.drawing import captioned, legible
+from engine.task import Prediction
+
+SHOWN = 3
+"""Classes that a prediction names."""
+
+
+def class_prediction(image: Tensor, logits: Tensor, classes: Sequence[str]) -> Prediction:
+    """The image with its likeliest classes, and these with their probabilities as plain data.
+
+    Args:
+        image: ``(3, H, W)`` uint8.
+        logits: ``(C,)``
+        classes: Their names.
+    """
+    values, labels = logits.softmax(0).topk(min(SHOWN, len(classes)))
+    found = {"labels": [classes[label] for label in labels.tolist()], "scores": values.tolist()}
+    names = [legible(name, f"class {label}") for name, label in zip(found["labels"], labels.tolist(), strict=True)]
+    lines = [f"{name} {score:.2f}" for name, score in zip(names, found["scores"], strict=True)]
+    return Prediction(captioned(image, lines), found)

@@ -1,0 +1,53 @@
+"""What the user can set about a depth run."""
+
+from dataclasses import dataclass, field
+
+from depth.data.config import DataConfig
+from depth.data.units import Unit, units_per_meter
+from depth.evaluate import EvalConfig
+from depth.losses import LossConfig
+from depth.model import ModelConfig
+from depth.point_cloud import require_intrinsics
+from engine.config import OptimConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What a prediction on files writes besides pictures.
+
+    Args:
+        unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored, as ``data.unit``; null:
+            that of the data, or, where model.max_depth is more than 16 bits of it hold, a coarser one.
+        intrinsics: fx, fy, cx, cy [px] of the images; with them a colored point cloud is written, too.
+    """
+
+    unit: Unit | None = None
+    intrinsics: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        require_intrinsics(self.intrinsics, setting="predict.intrinsics")
+        if self.unit is not None:
+            units_per_meter(self.unit, setting="predict.unit")
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """A depth run.
+
+    Args:
+        run: Where it goes, and what makes it repeatable.
+        data: Images and depth maps.
+        model: Backbone, decoder and head.
+        loss: What is minimized.
+        eval: How predictions are compared with the truth.
+        predict: What a prediction on files writes.
+        optim: Training.
+    """
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)

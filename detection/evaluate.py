@@ -1,0 +1,63 @@
+"""Run a detector over a data set."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detection.coco_evaluation import to_coco_results
+from detection.data.dataset import DetectionDataset, collate
+from engine.config import OptimConfig
+from engine.distributed import gather_lists, share
+from engine.training.evaluation import evaluation_batches
+from engine.training.optimization import autocast
+
+
+def detect(model: nn.Module, images: list[Tensor], device: torch.device, optim: OptimConfig) -> list[dict[str, Tensor]]:
+    """The detections in ``images``, on the CPU.
+
+    Args:
+        model: A detector with torchvision's contract; it is set to evaluation mode.
+        images: ``(3, H, W)`` in [0, 1], of any sizes.
+        device: Where the model is.
+        optim: The precision.
+
+    Returns:
+        For each image ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)``, ``scores: (N,)``.
+    """
+    if model.training:  # setting the mode walks all modules: not in every call that is timed
+        model.eval()
+    with torch.inference_mode(), autocast(device, optim):
+        detections = model([image.to(device) for image in images])
+    return [{name: value.cpu() for name, value in found.items()} for found in detections]
+
+
+def count_proposals(model: nn.Module, call: Callable[[], Any]) -> int:
+    """The proposals that the RPN hands on in ``call``: the time of the RoI heads is in proportion to them."""
+    counts: list[int] = []
+    rpn = model.get_submodule("rpn")
+    handle = rpn.register_forward_hook(lambda module, inputs, output: counts.extend(map(len, output[0])))
+    try:
+        call()
+    finally:
+        handle.remove()
+    return sum(counts)
+
+
+def predict_dataset(
+    model: nn.Module, dataset: DetectionDataset, device: torch.device, optim: OptimConfig, *, workers: int
+) -> list[dict[str, Any]]:
+    """All detections in COCO's results format, each image taken once, whatever the number of processes.
+
+    Images go through one by one: in a batch torchvision pads them to one size, and results would depend on it.
+    """
+    records = dataset.annotations.images
+    category_ids = dataset.annotations.category_ids
+    indices = list(share(len(records)))
+    batches = evaluation_batches(dataset, indices, workers=workers, batch_size=1, collate=collate)
+    results: list[dict[str, Any]] = []
+    for index, (images, _) in zip(indices, batches, strict=True):
+        found = detect(model, images, device, optim)
+        results += to_coco_results([records[index].image_id], found, category_ids)
+    return gather_lists(results)

@@ -1,0 +1,1 @@
+"""Image files, folders and videos: read, checked, drawn on and written."""

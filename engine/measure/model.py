@@ -1,0 +1,52 @@
+"""What every task's report says of a trained model besides its accuracy: cost, speed, and how they were measured."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from engine.config import OptimConfig
+from engine.measure.profile import cost_quantities, device_facts, measurement_notes, speed_quantities
+from engine.report.records import Quantity
+from engine.task import Probe, Task
+from engine.training.optimization import precision
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost and speed of a model.
+
+    Attributes:
+        probe: What was called.
+        quantities: The figures.
+        facts: How they came about.
+        notes: What a reader must know.
+    """
+
+    probe: Probe
+    quantities: tuple[Quantity, ...]
+    facts: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def measure(task: Task, model: nn.Module, device: torch.device, optim: OptimConfig, *, body: str = "") -> ModelCost:
+    """Measure a model of ``task`` on its probe.
+
+    Args:
+        task: Gives the probe.
+        model: It is not changed: training steps, which change statistics, are those of a copy.
+        device: Where it is.
+        optim: The precision.
+        body: Name of the backbone in it, if it is but a part.
+    """
+    probe, trained = task.probe(model, device), copy.deepcopy(model)
+    cost = cost_quantities(trained, task.probe(trained, device), device, body=body)
+    speed = speed_quantities({"": probe}, device)[""]
+    height, width = probe.image_size
+    facts = {
+        **device_facts(device),
+        "speed measured at": f"batch 1, {height}x{width} px",
+        "precision": precision(device, optim),
+    }
+    return ModelCost(probe, (*cost, *speed), facts, measurement_notes(device))

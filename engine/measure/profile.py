@@ -1,0 +1,277 @@
+"""What a model costs: parameters, multiply-accumulates, training memory, and latency as a whole and in its parts."""
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.measure.allocator import keep_freed_memory
+from engine.report.records import Quantity
+from engine.task import Probe
+from odebackbones.block import solver_stats
+
+MIB = 2**20
+
+
+@dataclass
+class Latency:
+    """Times of repeated calls [ms], of the whole and of its parts."""
+
+    total_ms: list[float] = field(default_factory=list)
+    parts_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Minimum, median and 90th percentile, images/s, and the median of every part; batch size 1."""
+        low, median, p90 = np.percentile(self.total_ms, [0, 50, 90])
+        interval = median_interval(self.total_ms)
+        rest = max(0.0, float(median) - sum(float(np.median(times)) for times in self.parts_ms.values()))
+        return (
+            Quantity("latency median", float(median), "ms", "lower", "speed", interval),
+            Quantity("latency p90", float(p90), "ms", group="speed"),
+            Quantity("latency min", float(low), "ms", group="speed"),
+            Quantity("images/s", 1000 / float(median), "", "higher", "speed", rates(interval, images=1)),
+            *(
+                Quantity(f"latency of {name}", float(np.median(ms)), "ms", "lower", "speed", median_interval(ms))
+                for name, ms in self.parts_ms.items()
+            ),
+            Quantity("latency of post-processing and rest", rest, "ms", group="speed"),
+        )
+
+
+def median_interval(times: Sequence[float]) -> tuple[float, float]:
+    """Between which of the times the median lies but for one time in twenty, whatever their distribution.
+
+    The k-th least and the k-th greatest with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`; of five and fewer all.
+    """
+    ordered, n = sorted(times), len(times)
+    below = [sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(n // 2 + 1)]
+    k = max(1, *(k for k, share in enumerate(below) if share <= 0.025))
+    return ordered[k - 1], ordered[n - k]
+
+
+def rates(interval_ms: tuple[float, float], *, images: int) -> tuple[float, float]:
+    """Images a second of an interval of the times [ms] of so many images."""
+    low, high = interval_ms
+    return 1000 * images / high, 1000 * images / low
+
+
+def mark(device: torch.device) -> Any:
+    """A point in time: a recorded CUDA event, or the clock in seconds."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def elapsed_ms(start: Any, end: Any) -> float:
+    """Time between two marks [ms]; CUDA events must have been synchronized."""
+    return 1000 * (end - start) if isinstance(start, float) else start.elapsed_time(end)
+
+
+@contextmanager
+def timed_parts(
+    parts: Mapping[str, Sequence[nn.Module]], device: torch.device
+) -> Iterator[dict[str, list[tuple[Any, Any]]]]:
+    """Collect the marks around every call of the parts' modules."""
+    spans: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+    starts: dict[nn.Module, Any] = {}
+    handles = []
+    for name, modules in parts.items():
+        for module in modules:
+            handles += [
+                module.register_forward_pre_hook(lambda m, _: starts.update({m: mark(device)})),
+                module.register_forward_hook(lambda m, *_, n=name: spans[n].append((starts[m], mark(device)))),
+            ]
+    try:
+        yield spans
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def timed_ms(call: Callable[[], Any], device: torch.device) -> float:
+    """How long a call takes [ms], until the device is ready."""
+    start = mark(device)
+    call()
+    end = mark(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return elapsed_ms(start, end)
+
+
+def time_call(probe: Probe, device: torch.device, latency: Latency) -> None:
+    """Add the times of one inference to ``latency``."""
+    with timed_parts(probe.parts, device) as spans:
+        latency.total_ms.append(timed_ms(probe.infer, device))
+    for name in probe.parts:
+        latency.parts_ms[name].append(sum(elapsed_ms(a, b) for a, b in spans[name]))
+
+
+def measure_latency(
+    probes: Mapping[str, Probe], device: torch.device, *, warmup: int = 3, repeats: int = 20
+) -> dict[str, Latency]:
+    """Time the models in turn, round by round, so that a change in the machine's load meets all alike.
+
+    Args:
+        probes: Name -> what to call.
+        device: Where the models are.
+        warmup: Rounds that don't count.
+        repeats: Rounds that count.
+    """
+    latencies = {name: Latency() for name in probes}
+    for i in range(warmup + repeats):
+        for name, probe in probes.items():
+            time_call(probe, device, latencies[name] if i >= warmup else Latency())
+    return latencies
+
+
+def batch_times(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, list[float]]:
+    """Times of a batch [ms] of those models that infer batches, in turn.
+
+    Args:
+        probes: Name -> what to call.
+        device: Where the models are.
+        repeats: Rounds that count; one more before them doesn't.
+    """
+    times: dict[str, list[float]] = defaultdict(list)
+    for _ in range(1 + repeats):
+        for name, probe in probes.items():
+            if probe.infer_batch is not None:
+                times[name].append(timed_ms(probe.infer_batch, device))
+    return {name: found[1:] for name, found in times.items()}
+
+
+def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, float]:
+    """Images a second of those models that infer batches: of the median of :func:`batch_times`."""
+    times = batch_times(probes, device, repeats=repeats)
+    return {name: 1000 * probes[name].infer_batch_size / float(np.median(found)) for name, found in times.items()}
+
+
+def speed_quantities(
+    probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 20
+) -> dict[str, tuple[Quantity, ...]]:
+    """Latency, and the throughput of models that infer batches, measured in turn.
+
+    Args:
+        probes: Name -> what to call.
+        device: Where the models are.
+        repeats: Rounds of the latency; fewer of the throughput (:func:`throughput_rounds`).
+    """
+    latencies = measure_latency(probes, device, repeats=repeats)
+    times = batch_times(probes, device, repeats=throughput_rounds(repeats))
+    found = {name: list(latency.quantities()) for name, latency in latencies.items()}
+    for name, times_ms in times.items():
+        size = probes[name].infer_batch_size
+        rate, interval = 1000 * size / float(np.median(times_ms)), rates(median_interval(times_ms), images=size)
+        found[name].append(Quantity(f"throughput, batch {size}", rate, "images/s", "higher", "speed", interval))
+    return {name: tuple(quantities) for name, quantities in found.items()}
+
+
+def throughput_rounds(repeats: int) -> int:
+    """Rounds in which throughput is measured beside so many of the latency: a batch takes long."""
+    return max(1, repeats // 4)
+
+
+def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:
+    """Peak of what a call allocates [MiB], above what was allocated before.
+
+    On CUDA by the caching allocator's statistics; on the CPU by the signed events of the profiler's memory trace.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it complains of missing GPUs on stderr
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        call()
+    results: Any = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max([0, *np.cumsum(sizes).tolist()]) / MIB
+
+
+def training_memory_mib(model: nn.Module, loss: Callable[[], torch.Tensor], device: torch.device) -> float:
+    """Peak of a forward and backward pass of ``loss`` [MiB], the gradients included, which are then dropped."""
+    model.zero_grad(set_to_none=True)
+    peak = peak_memory_mib(lambda: loss().backward(), device)
+    model.zero_grad(set_to_none=True)
+    return peak
+
+
+def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str = "") -> tuple[float, float]:
+    """Multiply-accumulates of a call [GMAC], of the whole and of the submodule called ``body``, if there is one.
+
+    Convolutions and matrix products, by torch's FLOP counter (two FLOPs each).
+    """
+    with FlopCounterMode(display=False) as counter:
+        call()
+    counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    in_body = counts.get(f"{type(model).__name__}.{body}", 0)
+    return counts["Global"] / 2e9, in_body / 2e9
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, trained or not."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, body: str = "") -> tuple[Quantity, ...]:
+    """Parameters, MACs, NFE and training memory, of the whole and of the backbone.
+
+    Args:
+        model: The model; it is left in evaluation mode, without gradients.
+        probe: How to call it.
+        device: Where it is.
+        body: Name of the backbone in it, if it is but a part.
+    """
+    macs, body_macs = count_macs(model, probe.infer, body=body)
+    inference = peak_memory_mib(probe.infer, device)
+    stats = solver_stats(model)
+    found = [
+        ("parameters", count_parameters(model), ""),
+        ("MACs", macs, "GMAC"),
+        ("NFE", sum(s.nfe for s in stats.values()), ""),
+        ("rejected steps", sum(s.rejected for s in stats.values()), ""),
+        ("inference memory", inference, "MiB"),
+        (f"training memory, batch {probe.batch_size}", training_memory_mib(model, probe.loss, device), "MiB"),
+    ]
+    if body and probe.body_loss:
+        body_training = training_memory_mib(model, probe.body_loss, device)
+        found += [
+            ("parameters of backbone", count_parameters(model.get_submodule(body)), ""),
+            ("MACs of backbone", body_macs, "GMAC"),
+            (f"training memory of backbone, batch {probe.batch_size}", body_training, "MiB"),
+        ]
+    model.eval()
+    found += [(f"NFE of {name}", s.nfe, "") for name, s in stats.items()]
+    return tuple(Quantity(name, value, unit, "lower", "cost") for name, value, unit in found)
+
+
+def device_facts(device: torch.device) -> dict[str, str]:
+    """What a figure of speed needs to be read: the date, the device by name, threads, allocator, torch's version."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    threads, allocator = str(torch.get_num_threads()), keep_freed_memory()
+    return {"date": date, "device": name, "threads": threads, "allocator": allocator, "torch": torch.__version__}
+
+
+def measurement_notes(device: torch.device) -> tuple[str, ...]:
+    """What a reader of such figures must know."""
+    speed = "Speed and memory were measured on the cpu, not on a GPU."
+    memory = "Training memory is the peak above the resting model of one forward and backward pass."
+    return (speed, memory) if device.type == "cpu" else (memory,)

@@ -1,0 +1,1 @@
+"""Reports: records, files, pictures, and what two runs differ in."""

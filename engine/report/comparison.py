@@ -1,0 +1,234 @@
+"""Compare runs: every figure beside the first run's, with its ratio, and in plain words where a run loses and wins."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from engine.report.markdown import markdown_table
+from engine.report.records import (
+    MISSING,
+    UNFINISHED,
+    Compared,
+    Curve,
+    Picture,
+    Quantity,
+    Report,
+    Section,
+    Table,
+    Verdict,
+    format_number,
+    ordered_groups,
+    slug,
+)
+from odebackbones.errors import InputError
+
+TOLERANCE = 0.01
+TOLERANCES = {"speed": 0.05}
+"""Of a group of figures, :data:`TOLERANCE` without one: a smaller relative difference is neither a loss nor a win."""
+
+ACCURACY_FACTS = ("data set", "images", "image size", "protocol")
+FACTS = {
+    "cost": (),
+    "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at"),
+}
+"""Of a group of figures, :data:`ACCURACY_FACTS` without one: the facts that must agree for them to be compared."""
+
+
+def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:
+    """Compare runs with the first of them, as a report that ``write_report`` writes like any other.
+
+    Args:
+        reports: At least two reports; the first is the reference.
+        names: What to call the runs, by default their own names; equal names get a number.
+    """
+    if len(reports) < 2:
+        raise InputError(f"a comparison needs two reports or more, got {len(reports)}")
+    runs = _distinct(names or [report.name for report in reports])
+    title = f"{', '.join(runs[1:])} against {runs[0]}"
+    return Report(
+        name=" vs ".join(runs),
+        title=title,
+        facts=_common_facts(reports),
+        quantities=(),
+        curves=tuple(_overlaid_curves(reports, runs)),
+        tables=(*_group_tables(reports, runs), *_differing_facts(reports, runs)),
+        pictures=tuple(_aligned_pictures(reports, runs)),
+        notes=(*_warnings(reports, runs), *_run_notes(reports, runs)),
+        sections=tuple(chain.from_iterable(_findings(reports[0], runs[0], *other) for other in _others(reports, runs))),
+    )
+
+
+def comparison_table(reports: Sequence[Report], names: Sequence[str] | None = None) -> str:
+    """Lay out all figures in one compact Markdown table, readable in a terminal; better than the first is bold."""
+    runs = _distinct(names or [report.name for report in reports])
+    tables = _group_tables(reports, runs)
+    rows = tuple(chain.from_iterable(table.rows for table in tables))
+    return markdown_table(Table("Comparison", ("quantity", *runs), rows))
+
+
+def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Compared:
+    """Set a run's figure beside the reference's: its value, value / reference, and which is better.
+
+    The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where
+    the direction is ``"neither"`` of one, a figure is missing, their intervals overlap, or the two are nearer than
+    :data:`TOLERANCES`.
+    """
+    value = other.value if other else None
+    if reference is None or reference.value is None or value is None:
+        return Compared(value)
+    ratio = value / reference.value if reference.value > 0 and value >= 0 else None
+    told = other is not None and other.better == reference.better and not _overlap(reference, other)
+    return Compared(value, ratio, _verdict(reference, value - reference.value) if told else "")
+
+
+def _overlap(a: Quantity, b: Quantity) -> bool:
+    """Whether the intervals of two figures have a value in common: then no difference was shown."""
+    if a.interval is None or b.interval is None:
+        return False
+    return max(a.interval[0], b.interval[0]) <= min(a.interval[1], b.interval[1])
+
+
+def _verdict(reference: Quantity, difference: float) -> Verdict:
+    near = TOLERANCES.get(reference.group, TOLERANCE) * abs(reference.value or 0.0)
+    if reference.better == "neither" or abs(difference) <= near:
+        return ""
+    return "better" if (difference > 0) == (reference.better == "higher") else "worse"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number the repeated names: a, b, a -> a, b, a (2)."""
+    distinct: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in distinct:
+            number += 1
+            candidate = f"{name} ({number})"
+        distinct.append(candidate)
+    return distinct
+
+
+def _others(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[tuple[Report, str]]:
+    return zip(reports[1:], runs[1:], strict=True)
+
+
+def _by_key(report: Report) -> dict[tuple[str, str], Quantity]:
+    """Index the figures by group and name with unit: figures in different units are never set against each other."""
+    return {(quantity.group, quantity.label): quantity for quantity in report.quantities}
+
+
+def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]:
+    """Lay out one table a group: one row a quantity, one column a run."""
+    indexed = [_by_key(report) for report in reports]
+    every = {key: quantity for index in reversed(indexed) for key, quantity in index.items()}
+    keys = dict.fromkeys(chain.from_iterable(indexed))
+    tables = []
+    for group in ordered_groups(tuple(every[key] for key in keys)):
+        members = [key for key in keys if key[0] == group]
+        alike = [not _unlike(group, (reports[0], other)) for other in reports[1:]]
+        rows = tuple((_row_name(every[key]), *_row(key, indexed, alike)) for key in members)
+        tables.append(Table(group.capitalize(), ("quantity", *runs), rows))
+    return tables
+
+
+def _row_name(quantity: Quantity) -> str:
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[quantity.better]
+    return quantity.label + arrow
+
+
+def _row(
+    key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]], alike: Sequence[bool]
+) -> tuple[Compared, ...]:
+    """One figure of all runs; of those that were not measured as the first, only the value."""
+    reference, *others = (index.get(key) for index in indexed)
+    cells = (compare_quantity(reference if same else None, other) for other, same in zip(others, alike, strict=True))
+    return (Compared(reference.value if reference else None), *cells)
+
+
+def _findings(reference: Report, reference_name: str, other: Report, name: str) -> Iterator[Section]:
+    """Say in words, from the numbers, where a run loses against the reference, then where it wins."""
+    indexed = _by_key(other)
+    found: dict[Verdict, list[str]] = {"worse": [], "better": []}
+    unlike = {q.group for q in reference.quantities if _unlike(q.group, (reference, other))}
+    for key, quantity in _by_key(reference).items():
+        cell = compare_quantity(None if quantity.group in unlike else quantity, indexed.get(key))
+        if cell.verdict and cell.value is not None and quantity.value is not None:
+            found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
+    of_what = f", of the figures that can be compared ({', '.join(sorted(unlike))}: can't be)" if unlike else ""
+    bounds = f"{100 * TOLERANCE:g} % (speed: {100 * TOLERANCES['speed']:g} %)"
+    nowhere = (f"Nowhere by more than {bounds} and beyond noise{of_what}.",)
+    yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
+    yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
+
+
+def _sentence(quantity: Quantity, reference: float, value: float) -> str:
+    """Write one difference: ``latency median: 52.10 ms instead of 40.00 ms, 30 % higher``."""
+    unit = f" {quantity.unit}" if quantity.unit else ""
+    way = "higher" if value > reference else "lower"
+    amount = f"{100 * abs(value - reference) / abs(reference):.3g} % " if reference else ""
+    return f"{quantity.name}: {format_number(value)}{unit} instead of {format_number(reference)}{unit}, {amount}{way}"
+
+
+def _overlaid_curves(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Curve]:
+    """Label every curve by its run, ordered by title, so that equal titles share a plot."""
+    titles = dict.fromkeys(curve.title for report in reports for curve in report.curves)
+    for title in titles:
+        for report, run in zip(reports, runs, strict=True):
+            for curve in report.curves:
+                if curve.title == title:
+                    yield replace(curve, label=f"{run}: {curve.label}" if curve.label else run)
+
+
+def _aligned_pictures(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Picture]:
+    """Set the pictures of one name side by side, one a run."""
+    names = dict.fromkeys(picture.name for report in reports for picture in report.pictures)
+    for name in names:
+        for number, (report, run) in enumerate(zip(reports, runs, strict=True), start=1):
+            for picture in report.pictures:
+                if picture.name == name:
+                    caption = f"{run}: {picture.caption}"
+                    yield Picture(f"{name}.{number}-{slug(run)}", caption, picture.png, row=name)
+
+
+def _common_facts(reports: Sequence[Report]) -> dict[str, str]:
+    return {key: value for key, value in reports[0].facts.items() if not _differs(key, reports)}
+
+
+def _differs(key: str, reports: Sequence[Report]) -> bool:
+    return len({report.facts.get(key) for report in reports}) > 1
+
+
+def _differing_facts(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Table]:
+    """List the facts that differ, one column a run."""
+    keys = [key for key in dict.fromkeys(chain.from_iterable(r.facts for r in reports)) if _differs(key, reports)]
+    rows = tuple((key, *(report.facts.get(key, MISSING) for report in reports)) for key in keys)
+    if rows:
+        yield Table("Facts that differ", ("fact", *runs), rows)
+
+
+def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
+    """Warn where the runs were not measured alike, or not finished."""
+    for group in ("accuracy", "speed"):
+        if differing := _unlike(group, reports):
+            values = "; ".join(f"{fact}: {_values(fact, reports, runs)}" for fact in differing)
+            what = f"{group.capitalize()} figures are not comparable"
+            yield f"{what}, as the runs were not measured alike. {values}."
+    for report, run in zip(reports, runs, strict=True):
+        if UNFINISHED in report.facts:
+            yield f"{run} is not finished: {report.facts[UNFINISHED]}."
+
+
+def _unlike(group: str, reports: Sequence[Report]) -> list[str]:
+    """The facts that must agree for the figures of a group to be compared, and don't."""
+    return [fact for fact in FACTS.get(group, ACCURACY_FACTS) if _differs(fact, reports)]
+
+
+def _values(fact: str, reports: Sequence[Report], runs: Sequence[str]) -> str:
+    stated = [f"{report.facts.get(fact, 'not stated')} ({run})" for report, run in zip(reports, runs, strict=True)]
+    return ", ".join(stated)
+
+
+def _run_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
+    """Pass on the runs' own notes; a note that all share is said once."""
+    for note in dict.fromkeys(chain.from_iterable(report.notes for report in reports)):
+        holders = [run for report, run in zip(reports, runs, strict=True) if note in report.notes]
+        yield note if len(holders) == len(runs) else f"{', '.join(holders)}: {note}"

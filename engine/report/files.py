@@ -1,0 +1,158 @@
+"""Write a report to a folder (JSON, Markdown, HTML, pictures) and read it back."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from engine.report.html import render_html
+from engine.report.markdown import render_markdown
+from engine.report.plots import curve_pictures
+from engine.report.records import Cell, Compared, Curve, Picture, Quantity, Report, Section, Table
+from odebackbones.errors import InputError
+
+KIND = "odebackbones report"
+HINT = "run `python tools/eval.py TASK --checkpoint …/best.pt --out …` first"
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write ``report.json``, ``report.md``, ``report.html`` and ``pictures/*.png`` into a folder; return the folder.
+
+    Everything is written aside first, then moved into place: after a failure, such as a full disk, the report that
+    was there is whole. Other files of the folder are left alone. Non-finite numbers become ``null`` in the JSON.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as aside:
+            staged, backup = Path(aside, "new"), Path(aside, "old")
+            files = _stage(report, staged)
+            _install(files, staged, folder, backup)
+    except OSError as error:
+        raise InputError(f"cannot write the report into {str(folder)!r}: {error}; choose another folder") from error
+    return folder
+
+
+def read_report(folder: Path) -> Report:
+    """Read what ``write_report`` wrote; ``null`` in a curve comes back as NaN."""
+    path = folder / "report.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"there is no report in {str(folder)!r} (no report.json); {HINT}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {str(path)!r} as JSON: {error}; {HINT}") from error
+    if not isinstance(data, dict) or data.pop("kind", None) != KIND:
+        raise InputError(f"{str(path)!r} holds JSON of another kind, not a report; {HINT}")
+    return _parse(data, folder)
+
+
+def _stage(report: Report, folder: Path) -> list[Path]:
+    """Write all files into an empty folder; return their relative paths, ``report.json`` last."""
+    plots = curve_pictures(report.curves)
+    (folder / "pictures").mkdir(parents=True)
+    texts = {
+        "report.html": render_html(report, plots),
+        "report.md": render_markdown(report, plots),
+        "report.json": json.dumps(_json_data(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    pictures = {f"pictures/{picture.name}.png": picture.png for picture in (*plots, *report.pictures)}
+    for name, png in pictures.items():
+        (folder / name).write_bytes(png)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [Path(name) for name in (*pictures, *texts)]
+
+
+def _install(files: list[Path], staged: Path, folder: Path, backup: Path) -> None:
+    """Move the staged files into place; if one move fails, put back what was there."""
+    replaced = [file for file in files if (folder / file).exists()]
+    for file in (*files, *replaced):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (backup / file).parent.mkdir(parents=True, exist_ok=True)
+    for file in replaced:
+        shutil.copy2(folder / file, backup / file)
+    moved: list[Path] = []
+    try:
+        for file in files:
+            os.replace(staged / file, folder / file)
+            moved.append(file)
+    except BaseException:
+        for file in moved:
+            _put_back(backup / file, folder / file)
+        raise
+
+
+def _put_back(old: Path, place: Path) -> None:
+    if old.exists():
+        os.replace(old, place)
+    else:
+        place.unlink()
+
+
+def _json_data(report: Report) -> dict[str, Any]:
+    data = {"kind": KIND, **asdict(report)}
+    for picture in data["pictures"]:
+        del picture["png"]
+    return _plain(data)
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists, numpy's scalars into Python's, and non-finite numbers into ``None``."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _parse(data: dict[str, Any], folder: Path) -> Report:
+    parts = {
+        "quantities": lambda item: Quantity(**{**item, "interval": item.get("interval") and tuple(item["interval"])}),
+        "curves": _parse_curve,
+        "tables": _parse_table,
+        "pictures": lambda item: _read_picture(item, folder),
+        "notes": str,
+        "sections": lambda item: Section(item["title"], tuple(item["lines"])),
+    }
+    try:
+        parsed: dict[str, Any] = {key: tuple(map(parse, data[key])) for key, parse in parts.items()}
+        return Report(**data | parsed)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        path = str(folder / "report.json")
+        raise InputError(f"{path!r} is damaged or of another version ({error}); {HINT}") from error
+
+
+def _parse_curve(item: dict[str, Any]) -> Curve:
+    axes: dict[str, Any] = {
+        key: tuple(math.nan if value is None else value for value in item[key]) for key in ("x", "y")
+    }
+    return Curve(**item | axes)
+
+
+def _parse_table(item: dict[str, Any]) -> Table:
+    rows = tuple(tuple(map(_parse_cell, row)) for row in item["rows"])
+    return Table(item["title"], tuple(item["columns"]), rows)
+
+
+def _parse_cell(cell: Any) -> Cell:
+    return Compared(**cell) if isinstance(cell, dict) else cell
+
+
+def _read_picture(item: dict[str, Any], folder: Path) -> Picture:
+    picture = Picture(**item, png=b"")
+    path = folder / "pictures" / f"{picture.name}.png"
+    try:
+        return Picture(**item, png=path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the report's picture {str(path)!r}: {error}; {HINT}") from error

@@ -1,0 +1,187 @@
+"""The data of a report, and how its numbers are written: plain frozen records that every task fills in the same way."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Direction = Literal["higher", "lower", "neither"]
+Verdict = Literal["better", "worse", ""]
+
+GROUP_ORDER = ("accuracy", "cost", "speed")
+MISSING = "—"
+
+UNFINISHED = "unfinished"
+"""The fact that a run was to be trained for more epochs."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a report.
+
+    Args:
+        name: What was measured, e.g. ``"AP50"`` or ``"latency median"``.
+        value: The number, or ``None`` where it is undefined or was not measured.
+        unit: Its unit, e.g. ``"ms"``, ``"MiB"``, ``"M"`` or ``"GMAC"``; empty for a pure number.
+        better: Which direction is the good one.
+        group: The table it stands in: ``"accuracy"``, ``"cost"`` or ``"speed"``.
+        interval: In which the true value is but for one time in twenty, where that was measured.
+    """
+
+    name: str
+    value: float | None
+    unit: str = ""
+    better: Direction = "neither"
+    group: str = "accuracy"
+    interval: tuple[float, float] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name with its unit, as a table's row names it: ``"latency median [ms]"``."""
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A polyline ``y(x)``; curves with one title are drawn into one plot, told apart by their labels."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A cell of a comparison: a run's value, its ratio to the first run's, and which of the two is the better."""
+
+    value: float | None
+    ratio: float | None = None
+    verdict: Verdict = ""
+
+
+Cell = str | float | None | Compared
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: every row holds one cell a column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"table {self.title!r} has {len(self.columns)} columns, but a row of {len(row)}: {row}"
+                )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled list of sentences."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, written to ``pictures/NAME.png`` and embedded in the HTML; those of one ``row`` stand side by side."""
+
+    name: str
+    caption: str
+    png: bytes = field(repr=False)
+    row: str = ""
+
+    def __post_init__(self) -> None:
+        if slug(self.name) != self.name:
+            raise ValueError(f"picture name {self.name!r} is no file name; use letters, digits, '.', '_' and '-'")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run, or one comparison of runs, has to say.
+
+    Args:
+        name: The run's name.
+        title: The headline.
+        facts: How the numbers came about: device, threads, date, command, data set, protocol, model, solver.
+        quantities: The numbers; one table a group.
+        curves: The curves; one plot a title.
+        tables: Further tables, e.g. one row a class.
+        pictures: Examples.
+        notes: What a reader must know, e.g. ``"latency on cpu: no CUDA device here"``.
+        sections: Lists of findings in plain language, e.g. where a run loses.
+    """
+
+    name: str
+    title: str
+    facts: dict[str, str]
+    quantities: tuple[Quantity, ...]
+    curves: tuple[Curve, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [picture.name for picture in self.pictures]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each picture of a report needs a name of its own, got {sorted(names)}")
+
+
+def slug(text: str) -> str:
+    """Turn any text into a file name of letters, digits, ``.``, ``_`` and ``-``; empty text becomes ``"unnamed"``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+
+
+def ordered_groups(quantities: tuple[Quantity, ...]) -> list[str]:
+    """List the groups that occur: accuracy, cost, speed, then the others in order of appearance."""
+    found = dict.fromkeys(quantity.group for quantity in quantities)
+    return [group for group in GROUP_ORDER if group in found] + [group for group in found if group not in GROUP_ORDER]
+
+
+def quantity_tables(quantities: tuple[Quantity, ...]) -> Iterator[Table]:
+    """Lay out the quantities as one table a group, with their units and the direction that is better."""
+    arrows = {"higher": "higher", "lower": "lower", "neither": ""}
+    for group in ordered_groups(quantities):
+        members = [quantity for quantity in quantities if quantity.group == group]
+        rows = tuple((quantity.label, quantity.value, arrows[quantity.better]) for quantity in members)
+        yield Table(group.capitalize(), ("quantity", "value", "better"), rows)
+
+
+def format_number(value: float | None) -> str:
+    """Write a number for reading.
+
+    Counts (``int``) get thousands separators; a ``float`` gets 3 significant digits below 1, 4 from 1 to 1000 and
+    thousands separators above; ``None`` and non-finite numbers become a dash.
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if isinstance(value, int) or abs(value) >= 999.95:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}" if abs(value) < 0.9995 else f"{value:#.4g}"
+
+
+def format_cell(cell: Cell) -> str:
+    """Write a table's cell as plain text: text as it is, numbers by ``format_number``, comparisons as 0.53 (0.42x)."""
+    if isinstance(cell, str):
+        return cell
+    if not isinstance(cell, Compared):
+        return format_number(cell)
+    if cell.ratio is None:
+        return format_number(cell.value)
+    ratio = f"{cell.ratio:.2f}" if cell.ratio >= 0.1 else f"{cell.ratio:.2g}"
+    return f"{format_number(cell.value)} ({ratio}x)"
+
+
+def model_label(name: str, arguments: Mapping[str, Any]) -> str:
+    """A model with its arguments, for a report: ``ode_resnet34(steps=4)``."""
+    given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+    return f"{name}({given})" if given else name

@@ -1,0 +1,163 @@
+"""The command line of the tools: a task, a YAML config, dotted overrides, and errors in one line."""
+
+import json
+import os
+import re
+import sys
+import time
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser as PlainParser
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+from engine.measure.allocator import keep_freed_memory
+from engine.weights.checkpoint import load_checkpoint, weights_of
+from engine.old_settings import current_arguments
+from engine.task import Task
+from odebackbones.errors import InputError, unknown_name
+
+Tasks = Mapping[str, type[Task]]
+
+UNKNOWN_OPTION = (
+    r"unrecognized arguments: --([\w.-]+)",
+    r"Group '([\w.-]+)' does not accept option '([\w.-]+)'",
+    r"Option '([\w.-]+)' is not accepted",
+)
+"""How jsonargparse says that there is no such option."""
+
+
+def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
+    """The task that the first argument names, and the other arguments."""
+    expected = f"the first argument is the task: {', '.join(tasks)} (then --help shows its options)"
+    if arguments and arguments[0] in {"-h", "--help"}:
+        sys.stdout.write(expected + "\n")
+        sys.exit(0)
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError(expected)
+    if arguments[0] not in tasks:
+        raise unknown_name("task", arguments[0], tasks)
+    return tasks[arguments[0]], list(arguments[1:])
+
+
+def config_parser(task: type[Task], description: str) -> ArgumentParser:
+    """A parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
+    parser = ArgumentParser(
+        usage=f"%(prog)s {task.name} [--config FILE.yaml] [--GROUP.OPTION VALUE ...]",
+        description=description,
+        formatter_class=Help,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_class_arguments(task.config_class)
+    return parser
+
+
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's help, with the lines of the description as they are."""
+
+
+def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tuple[Any, Namespace]:
+    """The task's configuration, validated, and all values.
+
+    Raises:
+        InputError: A key is unknown, or a value has the wrong type.
+    """
+    try:
+        values = parser.instantiate(with_homes(parser.parse_args(current_arguments(arguments))))
+    except ArgumentError as error:
+        raise explained(error, parser) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config: not a text file in UTF-8 ({error})") from error
+    return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__}), values
+
+
+def with_homes(values: Namespace) -> Namespace:
+    """The values with the home folder for ``~/``, as YAML may have it."""
+    for name, value in list(values.items()):
+        if isinstance(value, str):
+            values[name] = at_home(value)
+    return values
+
+
+def at_home(value: str) -> str:
+    """A value, or an argument with one behind ``=``, with the home folder for ``~/``, which shells leave there."""
+    option, mark, path = value.rpartition("=")
+    return f"{option}{mark}{Path(path).expanduser()}" if path.startswith("~/") else value
+
+
+def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:
+    """An error of jsonargparse's in one line, with the options that are near to one that there is not."""
+    message = " ".join(str(error).split())
+    for pattern in UNKNOWN_OPTION:
+        if found := re.search(pattern, message):
+            return unknown_name("option", ".".join(found.groups()), parser.get_defaults().keys())
+    return InputError(f"{message} (--help lists the options)")
+
+
+def parse_for_checkpoint(
+    parser: ArgumentParser,
+    task: type[Task],
+    arguments: list[str],
+    *,
+    defaults: Callable[[Mapping[str, float]], Mapping[str, Any]] = lambda metrics: {},
+) -> tuple[Any, Namespace]:
+    """As :func:`parse`, starting from the configuration in the file that ``--checkpoint`` names.
+
+    Args:
+        parser: Gets the option ``--checkpoint``.
+        task: What the checkpoint must be of.
+        arguments: The user's; they override the rest.
+        defaults: From what the checkpoint's evaluation found to settings that override its configuration.
+    """
+    help_text = "a run's folder, or its best.pt or last.pt"
+    parser.add_argument("--checkpoint", type=str, required=True, help=help_text)
+    peek = PlainParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    peek.add_argument("--checkpoint", type=Path)
+    try:
+        checkpoint = peek.parse_known_args(arguments)[0].checkpoint
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    start: list[str] = []
+    if checkpoint:
+        content = load_checkpoint(weights_of(checkpoint), task=task.name)
+        found = defaults(content.get("metrics") or {})
+        start = [*config_arguments(content), *(f"--{name}={value}" for name, value in found.items())]
+    config, values = parse(parser, task, [*start, *arguments])
+    values.checkpoint = str(weights_of(Path(values.checkpoint)))
+    return config, values
+
+
+def config_arguments(checkpoint: Mapping[str, Any]) -> list[str]:
+    """Arguments that set the configuration to a checkpoint's; later ones override it."""
+    return [f"--config={json.dumps(checkpoint['config'])}"]
+
+
+def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
+    """Run a tool: bad input becomes one line on stderr and exit status 2; anything else is a bug and shows itself.
+
+    Args:
+        main: What the tool does with its arguments.
+        arguments: By default the command line's.
+    """
+    keep_freed_memory()
+    try:
+        main([at_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+    except (InputError, OSError) as error:
+        sys.exit(print_error(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def print_error(error: Exception) -> int:
+    """Print the one line that says what is wrong; from a data-loading process, the last of its traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun's, which then ends with the line, too
+        Path(report).write_text(json.dumps({"message": f"error: {line}", "timestamp": int(time.time())}))
+    if os.environ.get("RANK", "0") == "0" or not report:
+        sys.stderr.write(f"error: {line}\n")
+    return 2

@@ -1,0 +1,188 @@
+"""What the tools do: train a run, load one, report on it, and compare several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from tqdm import tqdm
+
+from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
+from engine.atomic_files import write_atomically
+from engine.report.comparison import compare_reports
+from engine.distributed import main_process_first, pick_device, processes, rank
+from engine.training.fit import LOG, Trainer, to_device
+from engine.training.settings import PRETRAINED, to_dict
+from engine.log import History, warn
+from engine.training.optimization import precision, warmup_of
+from engine.weights.pretrained import WeightTransfer
+from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
+from engine.report.records import Report
+from engine.report.files import read_report, write_report
+from engine.task import Task
+from engine.training.record import read_history, training_curves, training_facts, training_quantities
+from odebackbones.errors import InputError
+
+REPORTS = {BEST: "report", LAST: "report_last"}
+"""A run's file of weights -> the folder of their report."""
+
+
+def train_run(task_class: type[Task], config: Any) -> Path:
+    """Train as ``config`` says.
+
+    Returns:
+        The run's folder, with ``config.yaml``, ``log.csv``, ``last.pt`` and ``best.pt``.
+
+    Raises:
+        InputError: The run is there already and was not to be resumed, or something in the input is wrong.
+    """
+    folder = Path(config.run.output) / config.run.name
+    last = folder / LAST
+    if last.exists() and not config.run.resume:
+        raise InputError(f"{folder}: this run exists; pass --run.resume true to go on with it, or another --run.name")
+    left = [name for name in (BEST, LOG) if (folder / name).exists()]
+    if left and not last.exists():
+        raise InputError(
+            f"{folder}: a run without {LAST}, from which to go on, but with {' and '.join(left)}, which would be "
+            f"replaced; move it away, or take another --run.name"
+        )
+    device = pick_device(config.run.device)
+    with processes(device):
+        with main_process_first():
+            task = task_class(config)
+        if config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
+            warn(f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster")
+        if rank() == 0:
+            if config.run.resume and not last.exists():
+                tqdm.write(f"{folder}: no run to go on with; it starts anew")
+            for line in task.describe_data():
+                tqdm.write(line)
+            if warmup_of(config.optim) < config.optim.warmup_epochs:
+                tqdm.write(
+                    f"optim.warmup_epochs: {warmup_of(config.optim):g} in place of {config.optim.warmup_epochs:g}, "
+                    f"half of optim.epochs"
+                )
+        trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
+        if rank() == 0:
+            for name, record in pretraining_facts(trainer.pretrained).items():
+                tqdm.write(f"{name}: {record}")
+            if len(trainer.history) == config.optim.epochs and not trainer.pending:
+                tqdm.write(f"{folder}: was trained to its last epoch before; nothing is left to do")
+        if len(trainer.history) < config.optim.epochs:
+            trainer.try_evaluation()
+        folder.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:
+            write_atomically(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False).encode())
+        trainer.fit()
+    return folder
+
+
+def pretraining_facts(record: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a run's model was given to start from, if something was."""
+    return {PRETRAINED: str(WeightTransfer(**record))} if record else {}
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model with its task, ready to evaluate.
+
+    Attributes:
+        task: Data and metrics.
+        model: With the trained weights.
+        device: Where it is.
+        checkpoint: The file of its weights, in the run's folder.
+        history: The log of its training.
+        facts: Of its training.
+    """
+
+    task: Task
+    model: nn.Module
+    device: torch.device
+    checkpoint: Path
+    history: History
+    facts: dict[str, str]
+
+
+def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
+    """The model of ``checkpoint``, on the device and the data that ``config`` names."""
+    content = load_checkpoint(checkpoint, task=task_class.name)
+    device = pick_device(config.run.device)
+    task = task_class(config, content["metadata"])
+    model = task.build_model(loaded=True)
+    load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
+    model = to_device(model, device, channels_last=config.optim.channels_last).eval()
+    history = read_history(checkpoint.parent / LOG)
+    trained = training_facts(
+        content, to_dict(task_class.config_class()), free=task_class.free_settings, epochs=len(history)
+    )
+    facts = trained | pretraining_facts(content["metadata"].get(PRETRAINED))
+    return LoadedRun(task, model, device, checkpoint, history, facts)
+
+
+def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
+    """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own, and how it was trained."""
+    report, files = run.task.report(run.model, run.device)
+    report = replace(
+        report,
+        facts={**report.facts, **run.facts, **facts},
+        quantities=(*report.quantities, *training_quantities(run.history)),
+        curves=(*report.curves, *training_curves(run.history, monitor=run.task.monitor)),
+    )
+    write_report(report, out)
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return report
+
+
+def report_folder(checkpoint: Path) -> Path:
+    """Where the report of a run's weights is, beside them."""
+    return checkpoint.parent / REPORTS.get(checkpoint.name, REPORTS[BEST])
+
+
+def has_report(checkpoint: Path) -> bool:
+    """Whether the report is there and not older than the weights and the log of their training."""
+    report, log = report_folder(checkpoint) / "report.json", checkpoint.parent / LOG
+    told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
+    return report.is_file() and report.stat().st_mtime >= max(told)
+
+
+def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
+    """Set the reports of ``runs`` side by side in ``out``, their speed measured anew, in turn.
+
+    Args:
+        runs: Evaluated runs; the first is the reference.
+        out: Folder of the comparison.
+        repeats: Rounds of the speed measurement; 0 keeps the reports' own figures.
+
+    Returns:
+        The reports and the names that they are compared under.
+    """
+    reports = [read_report(report_folder(run.checkpoint)) for run in runs]
+    names = [run.checkpoint.parent.name for run in runs]
+    if repeats:
+        reports = remeasure(runs, reports, repeats=repeats)
+    write_report(compare_reports(reports, names), out)
+    return reports, names
+
+
+def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
+    """The reports with the speed of this process, in which the models took turns on one device."""
+    probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
+    speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
+    facts = device_facts(runs[0].device)
+    note = (
+        f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds (throughput: "
+        f"{throughput_rounds(repeats)}) in one process."
+    )
+    return [
+        replace(
+            report,
+            facts={**report.facts, **facts},
+            quantities=(*(q for q in report.quantities if q.group != "speed"), *speeds[str(i)]),
+            notes=(*report.notes, note),
+        )
+        for i, report in enumerate(reports)
+    ]

@@ -1,0 +1,55 @@
+"""What to say when a training goes astray: where it was, how the losses were, and what to change."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from odebackbones.errors import InputError, SolverError
+
+
+@contextmanager
+def explained(totals: Mapping[str, Tensor], batch: int, epoch: int) -> Iterator[None]:
+    """Tell of a solve that fails in training where that was, how the losses were, and what to change.
+
+    Raises:
+        InputError: In place of the solver's error, and of torch's for a batch norm that sees one value.
+    """
+    where = f"epoch {epoch + 1}, batch {batch + 1}"
+    try:
+        yield
+    except SolverError as error:
+        losses = ", ".join(f"{name} {float(total) / max(1, batch):.3g}" for name, total in totals.items())
+        raise InputError(
+            f"{where}: {error}. Losses of the epoch so far: {losses or 'none'}. In training this is divergence: "
+            f"{REMEDIES}"
+        ) from error
+    except ValueError as error:
+        if ONE_VALUE not in str(error):
+            raise
+        raise InputError(
+            f"{where}: a batch norm sees one value a channel ({error}): take larger images or a larger "
+            f"optim.batch_size, or norms without batch statistics (group, frozen)"
+        ) from error
+
+
+ONE_VALUE = "Expected more than 1 value per channel when training"
+"""torch's words."""
+
+
+REMEDIES = (
+    "lower optim.lr, raise optim.warmup_epochs, or set optim.clip_grad; last.pt keeps the state of the last whole epoch"
+)
+
+
+def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float:
+    """The mean total loss so far.
+
+    Raises:
+        InputError: It is not finite; the last checkpoint stays as it is.
+    """
+    mean = sum(float(total) for total in totals.values()) / batches
+    if mean != mean or mean in (float("inf"), float("-inf")):
+        names = ", ".join(f"{name} {float(total) / batches:.3g}" for name, total in totals.items())
+        raise InputError(f"the loss is not finite in epoch {epoch + 1} ({names}); {REMEDIES}")
+    return mean

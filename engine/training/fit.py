@@ -1,0 +1,283 @@
+"""The training loop: plain torch, one process or several, resumable to the same weights."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
+from engine.log import History, TensorBoard, progress_bar, write_csv
+from engine.task import Task, TaskConfig
+from engine.training.divergence import explained, finite_mean
+from engine.training.optimization import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
+from engine.training.sampling import EpochBatches, SeededDataset
+from engine.training.settings import PRETRAINED, differences, to_dict, with_defaults
+from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
+from engine.weights.pretrained import find_weight_transfer
+from odebackbones.block import solver_stats
+from odebackbones.errors import InputError, join_names
+
+LOG = "log.csv"
+
+
+class Trainer:
+    """One run: the state of its training, and the steps that change it.
+
+    Args:
+        task: Data, model, losses and metrics.
+        config: The task's configuration.
+        folder: The run's folder; it exists.
+        device: Where to train.
+        resume: Go on from the folder's last checkpoint.
+    """
+
+    def __init__(
+        self, task: Task, config: TaskConfig, *, folder: Path, device: torch.device, resume: bool = False
+    ) -> None:
+        self.task, self.config, self.folder, self.device = task, config, folder, device
+        self.optim = config.optim
+        self.dataset = SeededDataset(task.train_dataset())
+        self.updates = self.batches(0).updates
+        torch.manual_seed(config.run.seed)
+        self.model = to_device(task.build_model(loaded=resume), device, channels_last=self.optim.channels_last)
+        self.optimizer = build_optimizer(self.model, self.optim)
+        self.rate = 0.0  # of the latest update
+        self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
+        self.scaler = build_scaler(device, self.optim)
+        self.ema = build_ema(self.model, self.optim)
+        found = find_weight_transfer(self.model)
+        self.pretrained = asdict(found) if found else None
+        self.history: History = []
+        self.best: float | None = None
+        self.pending = False  # whether the last epoch has yet to be evaluated
+        if resume:
+            self.load(folder / LAST)
+        self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are evaluated and kept as the best: the moving average if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def batches(self, epoch: int) -> EpochBatches:
+        """This process's batches of an epoch."""
+        length = len(self.dataset.dataset)  # pyright: ignore[reportArgumentType]
+        return EpochBatches(
+            length,
+            batch_size=self.optim.batch_size,
+            accumulate=self.optim.accumulate,
+            seed=self.config.run.seed,
+            epoch=epoch,
+            rank=rank(),
+            world_size=world_size(),
+        )
+
+    def fit(self) -> None:
+        """Train to the last epoch; after each one, evaluate, log and save."""
+        board = TensorBoard(self.folder, enabled=self.config.run.tensorboard)
+        if self.pending:
+            self.finish_epoch(board)
+        for epoch in range(len(self.history), self.optim.epochs):
+            start = time.perf_counter()
+            row = {"epoch": float(epoch + 1), **self.train_epoch(epoch), "seconds": time.perf_counter() - start}
+            self.history.append(row)
+            last = epoch + 1 == self.optim.epochs
+            self.pending = last or (epoch + 1) % self.config.run.eval_every == 0
+            if self.pending and rank() == 0:
+                self.save()  # before the evaluation: whatever fails there costs nothing
+            self.finish_epoch(board)
+
+    def try_evaluation(self) -> None:
+        """Evaluate a little with the weights as they are, so that what fails there fails before a training.
+
+        Raises:
+            InputError: The network is for images of another size.
+        """
+        try:
+            self.task.trial(self.evaluated, self.device)
+        except AssertionError as error:
+            if "match" not in str(error):
+                raise
+            raise InputError(
+                f"the model does not take these images ({error}): set the images' size in data, or take another model"
+            ) from error
+
+    def finish_epoch(self, board: TensorBoard) -> None:
+        """Evaluate if it is due, log and save."""
+        row, evaluated = self.history[-1], self.pending
+        if evaluated:
+            share_buffers(self.evaluated)
+            row |= self.task.evaluate(self.evaluated, self.device)
+            self.pending = False
+        board.write(row, len(self.history))
+        if rank() == 0:
+            if evaluated:
+                self.keep_best()
+            self.save()
+            tqdm.write(summary(row, self.optim.epochs))
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training set.
+
+        Returns:
+            Losses, a mean over the batches of all processes; the last learning rate; images/s of all processes;
+            evaluations and rejected steps of every ODE block, a mean over this process's batches.
+        """
+        self.replica.train()
+        batches = self.batches(epoch)
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=batches,
+            num_workers=loader_processes(self.task.workers),
+            collate_fn=self.task.collate,
+            pin_memory=self.device.type == "cuda",
+        )
+        totals: dict[str, Tensor] = {}
+        solves: Counter[str] = Counter()
+        start = time.perf_counter()
+        with progress_bar(f"epoch {epoch + 1}/{self.optim.epochs}", total=len(batches)) as bar:
+            for i, batch in enumerate(loader):
+                batches.seed_batch(i)
+                with explained(totals, i, epoch):
+                    losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
+                solves.update(solver_costs(self.model))
+                for name, loss in losses.items():
+                    totals[name] = totals.get(name, loss.new_zeros(())) + loss.detach()
+                if (i + 1) % self.optim.accumulate == 0:
+                    self.update(epoch * self.updates + (i + 1) // self.optim.accumulate)
+                bar.update()
+                if i % 10 == 0:
+                    bar.set_postfix_str(f"loss {finite_mean(totals, i + 1, epoch):.3f}")
+        totals = {name: mean_over_processes(total) for name, total in totals.items()}
+        finite_mean(totals, len(batches), epoch)
+        images = len(batches) * self.optim.batch_size * world_size()
+        means = {name: float(total) / len(batches) for name, total in totals.items()}
+        costs = {name: total / len(batches) for name, total in solves.items()}
+        return {**means, "lr": self.rate, "images_per_s": images / (time.perf_counter() - start), **costs}
+
+    def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
+        """Forward and backward; gradients add up until the ``last`` batch of an update."""
+        wait: AbstractContextManager[Any] = nullcontext()
+        if isinstance(self.replica, DistributedDataParallel) and not last:
+            wait = self.replica.no_sync()
+        with wait:
+            with autocast(self.device, self.optim):
+                losses = self.task.losses(self.replica, batch, self.device)
+                loss = torch.stack(list(losses.values())).sum() / self.optim.accumulate
+            self.scaler.scale(loss).backward()
+        return losses
+
+    def update(self, number: int) -> None:
+        """One step of the optimizer, the schedule and the moving average; ``number`` counts from 1."""
+        if self.optim.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.rate = max(group["lr"] for group in self.optimizer.param_groups)
+        self.scheduler.step(number)
+        if self.ema is not None:
+            self.ema.update(self.model, number)
+
+    def keep_best(self) -> None:
+        """Write ``best.pt`` if this epoch is the best of the evaluated ones, or as good; without any score the last."""
+        row = self.history[-1]
+        score = row.get(self.task.monitor)
+        if score is None or score != score:
+            if self.best is not None:
+                return
+            if not (self.folder / BEST).is_file():
+                tqdm.write(f"{self.task.monitor} has no value on this validation set: best.pt keeps the last epoch")
+        elif self.best is not None and score < self.best:
+            return
+        else:
+            self.best = score
+        weights = self.evaluated.state_dict()
+        save_checkpoint(self.folder / BEST, model=weights, epoch=len(self.history), score=self.best, **self.shared())
+
+    def save(self) -> None:
+        """Write ``log.csv`` and ``last.pt``."""
+        write_csv(self.history, self.folder / LOG)
+        state = {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "pending": self.pending,
+        }
+        save_checkpoint(self.folder / LAST, **state, **self.shared())
+
+    def shared(self) -> dict[str, Any]:
+        """What both files have beside the weights."""
+        metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
+        metrics = dict(self.history[-1])
+        return {"task": self.task.name, "config": to_dict(self.config), "metadata": metadata, "metrics": metrics}
+
+    def load(self, path: Path) -> None:
+        """Take up the state that :meth:`save` wrote; everything random follows from seed and epoch.
+
+        Raises:
+            InputError: The checkpoint is of a run with other settings.
+        """
+        state = load_checkpoint(path, task=self.task.name)
+        before = with_defaults(state["config"], to_dict(type(self.config)()))
+        changed = differences(before, to_dict(self.config), free=self.task.free_settings)
+        epochs, trained = before["optim"]["epochs"], len(state["history"])
+        if self.optim.epochs != epochs and self.optim.epochs >= trained:
+            changed = [line for line in changed if not line.startswith("optim.epochs ")]
+            tqdm.write(
+                f"{path}: {self.optim.epochs} epochs in place of {epochs}: from epoch {trained + 1} on the learning "
+                f"rate follows the schedule of {self.optim.epochs}"
+            )
+        if changed:
+            raise InputError(
+                f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
+                f"take the old ones, or another run.name"
+            )
+        classes = state["metadata"].get("classes")
+        if classes is not None and classes != (now := self.task.metadata()["classes"]):
+            raise InputError(
+                f"{path}: was trained on the classes {join_names(classes)} in this order, the data have "
+                f"{join_names(now)}; take the data of before, or another run.name"
+            )
+        load_weights(self.model, state["model"], origin=str(path))
+        if self.ema is not None:
+            load_weights(self.ema.module, state["ema"], origin=f"{path} (EMA)")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history, self.best, self.pending = state["history"], state["best"], state.get("pending", False)
+        self.pretrained = state["metadata"].get(PRETRAINED)
+        self.scheduler.step(len(self.history) * self.updates)
+
+
+def to_device(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """``model`` on ``device``, its 4-dimensional weights in channels-last order if asked for."""
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if channels_last else model  # pyright: ignore[reportCallIssue]
+
+
+def solver_costs(model: nn.Module) -> dict[str, int]:
+    """Evaluations (``nfe/BLOCK``) and rejected steps (``rejected/BLOCK``, if there are any) of the latest solves."""
+    stats = solver_stats(model)
+    rejected = {f"rejected/{name}": s.rejected for name, s in stats.items() if s.rejected}
+    return {f"nfe/{name}": s.nfe for name, s in stats.items()} | rejected
+
+
+def summary(row: Mapping[str, float], epochs: int) -> str:
+    """One line of the log for the terminal; of the solvers, the evaluations of all blocks together."""
+    shown = {name: value for name, value in row.items() if name != "epoch" and "/" not in name}
+    nfe = sum(value for name, value in row.items() if name.startswith("nfe/"))
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in (shown | ({"nfe": nfe} if nfe else {})).items())
+    return f"epoch {row['epoch']:.0f}/{epochs}  {numbers}"

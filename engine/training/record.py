@@ -1,0 +1,101 @@
+"""How a run went: its log as curves and figures of its report, its settings as facts."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.log import History
+from engine.report.records import UNFINISHED, Curve, Quantity
+from engine.training.settings import PRETRAINED, dotted, is_among
+
+SECONDS_A_MINUTE = 60
+
+TOLD = ("run", "model", "eval")
+"""Groups of settings of which a report tells elsewhere."""
+
+
+def read_history(path: Path) -> History:
+    """The rows of a run's ``log.csv``, each without the columns that are empty in it; none without the file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def summed(prefix: str) -> Callable[[Mapping[str, float]], float | None]:
+    """The sum of a row's columns that begin so, if there are any."""
+
+    def value(row: Mapping[str, float]) -> float | None:
+        found = [number for name, number in row.items() if name.startswith(prefix)]
+        return sum(found) if found else None
+
+    return value
+
+
+def training_curves(history: History, *, monitor: str) -> tuple[Curve, ...]:
+    """The loss, the metric that picks the best epoch, and the evaluations of the ODE blocks, over the epochs.
+
+    Evaluations that stay the same throughout are no curve.
+    """
+    evaluations = summed("nfe/")
+    followed: dict[str, Callable[[Mapping[str, float]], float | None]] = {
+        "loss": summed("loss"),
+        monitor: lambda row: row.get(monitor),
+        **({"NFE": evaluations} if len({evaluations(row) for row in history}) > 1 else {}),
+    }
+    curves = []
+    for name, value in followed.items():
+        points = [(row["epoch"], y) for row in history if (y := value(row)) is not None]
+        if len(points) > 1:
+            x, y = zip(*points, strict=True)
+            curves.append(Curve(f"Training: {name}", "epoch", name, x, y))
+    return tuple(curves)
+
+
+def training_quantities(history: History) -> tuple[Quantity, ...]:
+    """How long the epochs took, without evaluations."""
+    if not history:
+        return ()
+    minutes = sum(row["seconds"] for row in history) / SECONDS_A_MINUTE
+    return (Quantity("training time", minutes, "min", group="cost"),)
+
+
+def training_facts(
+    content: Mapping[str, Any], defaults: Mapping[str, Any], *, free: Collection[str], epochs: int
+) -> dict[str, str]:
+    """Which weights a checkpoint has, and the settings that they depend on, other than the defaults.
+
+    Args:
+        content: The checkpoint's.
+        defaults: Of its task's configuration.
+        free: Settings and groups that the weights do not depend on.
+        epochs: How many the run has been trained for; 0 if that is not known.
+    """
+    config, last = content["config"], content["config"]["optim"]["epochs"]
+    epoch = content["epoch"] if "epoch" in content else len(content["history"])
+    kind = "moving average" if config["optim"]["ema_decay"] else "weights"
+    facts = {"weights": f"{kind} after epoch {epoch} of {last}", "seed": str(config["run"]["seed"])}
+    if 0 < epochs < last:
+        facts[UNFINISHED] = f"trained for {epochs} of {last} epochs"
+    return {**facts, **start_facts(config["model"]), **changed_settings(config, defaults, free=free)}
+
+
+def start_facts(model: Mapping[str, Any]) -> dict[str, str]:
+    """Which weights a model was given to start from, if not those of a file by name, which leave a record."""
+    if model.get("checkpoint"):
+        return {"checkpoint": model["checkpoint"]}
+    return {PRETRAINED: "timm's weights"} if model.get("pretrained") is True else {}
+
+
+def changed_settings(
+    config: Mapping[str, Any], defaults: Mapping[str, Any], *, free: Collection[str]
+) -> dict[str, str]:
+    """Group of settings -> those that the weights depend on and that are not the defaults."""
+    usual, changed = dict(dotted(defaults)), defaultdict[str, list[str]](list)
+    for name, value in dotted(config):
+        group, rest = name.split(".", 1)
+        if not is_among(name, (*TOLD, *free)) and usual.get(name) != value:
+            changed[group].append(f"{rest}={value}")
+    return {group: ", ".join(settings) for group, settings in changed.items()}

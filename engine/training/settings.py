@@ -1,0 +1,47 @@
+"""A run's settings as plain data, and in which of them two runs differ."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+PRETRAINED = "pretrained"
+"""In a checkpoint's metadata: which weights the network was given to start from, if it was."""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain data."""
+    return asdict(config)
+
+
+def with_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an older version, with the defaults of the groups and settings that it did not have."""
+    groups = {name: {**group, **settings.get(name, {})} for name, group in defaults.items()}
+    return {**settings, **groups}
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings by their dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def is_among(name: str, names: Collection[str]) -> bool:
+    """Whether a setting is one of these, or in one of these groups."""
+    return any(name == other or name.startswith(f"{other}.") for other in names)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collection[str]) -> list[str]:
+    """The settings that differ and that the weights depend on: of the run itself, the seed alone.
+
+    Args:
+        old: Of the run as it was started.
+        new: Of the run as it is resumed.
+        free: Settings and groups that the weights do not depend on.
+    """
+    before, after = dict(dotted(old)), dict(dotted(new))
+    changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+    counted = [name for name in changed if name == "run.seed" or not is_among(name, ("run", *free))]
+    return [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in sorted(counted)]

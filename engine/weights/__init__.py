@@ -1,0 +1,1 @@
+"""Checkpoints, and networks with their weights."""

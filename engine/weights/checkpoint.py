@@ -1,0 +1,88 @@
+"""Checkpoints: state dicts and plain data, written whole or not at all, read without running code."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.atomic_files import write_atomically
+from engine.old_settings import current_settings
+from odebackbones.errors import InputError
+from odebackbones.old_names import current_names
+
+FORMAT = "odebackbones-checkpoint-1"
+
+BEST, LAST = "best.pt", "last.pt"
+"""A run's files: the weights of the epoch that did best, and the state after the last one, to resume."""
+
+
+def weights_of(path: Path) -> Path:
+    """The file of weights that a path means: of a run's folder the best ones, or the last if there are no best."""
+    if not path.is_dir():
+        return path
+    return path / BEST if (path / BEST).is_file() or not (path / LAST).is_file() else path / LAST
+
+
+def save_checkpoint(path: Path, *, task: str, **content: Any) -> None:
+    """Write tensors and plain data under their names.
+
+    Args:
+        path: The file.
+        task: The task's name.
+        **content: State dicts, and data of Python's basic types.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "task": task, **content}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint (of ``task``, if given) onto the CPU.
+
+    Raises:
+        InputError: The file is missing, damaged, holds code, or is of another program or task.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give the best.pt or last.pt that tools/train.py wrote")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: holds more than tensors and plain data (code), and is not loaded") from error
+    except Exception as error:  # what torch.load raises on arbitrary bytes is of any kind
+        raise InputError(f"{path}: no PyTorch checkpoint, or a damaged one ({first_line(error)})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: not a checkpoint of ours (format {FORMAT!r} expected); tools/train.py writes them")
+    if task is not None and content["task"] != task:
+        raise InputError(f"{path}: a checkpoint of the task {content['task']!r}, and {task!r} was asked for")
+    weights = {name: current_names(content[name]) for name in ("model", "ema") if content.get(name)}
+    return content | weights | {"config": current_settings(content.get("config") or {})}
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def load_weights(model: torch.nn.Module, state: dict[str, Any], *, origin: str) -> None:
+    """Load ``state`` into ``model``, all names and shapes equal.
+
+    Raises:
+        InputError: The weights are another model's; names the first differences.
+    """
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+        for k in own
+        if k in state and own[k].shape != state[k].shape
+    ]
+    differences = [
+        f"{len(names)} {kind}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        for kind, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        if names
+    ]
+    if differences:
+        raise InputError(f"{origin}: the weights of another model ({'; '.join(differences)})")
+    model.load_state_dict(state)

@@ -1,0 +1,184 @@
+"""Weights of a trained network as the start of another: of a classifier's for a detector's backbone, ..."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from engine.report.records import model_label
+from engine.weights.checkpoint import BEST, first_line, load_checkpoint
+from odebackbones.errors import InputError, join_names
+from odebackbones.old_names import current_names
+
+IN_FOLDERS = (BEST, "model.safetensors", "pytorch_model.bin")
+"""Files of weights in a run's folder, or in timm's form."""
+
+PREFIXED = 0.25
+"""The share of a network's weights that a prefix must lead to."""
+
+NODES = ".norms."
+"""What stands before the number of a node, in the names of statistics per time."""
+
+
+@dataclass(frozen=True)
+class WeightTransfer:
+    """Which weights (and buffers) a network was given, and which not.
+
+    Attributes:
+        file: Where they came from.
+        taken: Names of those that the file has.
+        new: Those that it doesn't have; they are as they were.
+        reshaped: Those that it has in another shape, which is told; they are as they were, too.
+        unused: The file's that the network doesn't have.
+        network: The network that the file is of, with its arguments; empty if the file doesn't say.
+        prefix: What stands before the names of the taken weights in the file.
+    """
+
+    file: str
+    taken: list[str]
+    new: list[str]
+    reshaped: dict[str, tuple[int, ...]]
+    unused: list[str]
+    network: str = ""
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        shapes = [f"{name} {'x'.join(map(str, shape))}" for name, shape in self.reshaped.items()]
+        names = {"not in it": self.new, "of another shape in it": shapes, "not used": self.unused}
+        rest = "; ".join(f"{len(found)} {what} ({join_names(found)})" for what, found in names.items() if found)
+        total = len(self.taken) + len(self.new) + len(self.reshaped)
+        origin = f"{self.file} ({self.network})" if self.network else self.file
+        return f"{origin}: {len(self.taken)} of {total} tensors taken" + (f"; {rest}" if rest else "")
+
+
+def load_matching_weights(network: nn.Module, file: str, *, setting: str) -> WeightTransfer:
+    """Give a network the weights of a file, where names and shapes agree.
+
+    Args:
+        network: A timm model, or its feature extractor; changed in place. It keeps the record as
+            ``weight_transfer``, as those who build models on it return the model alone (:func:`find_weight_transfer`).
+        file: A run's folder or its ``best.pt``, of any task, or weights by timm's names (``.safetensors``, or torch's
+            of tensors only).
+        setting: What errors call the file.
+
+    Raises:
+        InputError: It can't be read, or has none of the network's weights.
+    """
+    (weights, origin), own = read_weights(file, setting=setting), network.state_dict()
+    if not origin:
+        weights = by_own_names(weights, network)
+    prefix, source = source_names(weights, own)
+    counts = nodes_of(own), nodes_of(weights)
+    taken = {
+        name: weights[found]
+        for name, found in source.items()
+        if weights[found].shape == own[name].shape and counts[0][node_prefix(name)] == counts[1][node_prefix(found)]
+    }
+    if not taken:
+        raise InputError(
+            f"{setting}={file!r}: has none of the network's weights, such as {join_names(list(own))}, but those of "
+            f"{origin or 'another network'}, such as {join_names(list(weights))}"
+        )
+    network.load_state_dict({**own, **taken})
+    used = set(source.values())
+    record = WeightTransfer(
+        file,
+        taken=list(taken),
+        new=[name for name in own if name not in source],
+        reshaped={name: tuple(weights[found].shape) for name, found in source.items() if name not in taken},
+        unused=[name for name in weights if name not in used],
+        network=origin,
+        prefix=prefix,
+    )
+    network.weight_transfer = record  # pyright: ignore[reportArgumentType]
+    return record
+
+
+def by_own_names(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Another program's weights by the network's names, if its module in timm can read them."""
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    return weights if convert is None else convert(weights, network)
+
+
+def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file by name, those of a moving average if it has one, and the network that they are of.
+
+    Args:
+        file: Of weights; or a folder: a run's, whose best ones are read, or one that tools/convert.py and timm write.
+        setting: What errors call it.
+
+    Raises:
+        InputError: It is missing, damaged, or holds code.
+    """
+    path = Path(file)
+    if path.is_dir():
+        path = next((path / name for name in IN_FOLDERS if (path / name).is_file()), path / BEST)
+    if not path.is_file():
+        expected = "expected true, false, a run's folder or its best.pt, or timm's weights"
+        raise InputError(f"{setting}={file!r}: no file {path}; {expected}")
+    try:
+        ours = load_checkpoint(path)
+    except InputError:
+        return read_timms_weights(path, setting=setting), ""
+    return ours.get("ema") or ours["model"], trained_network(ours["config"])
+
+
+def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
+    """The tensors of a file that is not ours."""
+    try:
+        weights = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # what torch and safetensors raise on arbitrary bytes is of any kind
+        raise InputError(f"{setting}={str(path)!r}: no weights, or damaged ones ({first_line(error)})") from error
+    return current_names({name: value for name, value in weights.items() if isinstance(value, Tensor)})
+
+
+def trained_network(config: Mapping[str, Any]) -> str:
+    """The network, or backbone, that a run's configuration names, with its arguments."""
+    model: Mapping[str, Any] = config["model"]
+    return model_label(model["backbone"], model["backbone_args"])
+
+
+def source_names(weights: Iterable[str], own: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The prefix under which most weights of a network are found in a file, and its names -> those in the file.
+
+    It is that of a detector, a depth model, Lightning (``model.``), mmcv (``backbone.``), MoCo (``encoder_q.``), ...
+    """
+    weights, wanted = list(weights), {canonical_name(name): name for name in own}
+    found: dict[str, dict[str, str]] = {"": {}}
+    for name in weights:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (rest := canonical_name(".".join(parts[start:]))) in wanted:
+                found.setdefault(".".join(parts[:start]), {})[wanted[rest]] = name
+    enough = PREFIXED * len(wanted)  # fewer are of the same name by chance
+    able = {prefix: names for prefix, names in found.items() if not prefix or len(names) >= enough}
+    prefix = max(able, key=lambda prefix: len(able[prefix]))
+    return prefix, able[prefix]
+
+
+def canonical_name(name: str) -> str:
+    """A weight's name, whether it is in a model or in its feature extractor, where timm joins some names by "_"."""
+    return name.replace(".", "_")
+
+
+def node_prefix(name: str) -> str:
+    """The norm with statistics per time that a tensor of one of its nodes is of; nothing for other tensors."""
+    return name.rpartition(NODES)[0]
+
+
+def nodes_of(names: Iterable[str]) -> Counter[str]:
+    """Norm -> its nodes: statistics at other times than a network's own are none for it."""
+    found = Counter(node_prefix(name) for name in names if name.endswith(".running_mean"))
+    del found[""]
+    return found
+
+
+def find_weight_transfer(model: nn.Module) -> WeightTransfer | None:
+    """The record of what was handed over to a part of ``model``, if something was."""
+    found: list[Any] = [module.weight_transfer for module in model.modules() if hasattr(module, "weight_transfer")]
+    return found[0] if found else None

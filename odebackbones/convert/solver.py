@@ -1,0 +1,95 @@
+"""Another solver for the same weights: change it, and estimate anew the statistics that belong to its times."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from odebackbones.block import ode_blocks
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.fields.batch_norm import TimeBatchNorm2d
+from odebackbones.ode import SolverConfig
+from odebackbones.ode.solvers import changed
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def change_solver(model: Model, method: str | None = None, *, steps: int | None = None, **changes: Any) -> Model:
+    """A copy of ``model`` whose ODE blocks integrate the same fields by another solver.
+
+    Options that the new method has not, such as tolerances, are left out. Running statistics per time are interpolated
+    linearly to the new evaluation times; :func:`calibrate` estimates them anew.
+
+    Args:
+        model: Any module with ODE blocks.
+        method: The new method; None keeps each block's.
+        steps: The new steps, even ones if no ``grid`` is given, too; None keeps each block's.
+        **changes: Other fields of :class:`~odebackbones.ode.SolverConfig`.
+
+    Raises:
+        InputError: There is no ODE block in the model, or no such solver.
+    """
+    known = [field.name for field in fields(SolverConfig)]
+    for name in changes:
+        if name not in known:
+            raise unknown_name("field of SolverConfig", name, known)
+    if method is not None:
+        changes["method"] = method
+    if steps is not None:
+        changes["steps"] = steps
+    copied = copy.deepcopy(model)
+    for block in ode_blocks(copied):
+        block.set_solver(changed(block.solver, **changes))
+    return copied
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module, batches: Iterable[Any], *, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> None:
+    """Estimate the running statistics per time anew, as the plain mean over ``batches``; all else stays.
+
+    Args:
+        model: Changed in place; its modes (training or evaluation) are as before afterwards.
+        batches: Inputs like those of training; some dozens of images an evaluation time are enough.
+        forward: Runs the model on a batch; by default ``model(batch)``, of a tuple its first element.
+
+    Raises:
+        InputError: There are no batches.
+    """
+    run = forward or (lambda model, batch: model(batch[0] if isinstance(batch, list | tuple) else batch))
+    norms = [module for module in model.modules() if isinstance(module, TimeBatchNorm2d)]
+    seen = 0
+    with evaluating(model), estimating(norms):
+        for seen, batch in enumerate(batches, start=1):
+            for norm in norms:
+                norm.calibration = 1.0 / seen
+            run(model, batch)
+    if not seen:
+        raise InputError("calibrate: there are no batches to estimate the statistics from")
+
+
+@contextmanager
+def estimating(norms: list[TimeBatchNorm2d]) -> Iterator[None]:
+    """Norms with statistics per time learn them; afterwards they don't."""
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.calibration = None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """All modules evaluate; afterwards each is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

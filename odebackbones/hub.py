@@ -1,0 +1,134 @@
+"""Models in timm's form, the solver beside the weights: ``timm.create_model("local-dir:FOLDER")`` loads them."""
+
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import save_for_hf
+from timm.models.resnet import ResNet
+from torch import nn
+
+from odebackbones.block import ODEBlock, ode_blocks
+from odebackbones.errors import InputError, name_prefix
+from odebackbones.fields.affine import TimeNorm
+from odebackbones.fields.conv import TimeConv2d
+from odebackbones.models import CifarResNet
+
+FOUND_BY_TIMM = ("num_classes", "in_chans", "global_pool")
+
+
+def save_pretrained(model: nn.Module, folder: str | Path) -> Path:
+    """Write ``config.json`` and ``model.safetensors``, as timm reads them from a folder or from Hugging Face's hub.
+
+    The configuration has the solver as it is now, also after :func:`~odebackbones.change_solver`,
+    :func:`~odebackbones.change_bases` or :func:`~odebackbones.from_resnet`; timm's ``push_to_hf_hub`` takes the same
+    from ``model_args=model_arguments(model)``.
+
+    Args:
+        model: A model that ``timm.create_model`` made, or a converted one.
+        folder: Made if there is none; what it holds is replaced file by file.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: timm could not build the model again.
+    """
+    folder, arguments = Path(folder), model_arguments(model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+        save_for_hf(model, unfinished, model_args=arguments, safe_serialization=True)
+        require_rebuilt(model, unfinished)
+        folder.mkdir(exist_ok=True)
+        for file in Path(unfinished).iterdir():
+            os.replace(file, folder / file.name)
+    return folder
+
+
+def model_arguments(model: nn.Module) -> dict[str, Any]:
+    """The keyword arguments with which ``timm.create_model`` builds the model with the solver that it has now.
+
+    Without those that timm itself finds in the model, such as ``num_classes``.
+
+    Raises:
+        InputError: timm did not make the model, or has none of this name; or the ODE blocks differ in more than their
+            steps and weights over time.
+    """
+    architecture = getattr(model, "pretrained_cfg", {}).get("architecture", "")
+    if not timm.is_model(architecture) or not hasattr(model, "_model_args"):
+        raise InputError(f"{type(model).__name__} {architecture!r}: timm has no such model, so nothing could load it")
+    built_with: dict[str, Any] = model._model_args  # pyright: ignore[reportAssignmentType]
+    arguments = {name: value for name, value in built_with.items() if name not in FOUND_BY_TIMM}
+    if any(isinstance(module, ODEBlock) for module in model.modules()):
+        return arguments | flow_arguments(model)
+    if type(model) is CifarResNet:
+        return arguments | {"blocks": len(model.layer1)}
+    if type(model) is ResNet:
+        return arguments | {"layers": [len(model.get_submodule(f"layer{i}")) for i in (1, 2, 3, 4)]}  # pyright: ignore[reportArgumentType]
+    return arguments
+
+
+def flow_arguments(model: nn.Module) -> dict[str, Any]:
+    """Those of them that concern the ODE blocks."""
+    if not hasattr(model, "ode_blocks_by_stage"):
+        raise InputError(
+            f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"
+        )
+    flows: list[ODEBlock | None] = model.ode_blocks_by_stage()  # pyright: ignore[reportCallIssue]
+    options = [options_of(block) for block in ode_blocks(model)]
+    for name in options[0]:
+        values = [each[name] for each in options]
+        if any(value != values[0] for value in values):
+            raise InputError(f"{name} of the ODE blocks is {values}: a saved model has one for all")
+    return options[0] | {
+        "steps": [flow.solver.steps if flow else None for flow in flows],
+        "nodes": [flow.solver.nodes if flow else None for flow in flows],
+        "bases": [first_convolution(flow).bases if flow else 1 for flow in flows],
+        "norm_bases": [norm_bases(flow) if flow else None for flow in flows],
+        "duration": [float(getattr(flow.field, "duration", 1.0)) if flow else 1.0 for flow in flows],
+        "continuous": [flow is not None for flow in flows],
+    }
+
+
+def options_of(block: ODEBlock) -> dict[str, Any]:
+    """The options of a block that are one for all blocks of a model."""
+    solver = asdict(block.solver)
+    del solver["steps"], solver["nodes"]
+    drawing = {"augment": block.augment, "budgets": list(block.budgets), "steer": block.steer}
+    return {"solver": solver.pop("method"), **solver, **drawing, "basis": first_convolution(block).basis}
+
+
+def first_convolution(block: ODEBlock) -> TimeConv2d:
+    """A convolution of the field; all have the same weights over time.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = [module for module in block.field.modules() if isinstance(module, TimeConv2d)]
+    if not found:
+        field = type(block.field).__name__
+        raise InputError(f"{name_prefix(block.name)}{field} has no weights over time: save a model before it is fused")
+    return found[0]
+
+
+def norm_bases(block: ODEBlock) -> int | None:
+    """Gains over time of the field's norms, if there are any."""
+    return next((module.bases for module in block.field.modules() if isinstance(module, TimeNorm)), None)
+
+
+def require_rebuilt(model: nn.Module, folder: str) -> None:
+    """Refuse a model that timm, by the configuration in a folder, would build with other weights."""
+    with torch.device("meta"):
+        twin = timm.create_model(f"local-dir:{folder}")
+    found, expected = ({key: value.shape for key, value in m.state_dict().items()} for m in (twin, model))
+    different = sorted(key for key in found.keys() | expected if found.get(key) != expected.get(key))
+    if different:
+        architecture = model.pretrained_cfg["architecture"]  # pyright: ignore[reportIndexIssue, reportArgumentType, reportCallIssue]
+        raise InputError(
+            f"timm.create_model({architecture!r}, ...) has other weights than this model, first {different[0]}: save "
+            f"its state_dict() instead"
+        )

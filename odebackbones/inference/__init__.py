@@ -1,0 +1,1 @@
+"""Models for inference: norms folded into convolutions, weights packed for the CPU."""

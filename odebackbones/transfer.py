@@ -1,0 +1,180 @@
+"""Is it an ODE? The metric under solvers that the weights were not trained with, and the order of convergence.
+
+A network whose accuracy hangs on the solver that trained it is a ResNet with shared weights, not a flow.
+
+K. Ott, P. Katiyar, P. Hennig, M. Tiemann: ResNet After All? Neural ODEs and Their Numerical Solution, ICLR 2021,
+arXiv:2007.15386
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from odebackbones.block import ODEBlock, solver_stats
+from odebackbones.convert.solver import calibrate, change_solver, evaluating
+from odebackbones.errors import InputError, SolverError
+from odebackbones.ode import METHODS
+
+TRIED_METHODS = ("euler", "midpoint", "heun", "rk4")
+
+
+TRIED_STEPS = (1, 2, 4, 8, 16)
+
+
+TRAINED, CALIBRATED = "trained", "calibrated"
+"""The model under its own solver, in place of a method."""
+
+
+PLAIN = {"gradient": "checkpoint", "state_dtype": "auto", "max_nfe": None}
+"""What any method can take, whatever the solver was before."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A model under one solver.
+
+    Attributes:
+        method: The method; ``"trained"`` is the model as it came, and ``"calibrated"`` that with statistics estimated
+            anew, as those under other solvers are.
+        steps: Steps of every block; of the model as it came, or where the solver finds them, None.
+        nfe: Evaluations of all blocks; of a solver that finds its steps, on the last batch.
+        metric: What was measured; NaN if a solve could not be finished.
+        tolerance: Of a solver that finds its steps.
+        further: Name of a further figure -> its value.
+    """
+
+    method: str
+    steps: int | None
+    nfe: int
+    metric: float
+    tolerance: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict)
+
+
+def solver_transfer(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None,
+    methods: Sequence[str] = TRIED_METHODS,
+    steps: Sequence[int] = TRIED_STEPS,
+    tolerances: Sequence[float] = (),
+    calibrate_on: Iterable[Any] | None = None,
+    further: Mapping[str, Callable[[nn.Module], float]] | None = None,
+) -> list[Transfer]:
+    """The metric of ``model`` as it is, and under every method and number of steps, or tolerance.
+
+    Args:
+        model: A trained model with ODE blocks; it is not changed.
+        data: Batches that can be read again and again (a list, a DataLoader): for the default metric,
+            ``(images, labels)``.
+        metric: ``(model, data) -> number``; by default top-1 accuracy.
+        methods: Methods to try.
+        steps: Steps of every block to try, of methods with fixed steps.
+        tolerances: Relative and absolute tolerances to try, of methods that find their steps.
+        calibrate_on: Batches from which statistics per time are estimated anew under every solver; None interpolates
+            the trained ones.
+        further: Name of a further figure, such as ``"time [ms]"`` -> how it is found; that may change its model.
+
+    Raises:
+        InputError: The model has no ODE blocks, or they can't have one of the solvers.
+    """
+    as_it_is = {TRAINED: {}} if calibrate_on is None else {TRAINED: {}, CALIBRATED: {}}
+    others = solver_variants(methods, steps=steps, tolerances=tolerances)
+    variants = [*as_it_is.items(), *((variant["method"], variant) for variant in others)]
+    for _, variant in variants:  # what can't be had shows before the work
+        change_solver(model, **variant)
+    rows = []
+    for method, variant in variants:
+        changed = change_solver(model, **variant)
+        try:
+            if method != TRAINED and calibrate_on is not None:
+                calibrate(changed, calibrate_on)
+            found = (metric or accuracy)(changed, data)  # before the evaluations, which an adaptive solver then knows
+        except SolverError:
+            found = math.nan
+        nfe = total_nfe(changed)
+        figures = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
+        rows.append(Transfer(method, variant.get("steps"), nfe, found, variant.get("rtol"), figures))
+    return rows
+
+
+def solver_variants(
+    methods: Sequence[str], *, steps: Sequence[int], tolerances: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """The changes of :func:`~odebackbones.change_solver` for every method and its steps, or tolerances."""
+    for method in methods:
+        if METHODS[method].build is None:
+            adaptive = {"grid": None, "projected": False}
+            yield from ({"method": method, "rtol": each, "atol": each, **adaptive, **PLAIN} for each in tolerances)
+        else:
+            yield from ({"method": method, "steps": number, **PLAIN} for number in steps)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
+    """Top-1 accuracy on batches ``(images, labels)``, in evaluation mode.
+
+    Raises:
+        InputError: There are no batches.
+    """
+    correct, total = 0, 0
+    with evaluating(model):
+        for images, labels in data:
+            correct += int((model(images).argmax(dim=1) == labels).sum())
+            total += len(labels)
+    if not total:
+        raise InputError("solver_transfer: there are no batches (images, labels) to measure the accuracy on")
+    return correct / total
+
+
+def total_nfe(model: nn.Module) -> int:
+    """Evaluations of all blocks."""
+    return sum(stats.nfe for stats in solver_stats(model).values())
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Errors of a block's flow over its steps, against a fine solve by rk4.
+
+    Attributes:
+        steps: Numbers of steps.
+        errors: Relative errors (Euclidean norm) of the end states.
+        order: The slope of log error over log step length: the method's order where the field is smooth and the
+            steps are short enough to see it.
+    """
+
+    steps: tuple[int, ...]
+    errors: tuple[float, ...]
+    order: float
+
+
+@torch.no_grad()
+def convergence_order(
+    block: ODEBlock, state: Tensor, *, method: str | None = None, steps: Sequence[int] = (8, 16, 32, 64)
+) -> Convergence:
+    """Measure the order at which a block's solves converge, in evaluation mode.
+
+    Args:
+        block: The block; it is not changed.
+        state: Its input ``(B, C, H, W)``; in float64 with a float64 block, rounding disturbs least.
+        method: Of the solves; None takes the block's.
+        steps: Numbers of steps, ascending.
+    """
+    reference = end_state(block, "rk4", 4 * steps[-1], state)
+    errors = [
+        float((end_state(block, method or block.solver.method, n, state) - reference).norm() / reference.norm())
+        for n in steps
+    ]
+    slope = np.polyfit(np.log(steps), np.log(np.maximum(errors, 1e-300)), 1)[0]
+    return Convergence(tuple(steps), tuple(errors), float(-slope))
+
+
+def end_state(block: ODEBlock, method: str, steps: int, state: Tensor) -> Tensor:
+    """The flow of ``state`` by that method, with the block's statistics interpolated to its times."""
+    return change_solver(block, method, steps=steps, **PLAIN).eval()(state)
