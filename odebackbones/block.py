@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, name_prefix
 from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution
@@ -183,7 +184,7 @@ def method_for(
 
 def require_augment(augment: int) -> None:
     """Refuse what is no number of channels."""
-    if isinstance(augment, bool) or not isinstance(augment, int) or augment < 0:
+    if not is_whole(augment, least=0):
         raise InputError(f"augment={augment!r}: expected a whole number of channels, 0 or more")
 
 

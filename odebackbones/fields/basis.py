@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, unknown_name
 
 BASES = ("constant", "linear", "spline", "chebyshev")
@@ -91,7 +92,7 @@ def require_basis(basis: str, size: int) -> None:
     """Refuse an unknown basis, or one without functions."""
     if basis not in BASES:
         raise unknown_name("basis", basis, BASES)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if not is_whole(size):
         raise InputError(f"bases={size!r}: expected a whole number of at least 1")
 
 

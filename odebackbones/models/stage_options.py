@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from odebackbones.block import ODEBlock, require_augment
+from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields.basis import require_reached
 from odebackbones.fields.norms import norm_layer
@@ -169,7 +170,7 @@ def require_channels(in_chans: Any) -> None:
     Raises:
         InputError: It is no whole number of at least 1.
     """
-    if isinstance(in_chans, bool) or not isinstance(in_chans, int) or in_chans < 1:
+    if not is_whole(in_chans):
         raise InputError(f"in_chans={in_chans!r}: expected a whole number of at least 1, the channels of the images")
 
 

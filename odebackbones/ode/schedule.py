@@ -8,6 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
+from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, unknown_name
 
 
@@ -37,7 +38,7 @@ def capacity(checkpoints: str | int, steps: int) -> Capacity:
         if checkpoints not in CAPACITIES:
             raise unknown_name("value of checkpoints", checkpoints, [*CAPACITIES, "a whole number"])
         return CAPACITIES[checkpoints](steps)
-    if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
+    if not is_whole(checkpoints):
         raise InputError(f"checkpoints={checkpoints!r}: expected 'every', 'sqrt', or a whole number of at least 1")
     return Capacity(checkpoints)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
+from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, name_prefix, unknown_name
 from odebackbones.ode.grids import Grid, distinct_times, uneven_grid, uniform_grid
 from odebackbones.ode.methods.adaptive import AdaptiveMethod
@@ -120,9 +121,7 @@ LOST = ("steps", "grid", "rtol", "atol", "nodes", "degree", "damping")
 
 def require_count(name: str, value: int | None) -> None:
     """Refuse what is neither None nor a whole number of at least 1."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if value is not None and not is_whole(value):
         raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
 
 
