@@ -80,6 +80,7 @@ def test_a_projection_is_nearest_at_the_times_that_count():
     torch.testing.assert_close(line, torch.tensor([[1.0, 0.0], [-1.0, 2.0]], dtype=torch.float64), rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("basis", BASES)
 def test_as_many_weights_as_evaluations_are_the_same_function_in_every_basis(basis):
     torch.manual_seed(0)
@@ -100,6 +101,7 @@ def test_a_convolution_has_the_weight_that_its_basis_says(basis):
         torch.testing.assert_close(conv.at(t)(x), conv(x, t))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("basis", BASES)
 def test_export_follows_a_field_of_any_basis(basis):
     torch.manual_seed(0)
@@ -110,6 +112,7 @@ def test_export_follows_a_field_of_any_basis(basis):
         torch.testing.assert_close(torch.export.export(field, (t, x)).module()(t, x), field(t, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("basis", BASES)
 def test_a_model_of_any_basis_learns_and_is_fused(basis):
     torch.manual_seed(0)
@@ -120,6 +123,7 @@ def test_a_model_of_any_basis_learns_and_is_fused(basis):
     torch.testing.assert_close(fuse(model)(x), model.eval()(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("basis", BASES)
 def test_refining_a_model_keeps_its_function_and_projecting_it_back_its_weights(basis):
     torch.manual_seed(0)

@@ -99,6 +99,7 @@ def test_blocks_that_differ_in_the_last_norm_need_but_one_weight():
     )
 
 
+@pytest.mark.slow
 def test_fewer_steps_take_the_place_of_several():
     converted = from_resnet(trained("basic"))
     fitted = fit_bases(converted, 1, images(), steps=1)
@@ -110,6 +111,7 @@ def test_fewer_steps_take_the_place_of_several():
     assert difference(fitted, to_resnet(fitted)) < 1e-9
 
 
+@pytest.mark.slow
 def test_the_model_stays_as_it_is_and_the_fitted_one_is_trained_as_it_was():
     converted = from_resnet(trained("basic")).train()
     before = {name: tensor.clone() for name, tensor in converted.state_dict().items()}

@@ -142,6 +142,7 @@ def test_fx_follows_a_block_in_training():
     assert torch.equal(*slopes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler looks at it
 @pytest.mark.parametrize("drawn", [{"budgets": (1, 2)}, {"steer": 0.1}], ids=["budgets", "steer"])
 def test_drawn_steps_are_no_single_graph_and_say_so(drawn):
@@ -155,6 +156,7 @@ def test_drawn_steps_are_no_single_graph_and_say_so(drawn):
     assert torch.equal(torch.compile(block, backend="eager", fullgraph=True)(x), block(x))
 
 
+@pytest.mark.slow
 def test_the_compiler_takes_a_block_in_one_graph():
     block = make_block().train()
     compiled = torch.compile(block, backend="eager", fullgraph=True)
@@ -172,6 +174,7 @@ def test_export_follows_a_block_with_dynamic_batch_and_size(method):
         torch.testing.assert_close(exported.module()(x), block(x))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # dynamo=False is deprecated; it has no other way
 @pytest.mark.parametrize("method", FIXED)
 def test_onnx_follows_a_block_with_dynamic_batch_and_size(method, tmp_path):

@@ -82,6 +82,7 @@ def test_gradients_are_those_of_the_plain_model(name):
     torch.testing.assert_close(*slopes, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dilated", "channel attention", "grouped"])
 def test_a_model_that_came_back_is_converted_again(name):
     model = trained(name)
@@ -155,6 +156,7 @@ def three_updates(model):
     return output(model.eval())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ode_resnet18", "ode_seresnet50"])
 def test_with_the_duration_of_its_blocks_a_flow_learns_as_the_resnet_does(name):
     torch.manual_seed(0)

@@ -39,6 +39,7 @@ def distributions(tmp_path_factory):
     return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
 
 
+@pytest.mark.slow
 def test_the_wheel_is_the_library_alone_and_typed(distributions):
     names = zipfile.ZipFile(distributions[0]).namelist()
     assert {name.split("/")[0] for name in names} == {
@@ -55,6 +56,7 @@ def test_the_source_has_the_tasks_and_tests_and_no_outputs(distributions):
     assert not {"runs", "build", ".venv"} & names
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_trains_a_step_without_what_the_tasks_need(distributions, tmp_path):
     zipfile.ZipFile(distributions[0]).extractall(tmp_path)
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{BARE}", str(tmp_path)]

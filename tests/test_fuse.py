@@ -5,11 +5,11 @@ import copy
 import pytest
 import timm
 import torch
-from odebackbones.fields.affine import TimeNorm
 from torch import nn
 
 import odebackbones
 from odebackbones.errors import InputError
+from odebackbones.fields.affine import TimeNorm
 from odebackbones.inference.fused_field import FusedConv2d
 from odebackbones.inference.prepack import PackedConv2d
 
@@ -60,6 +60,7 @@ def assert_equal_to_1e_5(found, expected):
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kwargs"), MODELS.values(), ids=MODELS)
 def test_a_fused_model_gives_the_logits_of_the_original(name, kwargs):
     model = make_model(name, **kwargs)
@@ -122,6 +123,7 @@ def test_a_fused_field_refuses_other_times():
         odebackbones.change_solver(model, steps=3)
 
 
+@pytest.mark.slow
 def test_a_solver_that_finds_its_own_times_is_not_fused():
     with pytest.raises(
         InputError, match=r"^layer1: fuse folds norms at the solver's times, and 'dopri5' finds its own"

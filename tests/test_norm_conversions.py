@@ -63,6 +63,7 @@ def test_all_norms_are_synchronized(convert, gradient):
     torch.testing.assert_close(converted.eval()(images()), ode.eval()(images()), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", [timm.utils.freeze, timm.layers.freeze_batch_norm_2d], ids=["freeze", "norms"])
 def test_freezing_stops_all_statistics(freeze):
     resnet, ode = pair()
@@ -77,6 +78,7 @@ def test_freezing_stops_all_statistics(freeze):
     assert any(p.requires_grad for p in ode.parameters()) == any(p.requires_grad for p in resnet.parameters())
 
 
+@pytest.mark.slow
 def test_update_bn_estimates_all_statistics():
     resnet, ode = pair()
     before = statistics(ode)
@@ -86,6 +88,7 @@ def test_update_bn_estimates_all_statistics():
     assert not torch.allclose(statistics(ode), before, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_moving_average_of_a_model_has_that_of_its_statistics():
     _, ode = pair()
     ema = timm.utils.ModelEmaV3(ode, decay=0.75)

@@ -25,6 +25,7 @@ def old(weights):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_old_weights_are_loaded_by_their_new_names(name):
     torch.manual_seed(0)

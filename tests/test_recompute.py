@@ -55,6 +55,7 @@ def peak(model):
     return peak_memory_mib(lambda: model(x).sum().backward(), torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_the_memory_of_all_blocks_but_one_is_saved_and_comes_back():
     model = nn.Sequential(*(BasicBlock(8, 8) for _ in range(24)))
     plain = peak(model)
@@ -74,6 +75,7 @@ def test_an_ode_resnet_takes_it_as_an_argument_and_by_timms_switch():
     assert all(block.recompute for block in blocks)
 
 
+@pytest.mark.slow
 def test_copies_and_exporters_follow_a_model_with_recomputed_blocks():
     model = make_model("resnet18", {}).eval()
     recompute_blocks(model)

@@ -78,6 +78,7 @@ def checkpointed(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -170,6 +170,7 @@ def test_calibration_without_batches_is_refused():
         calibrate(make_block(), [])
 
 
+@pytest.mark.slow
 def test_a_whole_backbone_is_changed():
     body = timm.create_model("ode_resnet18", features_only=True, channels=(8, 8, 16, 16))
     changed = change_solver(body, "heun", steps=2)

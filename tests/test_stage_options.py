@@ -64,6 +64,7 @@ def test_an_augmented_state_starts_with_channels_of_zeros_that_are_left_out_at_t
     assert expected[:, CHANNELS:].abs().max() > 0.01  # the added channels do move
 
 
+@pytest.mark.slow
 def test_drawn_steps_are_those_of_the_budgets_in_training_only():
     block = make_block(SolverConfig("euler", 3), budgets=(1, 2, 8))
     seen = set()

@@ -87,6 +87,7 @@ def test_a_mean_over_images_counts_images_and_a_pooled_figure_pixels():
     assert pooled(images)["rmse"] != pytest.approx(averaged(images)["rmse"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_float32_images_of_many_pixels_are_summed_without_loss():
     g = torch.full((2_000_000,), 79.9)
     assert figures(pixel_sums(g + 0.1, g))["rmse"] == pytest.approx(0.1, rel=1e-4)

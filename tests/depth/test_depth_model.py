@@ -109,6 +109,7 @@ def test_every_parameter_learns(decoder):
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_step_toward_the_truth_lowers_the_error(decoder):
     model, x = build(decoder=decoder).train(), images()

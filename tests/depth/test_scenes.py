@@ -78,6 +78,7 @@ def test_files_hold_what_was_rendered(tmp_path, preset):
         assert np.abs(stored - depth).max() <= 0.5 / units_per_meter(unit) + 1e-5
 
 
+@pytest.mark.slow
 def test_a_road_has_sky_without_depth_and_nothing_beyond_80_m():
     depth = _depths("road")
     assert depth.max() <= 80

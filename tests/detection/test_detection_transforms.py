@@ -82,6 +82,7 @@ def test_transforms_take_images_without_objects(augment):
         assert len(target["labels"]) == len(target["area"]) == len(target["iscrowd"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["ssd", "lsj"])
 def test_boxes_follow_their_pixels(augment):
     """The object is the image's only white; what is left of its box must hold what is left of the white."""

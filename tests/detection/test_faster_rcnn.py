@@ -132,6 +132,7 @@ def test_detections_have_torchvisions_keys_shapes_and_dtypes_and_lie_in_their_im
     assert (found[1]["boxes"][:, 3] > 80).any()  # beyond what the wider images have
 
 
+@pytest.mark.slow
 def test_only_detections_at_the_threshold_are_kept(detector):
     scores = detector(pictures((64, 96)))[0]["scores"].detach()
     threshold = float(scores[len(scores) // 2])
@@ -141,6 +142,7 @@ def test_only_detections_at_the_threshold_are_kept(detector):
     assert torch.equal(kept, scores[scores > threshold]) and 0 < len(kept) < len(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_images_and_targets_of_the_caller_are_left_as_they_were(training):
     model = build().train(training)
@@ -162,6 +164,7 @@ def test_detections_of_the_predict_module_are_the_models_own_in_evaluation_mode(
     assert not any(value.requires_grad for value in found.values())
 
 
+@pytest.mark.slow
 def test_double_precision_gives_double_boxes_and_the_same_detections(detector):
     model = spread_scores(build()).double().eval()
     model.load_state_dict(detector.state_dict())
@@ -172,6 +175,7 @@ def test_double_precision_gives_double_boxes_and_the_same_detections(detector):
     torch.testing.assert_close(found["scores"].float(), expected["scores"], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_double_precision_trains():
     model = build().double()
     losses = model(pictures((64, 96), dtype=torch.float64), [{**OBJECT, "boxes": OBJECT["boxes"].double()}])
@@ -267,6 +271,7 @@ def test_boxes_under_autocast_lie_on_the_anchors_of_full_precision():
     assert (far[:, [0, 2]] % 4 != 0).any()
 
 
+@pytest.mark.slow
 def test_losses_under_autocast_are_float32_and_near_those_without():
     model = build()
     losses = {}
@@ -279,6 +284,7 @@ def test_losses_under_autocast_are_float32_and_near_those_without():
         torch.testing.assert_close(losses[True][name], losses[False][name], rtol=0.1, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "parts"), [(1, ("conv1", "bn1")), (2, ("conv1", "bn1", "layer1"))])
 def test_frozen_levels_get_no_gradients_and_keep_their_statistics(levels, parts):
     model = build(frozen_stages=levels)
@@ -296,6 +302,7 @@ def test_frozen_levels_get_no_gradients_and_keep_their_statistics(levels, parts)
     assert modes["backbone.body.layer2.0.bn1"] and modes["roi_heads"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [{}, RESNET], ids=["ode_resnet18", "resnet18"])
 @pytest.mark.parametrize("levels", [0, 2])
 def test_frozen_norms_keep_their_statistics_and_gains_while_convolutions_train(backbone, levels):
@@ -313,6 +320,7 @@ def test_frozen_norms_keep_their_statistics_and_gains_while_convolutions_train(b
     assert not any(".norm" in name or "bn" in name for name in trained)
 
 
+@pytest.mark.slow
 def test_without_frozen_levels_all_statistics_move():
     model = build()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -320,6 +328,7 @@ def test_without_frozen_levels_all_statistics_move():
     assert all(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first", "free"),
     [
@@ -342,12 +351,14 @@ def trained(module):
     return any(p.requires_grad for p in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [6, -1])
 def test_a_number_of_frozen_levels_out_of_range_is_refused_with_the_levels(levels):
     with pytest.raises(InputError, match=rf"frozen_stages={levels}: .*1: 'act1', 2: 'layer1', .*5: 'layer4'"):
         build(frozen_stages=levels)
 
 
+@pytest.mark.slow
 def test_levels_are_found_by_stride_where_the_model_leaves_out_its_first_ones_by_default():
     body = build_body(ModelConfig(backbone="dla34"), pretrained=False)
     assert body.feature_info.reduction() == [4, 8, 16, 32]
@@ -369,6 +380,7 @@ def test_training_draws_the_image_size_and_evaluation_takes_the_last():
     assert {model.transform(images)[0].image_sizes[0] for _ in range(5)} == {(96, 120)}
 
 
+@pytest.mark.slow
 def test_images_are_normalized_as_the_backbone_was_trained():
     transform = build(backbone="mobilenetv3_small_050", backbone_args={}).transform
     assert transform.image_mean == [0.485, 0.456, 0.406] and transform.image_std == [0.229, 0.224, 0.225]

@@ -212,6 +212,7 @@ def test_the_results_given_are_not_changed_and_nothing_is_printed(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_perfect_detections_of_more_than_100_objects_are_perfect_if_as_many_are_kept():
     corners = np.stack(np.meshgrid(np.arange(0.0, 300, 20), np.arange(0.0, 200, 20)), -1).reshape(-1, 2)
     boxes = np.concatenate([corners, corners + 10], 1)

@@ -64,6 +64,7 @@ def test_a_strict_reading_of_the_set_finds_no_problem(tmp_path):
     assert len(annotations.images) == 20
 
 
+@pytest.mark.slow
 def test_scenes_vary_and_no_object_is_covered_too_much():
     scenes = [draw_scene(np.random.default_rng([0, i]), SIZE)[1] for i in range(200)]
     assert {len(objects) for objects in scenes} == set(range(7))

@@ -79,6 +79,7 @@ def test_losses_are_stated_before_wins():
     assert [section.lines for section in same] == [("Nowhere by more than 1 % (speed: 5 %) and beyond noise.",)] * 2
 
 
+@pytest.mark.slow
 def test_a_comparison_is_written_and_read_like_any_report(tmp_path):
     comparison = compare_reports([RESNET, ODE])
     write_report(comparison, tmp_path)

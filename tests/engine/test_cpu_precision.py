@@ -7,6 +7,7 @@ from engine.training import cpu_precision
 from engine.training.cpu_precision import bfloat16_speedup, cpu_has_bfloat16, instructions
 
 
+@pytest.mark.slow
 def test_what_is_said_of_this_cpu_is_what_a_timing_says():
     speedup = max(bfloat16_speedup(), bfloat16_speedup()) if instructions() else bfloat16_speedup()
     assert cpu_has_bfloat16() == (speedup > 1.0), f"bfloat16 is {speedup:.2f} times as fast as float32"

@@ -67,6 +67,7 @@ def trainer(folder, task=None, **optim):
     return Trainer(task or LeastSquares(), config, folder=folder, device=CPU)
 
 
+@pytest.mark.slow
 def test_training_finds_the_solution(tmp_path):
     run = trainer(tmp_path, epochs=40, lr=0.5)
     run.fit()

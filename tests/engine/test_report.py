@@ -127,6 +127,7 @@ def test_markdown_tables_keep_their_columns_whatever_the_cells_hold():
     assert "**0.500 (2.00x)**" in markdown_table(Table("t", ("x",), ((Compared(0.5, 2.0, "better"),),)))
 
 
+@pytest.mark.slow
 def test_markdown_links_the_pictures_that_are_written(tmp_path):
     write_report(example(), tmp_path)
     links = re.findall(r"\]\((.+?)\)", (tmp_path / "report.md").read_text())
@@ -172,6 +173,7 @@ def test_a_failing_write_leaves_the_earlier_report_whole(failing_move, tmp_path,
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_writing_aside_leaves_the_earlier_report_whole(tmp_path, monkeypatch):
     write_report(example("old"), tmp_path)
     before = snapshot(tmp_path)
@@ -185,6 +187,7 @@ def test_a_disk_that_fills_while_writing_aside_leaves_the_earlier_report_whole(t
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_second_report_replaces_the_first_and_leaves_other_files_alone(tmp_path):
     write_report(example("old"), tmp_path)
     (tmp_path / "pictures" / "mine.png").write_bytes(b"mine")

@@ -54,6 +54,7 @@ def test_a_body_of_one_size_takes_all_where_timm_has_an_option_for_that(name, ar
     assert [tuple(level.shape[2:]) for level in features] == [(64, 80), (8, 10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["maxvit_pico_rw_256", "hiera_tiny_224"])
 def test_a_body_for_one_size_only_is_refused_in_one_line(name):
     levels = feature_levels("backbone", name, {})

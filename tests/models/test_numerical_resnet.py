@@ -91,6 +91,7 @@ def test_an_augmented_network_flows_in_more_channels_than_it_shows():
         assert block(torch.randn(1, channels, 4, 4, dtype=torch.float64)).shape[1] == channels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_is_listed_learns_and_has_the_resnets_depth(name):
     assert name in timm.list_models("*_resnet*")

@@ -61,6 +61,7 @@ def test_timm_lists_the_family():
     assert sorted(NAMES) == sorted(EVALUATIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_forward_pass_gives_finite_logits(name):
     with torch.inference_mode():
@@ -69,6 +70,7 @@ def test_a_forward_pass_gives_finite_logits(name):
     assert logits.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_backward_pass_gives_every_parameter_a_gradient(name):
     model = create(name, num_classes=7, bases=2)
@@ -88,6 +90,7 @@ def test_the_default_configuration_names_the_models_parts(name):
     assert model.num_features == model.head_hidden_size == (512 if name in ("ode_resnet18", "ode_resnet34") else 2048)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_head_agrees_with_the_default_configuration(name):
     model = create(name).eval()
@@ -108,6 +111,7 @@ def test_the_head_agrees_with_the_default_configuration(name):
         assert model(x).shape == (1, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_takes_timms_arguments_of_input_and_head(name):
     model = create(name, in_chans=1, num_classes=0, global_pool="").eval()
@@ -115,6 +119,7 @@ def test_a_model_takes_timms_arguments_of_input_and_head(name):
         assert model(images(1, channels=1)).shape == (1, model.num_features, 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_features_only_gives_the_maps_that_feature_info_tells(name):
     model = create(name, features_only=True).eval()
@@ -128,6 +133,7 @@ def test_features_only_gives_the_maps_that_feature_info_tells(name):
     assert [name.split(".")[0] for name in solver_stats(model)] == ["layer1", "layer2", "layer3", "layer4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kwargs", [{}, {"feature_cls": "getter"}], ids=["list", "getter"])
 @pytest.mark.parametrize("name", SMALL)
 def test_feature_extraction_equals_the_whole_models_intermediates(name, kwargs):
@@ -149,6 +155,7 @@ def test_features_can_be_picked():
         assert [m.shape for m in model(images(1))] == [(1, 64, 16, 16), (1, 256, 4, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_fx_follows_a_model(name):
     model = create(name, bases=2).eval()
@@ -166,6 +173,7 @@ def test_fx_follows_a_model(name):
         assert torch.equal(logits, model(images()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_gradient_checkpointing_changes_the_memory_and_not_the_model(name):
     results = {}
@@ -224,6 +232,7 @@ def test_solver_steps_and_gradient_reach_every_block():
     assert [s.steps for s in stats.values()] == [2, 3, 5, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "counterpart"), COUNTERPARTS.items())
 def test_a_stage_holds_two_blocks_worth_of_parameters(name, counterpart):
     ode, resnet = create_skeleton(name), create_skeleton(counterpart)
@@ -284,6 +293,7 @@ def test_a_group_norm_model_judges_each_image_by_itself(name):
     torch.testing.assert_close(model(images(3))[:1], model(images(3)[:1]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_training_a_frozen_model_changes_no_normalization(name):
     model = create(name, norm="frozen", num_classes=7).train()
@@ -312,6 +322,7 @@ def warmed_up(**kwargs):
     return model.eval()
 
 
+@pytest.mark.slow
 def test_weights_go_from_batch_to_frozen_and_back():
     batch, frozen = warmed_up(), create(norm="frozen", num_classes=7).train()
     frozen.load_state_dict(batch.state_dict())

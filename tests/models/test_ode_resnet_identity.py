@@ -71,6 +71,7 @@ def resnet_and_its_ode(block, **kwargs):
     return resnet, ode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize(
     ("block", "kwargs"),

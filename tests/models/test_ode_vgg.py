@@ -85,6 +85,7 @@ def test_the_quarter_has_a_quarter_of_the_channels_in_both():
     assert [s.nfe for s in solver_stats(ours).values()] == [s.nfe for s in solver_stats(theirs).values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_features_have_the_channels_and_strides_of_timms(name):
     ours, theirs = (create_skeleton(n, features_only=True) for n in (name, name.removeprefix("ode_")))
@@ -210,6 +211,7 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_model():
     assert torch.equal(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_convolutions_that_are_evaluated_again_change_the_memory_and_nothing_else(norm):
     steps, peaks = [], []

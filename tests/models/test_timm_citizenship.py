@@ -82,6 +82,7 @@ def test_weights_come_from_a_checkpoint_and_from_an_overlay(name, tmp_path):
 
 
 # timm's VGG can't, and two layers have nothing between them
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in OURS if name not in ("vgg16_quarter_bn", "mlp_mnist")])
 def test_gradient_checkpointing_can_be_switched(name):
     model = create_skeleton(name)

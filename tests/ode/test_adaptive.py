@@ -132,6 +132,7 @@ def test_gradients_are_those_of_the_closed_form(method):
     torch.testing.assert_close(found, expected, rtol=200 * rtol, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "rtol", "eps", "tolerance"),
     [
@@ -194,6 +195,7 @@ class SuddenField(nn.Module):
         self.rejected += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t_span", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
 @methods
 def test_rejected_steps_are_counted_as_by_torchdiffeq(method, t_span):

@@ -114,6 +114,7 @@ def test_more_steps_of_rk4_bring_the_adjoint_to_the_exact_gradient_of_a_trained_
     assert errors[1] < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*FIXED, "dopri5", "bosh3"])
 @pytest.mark.parametrize("name", ["BatchNorm2d", "TimeBatchNorm2d"])
 def test_running_statistics_are_updated_once_and_as_by_backprop(name, method, not_warned_yet):

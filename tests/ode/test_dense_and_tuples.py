@@ -30,6 +30,7 @@ def randn(*shape, seed=0):
     return torch.randn(shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 @solvers
 @pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
 @pytest.mark.parametrize("name", ["linear decay", "damped rotation", "logistic growth"])
@@ -155,6 +156,7 @@ def quiet_and_loud(t, state):
     return torch.stack([6.0 * loud[1], -6.0 * loud[0]]), torch.zeros_like(quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dopri5", "bosh3", "adaptive_heun", "dopri8"])
 @pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
 def test_every_part_of_a_tuple_keeps_to_the_tolerance_as_in_torchdiffeq(method, gradient, recwarn):
@@ -248,6 +250,7 @@ def rotated(x, solver):
     return odeint(lambda t, x: x @ ROTATION.T, x, (0.0, 1.0), solver, parameters=()).state
 
 
+@pytest.mark.slow
 @exact
 @pytest.mark.parametrize("jacobian", [torch.func.jacrev, torch.func.jacfwd], ids=["jacrev", "jacfwd"])
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # torch scripts its own formulae for jacfwd
@@ -302,6 +305,7 @@ def test_gradients_of_each_sample_come_of_vmap_over_grad(solver):
         torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 @exact
 def test_second_derivatives_equal_finite_differences(solver):
     def end(x, weight):

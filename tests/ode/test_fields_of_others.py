@@ -238,6 +238,7 @@ def test_features_that_no_loss_uses_do_not_stop_the_next_solve(solver):
     assert_same(*both(Keeping, solver, train))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:gradient='adjoint'", "ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
 @pytest.mark.parametrize("change", ["weight norm", "pruning", "kept"])

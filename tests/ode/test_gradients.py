@@ -164,6 +164,7 @@ def test_gradients_equal_finite_differences(variant, checkpoints):
     assert torch.autograd.gradcheck(end, (x.requires_grad_(), weight.requires_grad_()))
 
 
+@pytest.mark.slow
 def test_gradients_of_iterations_equal_finite_differences():
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((2, 3), (3, 3)))

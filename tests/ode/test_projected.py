@@ -20,6 +20,7 @@ def test_a_state_that_sinks_rests_on_zero(method):
     torch.testing.assert_close(states, expected)
 
 
+@pytest.mark.slow
 @methods
 def test_a_state_that_leaves_zero_is_no_longer_held(method):
     # x' = t - 1/2 from 0: at rest until t = 1/2, then (t - 1/2)^2 / 2

@@ -202,6 +202,7 @@ def test_the_same_steps_give_torchdiffeqs_state(method, name, dtype, tolerance):
     torch.testing.assert_close(end, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lm"])
 def test_back_and_forth_returns_to_the_start(variant):
     problem, solver = PROBLEMS["growth at a rate cos t"], solver_config(variant, 512, "backprop")

@@ -114,6 +114,7 @@ def test_a_tensor_that_only_later_steps_need_is_refused_or_given_to_the_block(so
             gradient_of(solver)
 
 
+@pytest.mark.slow
 def test_a_compiled_field_has_no_more_graphs_for_it_and_the_backward_pass_refuses():
     late = numbers(3, seed=5).requires_grad_()
 

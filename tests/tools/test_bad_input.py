@@ -72,6 +72,7 @@ def test_a_truncated_image_is_named_before_training(coco):
     assert not (coco / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_truncated_image_that_was_not_verified_is_named_when_it_is_read(coco):
     path = coco / "images" / "2.jpg"
     path.write_bytes(path.read_bytes()[:2000])
@@ -136,6 +137,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", OPTIONS)
 def test_faulty_options_are_refused_with_the_near_ones(tmp_path, fault):
     arguments, words = OPTIONS[fault]
@@ -149,6 +151,7 @@ def test_a_missing_or_unknown_task_is_refused_with_the_known_ones(tmp_path):
     refused(run("compare", "a", "b", "--out=c", "--repeats=-1", cwd=tmp_path), "--repeats -1")
 
 
+@pytest.mark.slow
 def test_checkpoints_that_do_not_fit_are_refused_by_every_tool(trained, tmp_path):
     best = load_checkpoint(trained / "runs" / "small" / "best.pt")
     best["config"]["model"]["backbone_args"] = {"channels": [8, 8, 16, 24]}

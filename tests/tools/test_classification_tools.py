@@ -42,6 +42,7 @@ def trained(tmp_path_factory, colors):
     return train(tmp_path_factory.mktemp("classification"), colors, "small", "--optim.epochs=6")
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_colors(trained):
     assert float(history(trained)[-1]["top1"]) > 0.9
     assert load_checkpoint(trained / "best.pt", task="classification")["metadata"] == {
@@ -50,6 +51,7 @@ def test_a_network_learns_the_colors(trained):
     }
 
 
+@pytest.mark.slow
 def test_the_report_tells_the_metrics_and_the_cost(trained, caplog):
     options = ["--checkpoint", trained / "best.pt", "--eval.calibration=8"]
     done = run("eval", "classification", *options, cwd=trained.parents[1])
@@ -76,6 +78,7 @@ def test_the_report_tells_how_the_training_went(trained):
     assert found["throughput, batch 12"] > 0 and found["training memory, batch 16"] > 0
 
 
+@pytest.mark.slow
 def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
     cwd = trained.parents[1]
     done = run("compare", trained, trained, "--checkpoint=last.pt", "--repeats=1", "--out=last", cwd=cwd)
@@ -176,6 +179,7 @@ def test_a_prediction_names_the_likeliest_classes(trained, colors):
     assert all(sum(each["scores"]) == pytest.approx(1.0, abs=1e-5) for each in found)
 
 
+@pytest.mark.slow
 def test_a_teacher_takes_part_in_the_losses(tmp_path, colors, trained):
     teacher = tmp_path / "teacher.pth"
     torch.save(load_checkpoint(trained / "best.pt", task="classification")["model"], teacher)
@@ -237,6 +241,7 @@ def test_bad_input_is_told_in_one_line_before_work_starts(tmp_path, colors, argu
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_images_that_are_in_both_splits_are_warned_of(colors, tmp_path, caplog):
     done = run("train", "classification", *SMALL, f"--data.root={colors}", "--data.val=train", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

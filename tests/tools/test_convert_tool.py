@@ -87,6 +87,7 @@ def test_of_a_contrastive_training_the_query_encoder_is_taken(tmp_path, capsys):
     assert "not used: encoder_k.conv1.weight, " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_it_writes_is_a_start_for_a_training(checkpoint, tmp_path, colors):
     _, file = checkpoint
     done = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
@@ -115,6 +116,7 @@ def test_fewer_weights_over_time_and_another_basis(checkpoint, tmp_path):
     assert "another function" not in done.stdout  # two weights for two evaluations
 
 
+@pytest.mark.slow
 def test_fewer_weights_are_fitted_on_images(checkpoint, tmp_path, colors):
     model, file = checkpoint
     images = torch.randn(8, 3, 32, 32)
@@ -132,6 +134,7 @@ def test_fewer_weights_are_fitted_on_images(checkpoint, tmp_path, colors):
     assert differences["fitted"] < differences["projected"]
 
 
+@pytest.mark.slow
 def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     _, file = checkpoint
     model = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)

@@ -55,11 +55,13 @@ def test_the_report_has_all_figures_the_baselines_the_protocol_and_pictures(plac
     assert report.curves[0].title == "Relative error over distance (all pixels)"
 
 
+@pytest.mark.slow
 def test_the_log_and_the_report_agree(place):
     best = load_checkpoint(place / "runs" / "small" / "best.pt", task="depth")
     assert best["score"] == values(read_report(place / "runs" / "small" / "report"))["delta1"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_needs_no_training_set(place):
     done = run(
         "eval", "depth", "--checkpoint=runs/small/best.pt", "--data.scenes.train_images=999", "--out=o", cwd=place
@@ -84,6 +86,7 @@ def test_by_another_protocol_the_baselines_are_those_of_its_pixels(place):
     assert found["garg"] != found["raw"]
 
 
+@pytest.mark.slow
 def test_predictions_in_files_are_scored_as_the_model_that_made_them(place):
     images = place / "runs" / "data" / "road_val_4x32x64px_seed1" / "rgb"
     intrinsics = "--predict.intrinsics=[40,40,32,16]"
@@ -106,6 +109,7 @@ def test_predictions_in_files_are_scored_as_the_model_that_made_them(place):
     assert scored == pytest.approx(values(read_report(place / "runs" / "small" / "report")), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_ones_weights(place):
     start = ["--model.checkpoint=runs/small/best.pt", "--optim.lr=0", "--optim.epochs=1", "--data.augment=none"]
     ours = load_checkpoint(train(place, "started", *start) / "best.pt", task="depth")["model"]
@@ -117,6 +121,7 @@ def test_a_run_starts_from_another_ones_weights(place):
     assert "runs/small/best.pt: the weights of another model" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_model_of_one_size_predicts_and_evaluates_at_the_images_own(place):
     train(place, "sized", "--data.size=[32,32]", "--optim.epochs=1", "--eval.flip=true")
     done = run("eval", "depth", "--checkpoint=runs/sized/best.pt", cwd=place)
@@ -139,6 +144,7 @@ def test_averaging_with_the_mirror_image_commutes_with_mirroring(place):
         torch.testing.assert_close(averaged, expected / 2, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_whole_numbers_are_scored_in_the_unit_that_they_were_written_in(place):
     scene = [*SMALL, "--data.scenes.preset=room", "--model.max_depth=10"]
     done = run("train", "depth", *scene, "--run.name=room", "--optim.epochs=1", cwd=place)
@@ -180,6 +186,7 @@ def test_runs_are_compared(place):
     assert {curve.label for curve in report.curves} == {"discrete", "small"}
 
 
+@pytest.mark.slow
 def test_a_run_with_the_same_seed_has_the_same_weights_wherever_its_pairs_are_kept(place):
     folders = [
         train(place, f"kept_{kept}", "--data.augment=scale", f"--data.in_memory={kept}") for kept in (True, False)

@@ -29,6 +29,7 @@ def quantities(folder):
     return {q["name"]: q["value"] for q in json.loads((folder / "report.json").read_text())["quantities"]}
 
 
+@pytest.mark.slow
 def test_the_report_holds_accuracy_cost_and_speed_and_says_that_it_ran_on_the_cpu(evaluated):
     found = quantities(evaluated)
     expected = {*COCO_NAMES, "precision (macro)", "recall (macro)", "F1 (macro)", "parameters", "MACs", "NFE"}
@@ -64,6 +65,7 @@ def test_pycocotools_by_hand_gives_the_twelve_numbers_of_the_report(evaluated):
     assert [found[name] for name in COCO_NAMES] == expected
 
 
+@pytest.mark.slow
 def test_measuring_leaves_the_model_as_it_was(trained):
     task = TASKS["detection"]
     checkpoint = trained / "runs" / "small" / "best.pt"
@@ -92,6 +94,7 @@ def test_compare_sets_runs_side_by_side_with_ratios_to_the_first(trained):
     assert "latency median" in done.stdout
 
 
+@pytest.mark.slow
 def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(trained):
     [images] = trained.glob("runs/data/shapes_val*/images")
     threshold = "--model.score_threshold=0.01"
@@ -160,6 +163,7 @@ def test_what_was_found_is_written_whatever_ends_a_prediction(trained, tmp_path,
     assert [entry["file_name"] for entry in found] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_predict_needs_no_data_set(trained, tmp_path):
     shutil.copy(trained / "runs" / "small" / "best.pt", tmp_path)
     cv2.imwrite(str(tmp_path / "one.png"), np.zeros((80, 100, 3), np.uint8))

@@ -25,6 +25,7 @@ def test_every_model_of_ours_stands_in_a_group():
     assert OURS - {body.name for group in GROUPS for body in group.values()} == set()
 
 
+@pytest.mark.slow
 def test_a_group_is_measured():
     group = next(group for group in GROUPS if "ode_resnet56_cifar" in group)
     table = measure(group, rounds=1)
