@@ -1,7 +1,5 @@
 """MATLAB's files of NYU-Depth-v2, in small, and what is refused of them."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """LiDAR points on the image: by hand, by another formula, and as KITTI's users have them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

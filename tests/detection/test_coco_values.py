@@ -1,12 +1,11 @@
 """Values of COCO files that are read with all their digits, repaired, or refused: ids, names, polygons, sizes."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest
+from coco_content import STRICT, content
 from detection_files import HEIGHT, WIDTH, write_image
-from test_data_of_other_tools import RUNS, STRICT, boxes, content
+from test_boxes_of_other_tools import RUNS, boxes
 
 from detection.data.coco import read_coco
 from detection.data.image_names import ImageFolder, read_names

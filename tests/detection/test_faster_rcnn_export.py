@@ -1,7 +1,5 @@
 """The detector leaves Python: torch.export and ONNX give what eager execution gives."""
 
-from __future__ import annotations
-
 import io
 
 import onnxruntime

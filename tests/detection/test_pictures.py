@@ -1,7 +1,5 @@
 """Drawn boxes stand where they should, and nowhere else."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

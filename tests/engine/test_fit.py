@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from engine.config import OptimConfig, RunConfig
-from engine.training.fit import Trainer, differences, with_defaults
+from engine.training.fit import Trainer
 from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig
@@ -225,40 +225,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(tmp_p
     with pytest.raises(InputError, match=r"not finite in epoch 2 .* lower optim\.lr"):
         run.fit()
     assert (tmp_path / "last.pt").read_bytes() == before
-
-
-def test_settings_that_differ_are_named_but_those_of_the_place_of_a_run_may():
-    old = {"run": {"name": "a", "seed": 0}, "optim": {"lr": 0.1, "epochs": 3}}
-    new = {"run": {"name": "b", "seed": 1}, "optim": {"lr": 0.2, "epochs": 3}}
-    assert differences(old, new, free=()) == ["optim.lr was 0.1, is 0.2", "run.seed was 0, is 1"]
-
-
-def test_a_run_of_an_older_version_had_the_defaults_of_what_it_did_not_know():
-    old = {"optim": {"lr": 0.1, "gone": 1}, "run": {"seed": 3}}
-    defaults = {"optim": {"lr": 0.001, "ema": 0.0}, "run": {"seed": 0}, "loss": {"mixup": 0.0}}
-    expected = {"optim": {"lr": 0.1, "gone": 1, "ema": 0.0}, "run": {"seed": 3}, "loss": {"mixup": 0.0}}
-    assert with_defaults(old, defaults) == expected
-
-
-def test_other_solvers_of_an_evaluation_are_no_other_training():
-    old, new = ({"eval": {"solvers": solvers, "protocol": "nyu"}} for solvers in ([], ["euler"]))
-    assert differences(old, new, free=["eval.solvers"]) == differences(old, new, free=["eval"]) == []
-    other = {"eval": {"solvers": [], "protocol": "raw"}}
-    assert differences(old, other, free=["eval.solvers"]) == ["eval.protocol was 'nyu', is 'raw'"]
-
-
-@pytest.mark.parametrize(
-    ("setting", "word"),
-    [
-        ({"epochs": 0}, "epochs"),
-        ({"amp": "bf16"}, "bfloat16"),
-        ({"schedule": "cosin"}, "cosine"),
-        ({"ema_decay": 1.0}, "ema_decay"),
-    ],
-)
-def test_impossible_settings_are_refused(setting, word):
-    with pytest.raises(InputError, match=word):
-        OptimConfig(**setting)
 
 
 class OdeLeastSquares(LeastSquares):

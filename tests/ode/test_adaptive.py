@@ -6,39 +6,21 @@ from itertools import pairwise
 import pytest
 import torch
 import torchdiffeq
+from adaptive_solvers import TOLERANCES, config, evaluations, methods
 from closed_form_problems import PROBLEMS, CountedDecay
 from torch import nn
 from torchdiffeq._impl.odeint import SOLVERS
 from trained_fields import (
     assert_buffers_equal,
     assert_parameter_gradients_close,
-    images,
     make,
     passes,
 )
 
 from odebackbones.block import ODEBlock
-from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError, SolverError
-from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.ode import METHODS, SolverConfig, odeint
-from odebackbones.ode.methods.runge_kutta import RungeKutta
 from odebackbones.ode.methods.tableaus import ADAPTIVE_TABLEAUS
-
-TOLERANCES = {"adaptive_heun": 1e-4, "bosh3": 1e-6, "dopri5": 1e-8, "dopri8": 1e-10}
-"""Method -> the relative tolerance at which it is tried, so that all take some dozens of steps."""
-
-methods = pytest.mark.parametrize("method", TOLERANCES)
-
-
-def config(method, gradient="checkpoint", rtol=None, **kwargs):
-    rtol = rtol or TOLERANCES[method]
-    return SolverConfig(method, gradient=gradient, rtol=rtol, atol=rtol, **kwargs)
-
-
-def evaluations(method, steps):
-    """Of accepted steps that are taken again; torchdiffeq's adaptive_heun keeps a slope from each to the next."""
-    return 1 + steps if method == "adaptive_heun" else steps * ADAPTIVE_TABLEAUS[method].stages
 
 
 def trace(block):
@@ -243,71 +225,6 @@ def test_a_solution_that_ends_in_a_pole_is_an_error_and_no_endless_solve():
         SolverError, match=r"dopri5 stopped after \d+ accepted steps \(.*\); loosen rtol and atol, or look"
     ):
         odeint(lambda t, x: x**2, x, (0.0, 2.0), config("dopri5", rtol=1e-3), parameters=())
-
-
-@pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
-@methods
-def test_a_training_step_counts_the_batch_once_for_each_evaluation_of_the_accepted_steps(method, gradient):
-    field, x = make("BatchNorm2d"), images().requires_grad_()
-    before = int(field.norm.num_batches_tracked)
-    solution = odeint(field, x, (0.35, 0.65), config(method, gradient, rtol=1e-3))
-    counted = int(field.norm.num_batches_tracked) - before
-    solution.state.sum().backward()
-    assert counted == evaluations(method, solution.stats.steps) > 1
-    assert int(field.norm.num_batches_tracked) - before == counted
-    assert field.norm.track_running_stats
-
-
-class CountedTimes(nn.Module):
-    """A field that writes down the times of its evaluations."""
-
-    def __init__(self, field):
-        super().__init__()
-        self.field = field
-        self.times = []
-
-    def forward(self, t, x):
-        self.times.append(t)
-        return self.field(t, x)
-
-
-def test_the_running_statistics_are_those_of_the_accepted_steps_on_a_fixed_grid():
-    adaptive, fixed = make("BatchNorm2d"), make("BatchNorm2d")
-    watched, ends = CountedTimes(adaptive), (0.35, 0.65)
-    steps = odeint(watched, images(), ends, config("bosh3", rtol=1e-3)).stats.steps
-    starts = [*watched.times[-3 * steps :: 3], ends[1]]
-    grid = [(a, b - a) for a, b in pairwise(starts)]
-    RungeKutta(tableau=ADAPTIVE_TABLEAUS["bosh3"], grid=grid).solve(fixed, images())
-    assert_buffers_equal(adaptive, fixed)
-
-
-@pytest.mark.parametrize("method", ["midpoint", "dopri5"])
-def test_a_solve_without_gradients_in_training_mode_counts_the_batch_too(method):
-    counted, solver = [], SolverConfig(method)
-    for grad in (True, False):
-        field = make("BatchNorm2d")
-        with torch.set_grad_enabled(grad):
-            odeint(field, images(), solver=solver)
-        counted.append(dict(field.named_buffers()))
-    for key, buffer in counted[0].items():
-        torch.testing.assert_close(counted[1][key], buffer, msg=key)
-
-
-@pytest.mark.parametrize("method", ["midpoint", "dopri5"])
-def test_statistics_are_calibrated_for_an_adaptive_method_too(method):
-    block = ODEBlock(make("TimeBatchNorm2d", "midpoint"), SolverConfig(method))
-    norms = [m for m in block.modules() if isinstance(m, TimeBatchNorm2d)]
-    before = [norm.running_mean.clone() for norm in norms]
-    calibrate(block, [3.0 * images(seed) + 1.0 for seed in range(3)])
-    assert not any(torch.equal(old, norm.running_mean) for old, norm in zip(before, norms, strict=True))
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_a_field_that_evaluates_keeps_its_statistics(training):
-    field = make("TimeBatchNorm2d").train(training)
-    kept = [b.clone() for b in field.buffers()]
-    odeint(field, images(), (0.35, 0.65), config("dopri5", rtol=1e-3))
-    assert all(map(torch.equal, kept, field.buffers())) == (not training)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated; ONNX of whole detectors still needs tracing

@@ -5,39 +5,16 @@ import random
 import numpy as np
 import pytest
 import torch
-from fields_with_state import ALL, assert_same, by_backprop, gradients_of, numbers, seeded
+from fields_with_state import ALL, assert_same, numbers, seeded
+from plain_fields import Plain, both
 from torch import nn
 from torch.nn.utils import prune, weight_norm
-from torch.utils.checkpoint import checkpoint
 from trained_fields import relative_error
 
 from odebackbones.block import ODEBlock
 from odebackbones.ode import SolverConfig, odeint
 
 FIXED = pytest.mark.parametrize("gradient", ["checkpoint", "reversible"])
-
-
-class Plain(nn.Module):
-    """tanh of a linear layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(3, 3)
-
-    def forward(self, t, x):
-        return torch.tanh(self.linear(x))
-
-
-def both(make, solver, train):
-    """The gradients of a training by a solver and by backpropagation."""
-    found = []
-    for config in (solver, by_backprop(solver)):
-        torch.manual_seed(0)
-        random.seed(0)
-        field, x = seeded(make), numbers(4, 3).requires_grad_()
-        others = train(field, x, config) or {}
-        found.append({**gradients_of(field, x), **others})
-    return found
 
 
 class Controlled(Plain):
@@ -275,29 +252,3 @@ def test_a_continuous_normalizing_flow_is_solved_as_a_tuple(solver):
         (end.square().sum() + density.sum()).backward()
 
     assert_same(*both(Flow, solver, train))
-
-
-@ALL
-def test_a_block_within_a_checkpoint_of_torchs(solver):
-    def train(field, x, config):
-        checkpoint(ODEBlock(field, config), x, use_reentrant=False).square().sum().backward()
-
-    assert_same(*both(Plain, solver, train))
-
-
-def test_a_block_within_a_field_keeps_its_own_parameters():
-    context = numbers(3).requires_grad_()
-
-    class Nested(Plain):
-        def __init__(self):
-            super().__init__()
-            self.block = ODEBlock(Plain(), SolverConfig("euler", 2), parameters=[context])
-            self.pair = (self.linear.weight, self.linear.bias)
-
-        def forward(self, t, x):
-            return super().forward(t, self.block(x))
-
-    def train(field, x, config):
-        odeint(field, x, solver=config).state.square().sum().backward()
-
-    assert_same(*both(Nested, SolverConfig("rk4", 3), train))

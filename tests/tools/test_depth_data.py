@@ -1,7 +1,5 @@
 """The tool that makes files of depth: what it writes and says, and that bad input leaves nothing behind."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
