@@ -1,6 +1,6 @@
 """Continuous-depth (Neural-ODE) backbones. Importing this package registers its models in timm.
 
-What needs timm is imported when it is first used, or with timm: :mod:`odebackbones.ode` alone needs torch alone.
+Modules that need timm are imported on first use, or together with timm; :mod:`odebackbones.ode` needs only torch.
 """
 
 from importlib import import_module
@@ -58,7 +58,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "odebackbones.hub": ("model_arguments", "save_pretrained"),
     "odebackbones.models.recompute": ("recompute_blocks",),
 }
-"""Module -> what this package has of it."""
+"""Module -> names that this package exports from it."""
 
 register_with_timm()
 

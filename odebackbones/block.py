@@ -1,4 +1,4 @@
-"""The ODE block: a vector field and a solver where a ResNet stage has its identity blocks."""
+"""The ODE block: a vector field and a solver in place of the identity blocks of a ResNet stage."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -35,15 +35,15 @@ class ODEBlock(nn.Module):
         field: :math:`f(t, x)`, usually a module of :mod:`odebackbones.fields`.
         solver: Method, steps and gradient mode.
         t_span: Start and end time.
-        augment: Channels of zeros that the state gets on top for the time of the solve; the field has as many more
+        augment: Number of zero channels appended to the state during the solve; the field has as many more channels
             (E. Dupont, A. Doucet, Y. W. Teh: Augmented Neural ODEs, NeurIPS 2019, arXiv:1904.01681).
-        budgets: In training, the steps of every solve are drawn from these, so that one set of weights serves all;
-            empty for ``solver.steps`` always.
-        steer: In training, the end time is drawn evenly from ``t1 - steer`` to ``t1 + steer`` (A. Ghosh et al.: STEER:
-            Simple Temporal Regularization For Neural ODEs, NeurIPS 2020, arXiv:2006.10711).
-        name: What errors call this block.
-        parameters: Tensors that the field depends on and that no module of it holds. They are found by themselves, but
-            for those that only later steps than the first one need.
+        budgets: Numbers of steps from which every solve in training draws at random, so that one set of weights
+            serves all; if empty, solves always take ``solver.steps``.
+        steer: In training, the end time is drawn uniformly from ``t1 - steer`` to ``t1 + steer`` (A. Ghosh et al.:
+            STEER: Simple Temporal Regularization For Neural ODEs, NeurIPS 2020, arXiv:2006.10711).
+        name: Name of this block in error messages.
+        parameters: Tensors that the field depends on but that none of its modules holds. They are found automatically,
+            except tensors that only steps after the first one need.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
@@ -96,7 +96,7 @@ class ODEBlock(nn.Module):
         return x[:, :channels] if self.augment > 0 else x
 
     def solve(self, x: Tensor) -> Solution:
-        """The flow of the (augmented) state with its cost, which is noted if it was not known beforehand."""
+        """Solve from the (augmented) state; ``latest`` records a cost that was not known beforehand."""
         method, solver = self.method, self.solver
         is_drawn = self.training and (self.budgets or self.steer)
         if is_drawn and torch.compiler.is_compiling():
@@ -114,22 +114,22 @@ class ODEBlock(nn.Module):
         return Solution(end, stats)
 
     def sample_steps(self) -> int:
-        """One of the budgets at random."""
+        """Draw one of the budgets at random."""
         return self.budgets[int(torch.randint(len(self.budgets), ()))]
 
     def sample_span(self) -> tuple[float, float]:
-        """The time span with an end drawn at random."""
+        """Return the time span with a randomly drawn end."""
         t0, t1 = self.t_span
         return t0, t1 + self.steer * (2.0 * float(torch.rand(())) - 1.0)
 
     def set_solver(self, solver: SolverConfig) -> None:
-        """Integrate the same field by another solver; norms keep their statistics, interpolated to its times.
+        """Integrate the same field by another solver, with norm statistics interpolated to its times.
 
-        Another method or other steps end the drawing of steps from ``budgets``.
+        A change of method or steps turns off the drawing of steps from ``budgets``.
 
         Raises:
-            InputError: The field is fused for its times; or the solver's coefficients (``lm``) or its grid belong to
-                other steps than those taken.
+            InputError: The field is fused for its evaluation times; the solver's coefficients (``lm``) or grid belong
+                to other steps, or do not go with ``steer``; or the solver is adaptive and the field has drop path.
         """
         reject_random_steps(solver, drawn=self.steer > 0.0)
         reject_drop_path_with_adaptive(self.field, solver, name=self.name)
@@ -139,7 +139,7 @@ class ODEBlock(nn.Module):
         if not same_steps(solver, self.solver):
             self.move_statistics(evaluation_times(solver, self.t_span))
             self.budgets = ()
-        del self.method  # a learned one is a submodule, and any other is not
+        del self.method  # a learned method is a submodule, any other is not
         self.method, self.solver, self.latest = method, solver, None
 
     def move_statistics(self, times: list[float]) -> None:
@@ -151,9 +151,9 @@ class ODEBlock(nn.Module):
                     set_times(times)
 
     def stats(self) -> SolverStats:
-        """What a solve with gradients costs; where steps are drawn or depend on the state, what the latest one cost.
+        """Return the cost of a solve with gradients, or of the latest one if steps are drawn or depend on the state.
 
-        All zeros if there was none yet.
+        All zeros if there was no such solve yet.
         """
         if self.latest is None and has_fixed_cost(self.solver) and isinstance(self.method, Method):
             return fixed_cost(self.field, self.method, self.solver, self.solver.gradient)
@@ -174,7 +174,7 @@ class ODEBlock(nn.Module):
 def method_for(
     field: nn.Module, solver: SolverConfig, t_span: tuple[float, float], *, name: str
 ) -> Method | AdaptiveMethod:
-    """The solver's method; coefficients that it learns are on the field's device, in its dtype."""
+    """Build the solver's method, with any learned coefficients on the field's device and in its dtype."""
     method = build_method(solver, t_span, name=name)
     like = next(field.parameters(), None)
     if isinstance(method, LinearTwoStep) and like is not None:
@@ -183,19 +183,19 @@ def method_for(
 
 
 def require_augment(augment: int) -> None:
-    """Refuse what is no number of channels."""
+    """Refuse a value that is not a number of channels."""
     if not is_whole(augment, least=0):
         raise InputError(f"augment={augment!r}: expected a whole number of channels, 0 or more")
 
 
 def reject_random_steps(solver: SolverConfig, *, drawn: bool) -> None:
-    """Refuse to draw the steps or the end of a solver that belongs to its steps."""
+    """Refuse to draw the steps or the end time for a solver that is tied to fixed steps."""
     if drawn and (solver.method == "lm" or solver.grid is not None):
         raise InputError("budgets and steer change the steps, and solver 'lm' or grid=... belong to fixed ones")
 
 
 def reject_drop_path_with_adaptive(field: nn.Module, solver: SolverConfig, *, name: str) -> None:
-    """Refuse a solver that finds its steps by comparing evaluations, for a field that is drawn anew at each."""
+    """Refuse a solver that finds its steps by comparing evaluations, if drop path redraws the field at each."""
     if not has_fixed_cost(solver) and any(getattr(module, "drop_prob", 0.0) for module in field.modules()):
         raise InputError(
             f"{name_prefix(name)}{solver.method!r} finds its own steps, and drop path (drop_path_rate) draws the field "
@@ -209,7 +209,7 @@ def same_steps(a: SolverConfig, b: SolverConfig) -> bool:
 
 
 def solver_stats(model: nn.Module) -> dict[str, SolverStats]:
-    """The cost of every ODE block in ``model``, by module name; empty for a discrete network."""
+    """Return the cost of every ODE block in ``model`` by module name; empty for a discrete network."""
     return {name: block.stats() for name, block in model.named_modules() if isinstance(block, ODEBlock)}
 
 
@@ -217,14 +217,14 @@ def set_gradient(model: nn.Module, gradient: str) -> None:
     """Set the gradient mode of every ODE block in ``model``.
 
     Raises:
-        InputError: There is no ODE block, or its solver can't have this mode.
+        InputError: The model has no ODE block, or the solver of a block does not support this mode.
     """
     for block in ode_blocks(model):
         block.set_solver(replace(block.solver, gradient=gradient))
 
 
 def set_checkpointing(model: nn.Module, enable: bool) -> None:
-    """Switch the ODE blocks in ``model`` between ``gradient="checkpoint"`` and ``"backprop"``; others stay."""
+    """Switch the ODE blocks in ``model`` between ``gradient="checkpoint"`` and ``"backprop"``; other modes stay."""
     before, after = ("backprop", "checkpoint") if enable else ("checkpoint", "backprop")
     for block in model.modules():
         if isinstance(block, ODEBlock) and block.solver.gradient == before:
@@ -232,10 +232,10 @@ def set_checkpointing(model: nn.Module, enable: bool) -> None:
 
 
 def ode_blocks(model: nn.Module) -> list[ODEBlock]:
-    """The ODE blocks in ``model``.
+    """Return the ODE blocks in ``model``.
 
     Raises:
-        InputError: There are none.
+        InputError: The model has no ODE blocks.
     """
     blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
     if not blocks:
@@ -244,22 +244,22 @@ def ode_blocks(model: nn.Module) -> list[ODEBlock]:
 
 
 def find_ode_block(stage: Iterable[nn.Module]) -> ODEBlock | None:
-    """The ODE block among the modules of a stage, if there is one."""
+    """Return the ODE block among the modules of a stage, or None."""
     return next((module for module in stage if isinstance(module, ODEBlock)), None)
 
 
 def compile_fields(model: nn.Module, **kwargs: Any) -> None:
-    """Compile the vector field of every ODE block in place; fields of ours once for all evaluation times.
+    """Compile the vector field of every ODE block in place; this package's fields once for all evaluation times.
 
-    The solver's loop stays outside, so that every gradient mode keeps its memory. A field of one's own is compiled
-    anew for every time that it uses, as times are constants of a graph.
+    The solver's loop stays outside the graph, so that every gradient mode keeps its memory use. A custom field is
+    compiled again for every evaluation time that it uses, because times are constants of a graph.
 
     Args:
         model: Any module with ODE blocks.
-        **kwargs: Those of :func:`torch.compile`.
+        **kwargs: Keyword arguments of :func:`torch.compile`.
 
     Raises:
-        InputError: There is no ODE block.
+        InputError: The model has no ODE block.
     """
     for block in ode_blocks(model):
         block.field.compile(**kwargs)

@@ -1,4 +1,4 @@
-"""What the user gets for bad input: one line that says what came, what was expected and what to do."""
+"""Errors for bad input: one line that says what was given, what was expected and what to do."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -13,35 +13,35 @@ class SolverError(InputError):
 
 
 SHOWN = 5
-"""Names or faults that an error or a report lists."""
+"""Number of names or faults that an error or a report lists."""
 
 
 ALL_SHOWN = 20
-"""Known names that an error lists all."""
+"""Largest number of known names that an error lists in full."""
 
 
 def truncate(lines: Sequence[str], kind: str) -> list[str]:
-    """The first lines, and a last one that says how many more there are of the ``kind``."""
+    """Return the first lines, and a last one that says how many more of the ``kind`` there are."""
     rest = len(lines) - SHOWN
     return [*lines[:SHOWN], *([f"... and {rest} more {kind}"] if rest > 0 else [])]
 
 
 def join_names(names: Sequence[str]) -> str:
-    """The first names with commas between, and how many more there are."""
+    """Join the first names with commas, and say how many more there are."""
     return ", ".join(truncate(names, "")).rstrip()
 
 
 def name_prefix(name: str) -> str:
-    """How an error begins that concerns the part called ``name``, which may have no name."""
+    """Return the beginning of an error about the part called ``name``; empty for a part without a name."""
     return f"{name}: " if name else ""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Say that ``name`` is no ``kind``, with the known names that are near, or all of a few if none is.
+    """Build the error for a ``name`` that is not a ``kind``, with similar names or, if there are none, known ones.
 
     Args:
         kind: What the name should have named, e.g. ``"solver"``.
-        name: What came.
+        name: The name that was given.
         known: The valid names.
     """
     known = sorted(known)

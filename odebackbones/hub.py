@@ -1,4 +1,4 @@
-"""Models in timm's form, the solver beside the weights: ``timm.create_model("local-dir:FOLDER")`` loads them."""
+"""Saving of models, with solver and weights, in timm's format: ``timm.create_model("local-dir:FOLDER")`` loads them."""
 
 import os
 import tempfile
@@ -22,21 +22,21 @@ FOUND_BY_TIMM = ("num_classes", "in_chans", "global_pool")
 
 
 def save_pretrained(model: nn.Module, folder: str | Path) -> Path:
-    """Write ``config.json`` and ``model.safetensors``, as timm reads them from a folder or from Hugging Face's hub.
+    """Write ``config.json`` and ``model.safetensors``, which timm reads from a folder or from the Hugging Face Hub.
 
-    The configuration has the solver as it is now, also after :func:`~odebackbones.change_solver`,
-    :func:`~odebackbones.change_bases` or :func:`~odebackbones.from_resnet`; timm's ``push_to_hf_hub`` takes the same
-    from ``model_args=model_arguments(model)``.
+    The configuration holds the current solver, also after :func:`~odebackbones.change_solver`,
+    :func:`~odebackbones.change_bases` or :func:`~odebackbones.from_resnet`; timm's ``push_to_hf_hub`` writes the same
+    configuration with ``model_args=model_arguments(model)``.
 
     Args:
-        model: A model that ``timm.create_model`` made, or a converted one.
-        folder: Made if there is none; what it holds is replaced file by file.
+        model: A model that ``timm.create_model`` built, or a converted one.
+        folder: Folder to write to, created if missing; existing files of the same names are replaced.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: timm could not build the model again.
+        InputError: timm could not rebuild the model.
     """
     folder, arguments = Path(folder), model_arguments(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +50,13 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> Path:
 
 
 def model_arguments(model: nn.Module) -> dict[str, Any]:
-    """The keyword arguments with which ``timm.create_model`` builds the model with the solver that it has now.
+    """Return the keyword arguments with which ``timm.create_model`` builds the model with its current solver.
 
-    Without those that timm itself finds in the model, such as ``num_classes``.
+    Arguments that timm itself finds in the model, such as ``num_classes``, are left out.
 
     Raises:
-        InputError: timm did not make the model, or has none of this name; or the ODE blocks differ in more than their
-            steps and weights over time.
+        InputError: timm did not build the model, or has no model of this name, or the ODE blocks differ in more than
+            their steps and weights over time.
     """
     architecture = getattr(model, "pretrained_cfg", {}).get("architecture", "")
     if not timm.is_model(architecture) or not hasattr(model, "_model_args"):
@@ -73,7 +73,7 @@ def model_arguments(model: nn.Module) -> dict[str, Any]:
 
 
 def flow_arguments(model: nn.Module) -> dict[str, Any]:
-    """Those of them that concern the ODE blocks."""
+    """Return the arguments that concern the ODE blocks."""
     if not hasattr(model, "ode_blocks_by_stage"):
         raise InputError(
             f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"
@@ -95,7 +95,7 @@ def flow_arguments(model: nn.Module) -> dict[str, Any]:
 
 
 def options_of(block: ODEBlock) -> dict[str, Any]:
-    """The options of a block that are one for all blocks of a model."""
+    """Return the options of a block that must be the same for all blocks of a model."""
     solver = asdict(block.solver)
     del solver["steps"], solver["nodes"]
     drawing = {"augment": block.augment, "budgets": list(block.budgets), "steer": block.steer}
@@ -103,10 +103,10 @@ def options_of(block: ODEBlock) -> dict[str, Any]:
 
 
 def first_convolution(block: ODEBlock) -> TimeConv2d:
-    """A convolution of the field; all have the same weights over time.
+    """Return the first convolution of the field; all convolutions have the same ``bases`` and ``basis``.
 
     Raises:
-        InputError: There is none.
+        InputError: The field has no convolution with weights over time.
     """
     found = [module for module in block.field.modules() if isinstance(module, TimeConv2d)]
     if not found:
@@ -116,12 +116,12 @@ def first_convolution(block: ODEBlock) -> TimeConv2d:
 
 
 def norm_bases(block: ODEBlock) -> int | None:
-    """Gains over time of the field's norms, if there are any."""
+    """Return the number of gains over time of the field's norms, or None if it has no norms."""
     return next((module.bases for module in block.field.modules() if isinstance(module, TimeNorm)), None)
 
 
 def require_rebuilt(model: nn.Module, folder: str) -> None:
-    """Refuse a model that timm, by the configuration in a folder, would build with other weights."""
+    """Refuse a model that timm would build with other weights from the configuration in a folder."""
     with torch.device("meta"):
         twin = timm.create_model(f"local-dir:{folder}")
     found, expected = ({key: value.shape for key, value in m.state_dict().items()} for m in (twin, model))

@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 RENAMED = {"integrator.vector_field.": "field.", "integrator.coefficients": "method.coefficients"}
-"""In an ODE block's state dict: what a name began with -> what it begins with."""
+"""In an ODE block's state dict: old prefix of a name -> current prefix."""
 
 
 def current_names(weights: Mapping[str, T]) -> dict[str, T]:
-    """The same weights by the names of today's models."""
+    """Return the same weights under the names of the current models."""
     return {current_name(name): value for name, value in weights.items()}
 
 
 def current_name(name: str) -> str:
-    """A weight's name in today's models."""
+    """Return a weight's name in the current models."""
     for old, new in RENAMED.items():
         head, found, rest = name.partition(old)
         if found and (not head or head.endswith(".")):
@@ -24,6 +24,6 @@ def current_name(name: str) -> str:
 
 
 def rename_old(block: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Let old weights be loaded: a hook of ``load_state_dict`` for the names that begin with ``prefix``."""
+    """Rename old weights that begin with ``prefix``, as a pre-hook of ``load_state_dict``."""
     for name in [name for name in state_dict if name.startswith(f"{prefix}integrator.")]:
         state_dict[prefix + current_name(name.removeprefix(prefix))] = state_dict.pop(name)

@@ -1,4 +1,4 @@
-"""The models get into timm's registry as soon as timm is there: who uses the engine alone does not wait for it."""
+"""Registration of the models in timm as soon as timm is imported; users of the solvers alone do not wait for timm."""
 
 import sys
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from types import ModuleType
 
 MODELS = "odebackbones.models"
-"""What registers the models when it is imported."""
+"""Module that registers the models when it is imported."""
 
 
 def register_with_timm() -> None:
-    """Import the models now if timm is there, else right after it."""
+    """Import the models now if timm is already imported, or else right after timm."""
     if "timm" in sys.modules:
         import_module(MODELS)
     else:
@@ -21,13 +21,13 @@ def register_with_timm() -> None:
 
 
 class TimmFinder(MetaPathFinder):
-    """Finds timm as all do, and has our models imported after it."""
+    """A finder that locates timm as usual and has our models imported after it."""
 
     def __init__(self) -> None:
         self.is_searching = False
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """timm's, with a loader of ours; None for other modules."""
+        """Return timm's spec with our loader; None for other modules."""
         if name != "timm" or self.is_searching:
             return None
         self.is_searching = True
@@ -41,22 +41,22 @@ class TimmFinder(MetaPathFinder):
 
 
 class ModelsAfter(Loader):
-    """Loads timm, and then our models.
+    """A loader of timm and then of our models.
 
     Args:
-        loader: timm's own.
-        finder: It has done its work then.
+        loader: timm's own loader.
+        finder: The finder, which is removed once timm is loaded.
     """
 
     def __init__(self, loader: Loader, finder: TimmFinder) -> None:
         self.loader, self.finder = loader, finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """timm's module."""
+        """Create timm's module."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run timm's code and ours; timm's own loader is its loader from then on."""
+        """Run timm's code and ours; timm's module gets its own loader back."""
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader

@@ -1,6 +1,6 @@
-"""Is it an ODE? The metric under solvers that the weights were not trained with, and the order of convergence.
+"""Tests of whether a model is an ODE: its metric under solvers not used in training, and the order of convergence.
 
-A network whose accuracy hangs on the solver that trained it is a ResNet with shared weights, not a flow.
+A network whose accuracy depends on the solver that trained it is a ResNet with shared weights, not a flow.
 
 K. Ott, P. Katiyar, P. Hennig, M. Tiemann: ResNet After All? Neural ODEs and Their Numerical Solution, ICLR 2021,
 arXiv:2007.15386
@@ -27,24 +27,24 @@ TRIED_STEPS = (1, 2, 4, 8, 16)
 
 
 TRAINED, CALIBRATED = "trained", "calibrated"
-"""The model under its own solver, in place of a method."""
+"""Names, in place of a method, for the model under its own solver."""
 
 
 PLAIN = {"gradient": "checkpoint", "state_dtype": "auto", "max_nfe": None}
-"""What any method can take, whatever the solver was before."""
+"""Solver settings that every method accepts, whatever the previous solver was."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """A model under one solver.
+    """The result of a model under one solver.
 
     Attributes:
-        method: The method; ``"trained"`` is the model as it came, and ``"calibrated"`` that with statistics estimated
-            anew, as those under other solvers are.
-        steps: Steps of every block; of the model as it came, or where the solver finds them, None.
-        nfe: Evaluations of all blocks; of a solver that finds its steps, on the last batch.
-        metric: What was measured; NaN if a solve could not be finished.
-        tolerance: Of a solver that finds its steps.
+        method: The method; ``"trained"`` is the unchanged model, and ``"calibrated"`` the same model with statistics
+            estimated again, as they are under the other solvers.
+        steps: Steps of every block; None for the model under its own solver and for solvers that find their steps.
+        nfe: Evaluations of all blocks; for a solver that finds its steps, on the last batch.
+        metric: Value of the metric; NaN if a solve could not be finished.
+        tolerance: Tolerance of a solver that finds its steps.
         further: Name of a further figure -> its value.
     """
 
@@ -67,27 +67,27 @@ def solver_transfer(
     calibrate_on: Iterable[Any] | None = None,
     further: Mapping[str, Callable[[nn.Module], float]] | None = None,
 ) -> list[Transfer]:
-    """The metric of ``model`` as it is, and under every method and number of steps, or tolerance.
+    """Measure the metric of ``model`` as it is, and under every method with each number of steps or tolerance.
 
     Args:
         model: A trained model with ODE blocks; it is not changed.
-        data: Batches that can be read again and again (a list, a DataLoader): for the default metric,
+        data: Batches that can be iterated repeatedly (a list, a DataLoader): for the default metric,
             ``(images, labels)``.
         metric: ``(model, data) -> number``; by default top-1 accuracy.
         methods: Methods to try.
-        steps: Steps of every block to try, of methods with fixed steps.
-        tolerances: Relative and absolute tolerances to try, of methods that find their steps.
-        calibrate_on: Batches from which statistics per time are estimated anew under every solver; None interpolates
-            the trained ones.
-        further: Name of a further figure, such as ``"time [ms]"`` -> how it is found; that may change its model.
+        steps: Numbers of steps per block to try, for methods with fixed steps.
+        tolerances: Relative and absolute tolerances to try, for methods that find their steps.
+        calibrate_on: Batches from which statistics per time are estimated again under every solver; None interpolates
+            the trained statistics.
+        further: Name of a further figure, such as ``"time [ms]"`` -> function of a model, which it may change.
 
     Raises:
-        InputError: The model has no ODE blocks, or they can't have one of the solvers.
+        InputError: The model has no ODE blocks, or they do not support one of the solvers.
     """
     as_it_is = {TRAINED: {}} if calibrate_on is None else {TRAINED: {}, CALIBRATED: {}}
     others = solver_variants(methods, steps=steps, tolerances=tolerances)
     variants = [*as_it_is.items(), *((variant["method"], variant) for variant in others)]
-    for _, variant in variants:  # what can't be had shows before the work
+    for _, variant in variants:  # unsupported solvers fail before the work starts
         change_solver(model, **variant)
     rows = []
     for method, variant in variants:
@@ -95,7 +95,7 @@ def solver_transfer(
         try:
             if method != TRAINED and calibrate_on is not None:
                 calibrate(changed, calibrate_on)
-            found = (metric or accuracy)(changed, data)  # before the evaluations, which an adaptive solver then knows
+            found = (metric or accuracy)(changed, data)  # before nfe, which an adaptive solver only knows after a solve
         except SolverError:
             found = math.nan
         nfe = total_nfe(changed)
@@ -107,7 +107,7 @@ def solver_transfer(
 def solver_variants(
     methods: Sequence[str], *, steps: Sequence[int], tolerances: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
-    """The changes of :func:`~odebackbones.change_solver` for every method and its steps, or tolerances."""
+    """Yield arguments of :func:`~odebackbones.change_solver` for every method and each number of steps or tolerance."""
     for method in methods:
         if METHODS[method].build is None:
             adaptive = {"grid": None, "projected": False}
@@ -118,7 +118,7 @@ def solver_variants(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
-    """Top-1 accuracy on batches ``(images, labels)``, in evaluation mode.
+    """Compute the top-1 accuracy on batches ``(images, labels)``, in evaluation mode.
 
     Raises:
         InputError: There are no batches.
@@ -134,18 +134,18 @@ def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
 
 
 def total_nfe(model: nn.Module) -> int:
-    """Evaluations of all blocks."""
+    """Return the total number of evaluations of all blocks."""
     return sum(stats.nfe for stats in solver_stats(model).values())
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """Errors of a block's flow over its steps, against a fine solve by rk4.
+    """Errors of a block's flow for several numbers of steps, compared with a fine solve by rk4.
 
     Attributes:
         steps: Numbers of steps.
         errors: Relative errors (Euclidean norm) of the end states.
-        order: The slope of log error over log step length: the method's order where the field is smooth and the
+        order: Slope of log error over log step length: the method's order where the field is smooth and the
             steps are short enough to see it.
     """
 
@@ -162,8 +162,8 @@ def convergence_order(
 
     Args:
         block: The block; it is not changed.
-        state: Its input ``(B, C, H, W)``; in float64 with a float64 block, rounding disturbs least.
-        method: Of the solves; None takes the block's.
+        state: Input of the block ``(B, C, H, W)``; rounding matters least in float64, with a float64 block.
+        method: Method of the solves; None takes the block's.
         steps: Numbers of steps, ascending.
     """
     reference = end_state(block, "rk4", 4 * steps[-1], state)
@@ -176,5 +176,5 @@ def convergence_order(
 
 
 def end_state(block: ODEBlock, method: str, steps: int, state: Tensor) -> Tensor:
-    """The flow of ``state`` by that method, with the block's statistics interpolated to its times."""
+    """Return the end state of a solve by that method, with the block's statistics interpolated to its times."""
     return change_solver(block, method, steps=steps, **PLAIN).eval()(state)

@@ -125,7 +125,7 @@ def test_what_can_not_be_fitted_is_refused():
     converted = from_resnet(trained("basic"))
     for model, arguments, message in (
         (change_bases(converted, 1), {"bases": 1}, "a weight for every projected Euler step"),
-        (change_solver(converted, "midpoint"), {"bases": 1}, "solver 'midpoint' is no ResNet"),
+        (change_solver(converted, "midpoint"), {"bases": 1}, "expected solver 'euler', got 'midpoint'"),
         (converted, {"bases": 1, "steps": 3}, "steps=3: expected 1 to 2"),
         (converted, {"bases": 2, "steps": 1}, "bases=2: the solver evaluates at 1 times"),
         (from_resnet(timm.create_model("seresnet18", **WIDTHS)), {"bases": 1}, "channel attention can't be fitted"),

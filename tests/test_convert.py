@@ -210,7 +210,7 @@ def test_an_argument_that_would_change_the_function_is_refused(argument):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"solver": "midpoint"}, r"'midpoint' is no ResNet; first odebackbones\.change_solver"),
+        ({"solver": "midpoint"}, r"expected solver 'euler', got 'midpoint'; call odebackbones\.change_solver"),
         ({"solver": "euler", "augment": 2}, "and augmented state"),
         ({"solver": "euler", "norm": "frozen"}, "that are not frozen"),
         ({"solver": "euler", "time_channel": True}, "without time channel"),

@@ -44,7 +44,8 @@ def page() -> str:
     """The whole page."""
     parts = [
         HEAD + table(("model", "in place of", "parameters", "ratio", ""), model_rows()),
-        "## Options of the stages\n\nOne value for all stages, or a sequence with one for each.\n\n"
+        "## Options of the stages\n\nOne value for all stages. `steps`, `nodes`, `bases`, `norm_bases`, `duration` and "
+        "`continuous` also take a sequence\nwith one value for each.\n\n"
         + table(("argument", "default", ""), option_rows(StageOptions, "Attributes")),
         "## Options of the ODE blocks\n\n" + table(("argument", "default", ""), option_rows(ODEBlock, "Args")),
         "## Options of the solver\n\n" + table(("argument", "default", ""), option_rows(SolverConfig, "Args")),

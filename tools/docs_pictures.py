@@ -75,7 +75,7 @@ def flow() -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_aspect("equal")
         axes.set_xlabel("feature 1")
-    figure.axes[1].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.axes[1].legend(frameon=False, fontsize=8, loc="lower right")
     figure.axes[0].set_ylabel("feature 2")
     return figure
 
@@ -117,8 +117,11 @@ def accuracy_over_costs(report: dict[str, Any]) -> Figure:
     name = next(row for row in ("AP ↑", "delta1 ↑") if row in rows)
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     for axes, cost in zip(figure.subplots(1, len(COSTS), sharey=True), COSTS, strict=True):
-        draw_points(axes, models, *([cell["value"] for cell in rows[row]] for row in (cost, name)))
-        axes.set_xlabel(cost.rstrip(" ↓").replace(" of backbone", ""), fontsize=9)
+        costs, accuracies = ([cell["value"] for cell in rows[row]] for row in (cost, name))
+        unit = 1e6 if cost.startswith("parameters") else 1.0
+        draw_points(axes, models, [value / unit for value in costs], accuracies)
+        label = cost.rstrip(" ↓").replace(" of backbone", "")
+        axes.set_xlabel(f"{label} [M]" if unit > 1.0 else label, fontsize=9)
     figure.axes[0].set_ylabel(name.rstrip(" ↑"))
     figure.axes[0].legend(frameon=False, fontsize=7)
     return figure

@@ -1,1 +1,1 @@
-"""Trained networks as ODE models and back, and other solvers and bases for the same weights."""
+"""Conversion of trained networks to ODE models and back, and changes of solver and bases for the same weights."""

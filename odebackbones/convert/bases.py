@@ -1,4 +1,4 @@
-"""Another number of weights over time for a trained model: more of equal function, or fewer, the nearest ones."""
+"""Change of a trained model's number of weights over time: more for the same function, or fewer for the nearest."""
 
 import copy
 from collections.abc import Sequence
@@ -24,22 +24,22 @@ def change_bases(
     norm_bases: int | Sequence[int] | None = None,
     basis: str | None = None,
 ) -> Model:
-    r"""A copy of ``model`` whose fields have ``bases`` weights over time: the projection of those that they had.
+    r"""Return a copy of ``model`` whose fields have ``bases`` weights over time, projected from the present ones.
 
-    The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square at the times at which the solver
-    evaluates, and equal where the new basis can be what the old one is there; elsewhere, and for a solver that finds
-    its own times, over [0, 1]. :func:`~odebackbones.fields.basis.refined_size` gives a size that keeps the
-    function. Running statistics belong to the solver's times, and stay.
+    The new :math:`\theta'(t)` is nearest to :math:`\theta(t)` in the mean square at the solver's evaluation times, and
+    equal where the new basis can represent the old one there. Where these times leave a choice, and for a solver that
+    finds its own times, it is nearest over [0, 1]. :func:`~odebackbones.fields.basis.refined_size` gives a size that
+    keeps the function. Running statistics belong to the solver's times, and stay.
 
     Args:
         model: A model with ODE blocks.
-        bases: K of every block, or one for each.
-        norm_bases: As many gains and offsets of the norms, or one number for each block; None for ``bases``.
+        bases: Number of weights K of every block, or one number for each block.
+        norm_bases: Number of gains and offsets of the norms, or one number for each block; None for ``bases``.
         basis: Name of the new basis; None keeps each field's.
 
     Raises:
-        InputError: There are no ODE blocks, or more or fewer than ``bases``; there is no such basis, or the solver
-            reaches fewer weights; or a field has no weights over time.
+        InputError: The model has no ODE blocks, or more or fewer blocks than ``bases``; the basis is unknown, or the
+            solver reaches fewer weights; or a field has no weights over time.
     """
     changed = copy.deepcopy(model)
     blocks = ode_blocks(changed)
@@ -51,7 +51,7 @@ def change_bases(
 
 
 def one_for_each(name: str, value: int | Sequence[int], blocks: int) -> list[int]:
-    """A number for every block, from one for all or from a sequence."""
+    """Return a number for every block, from one for all or from a sequence."""
     values = [value] * blocks if isinstance(value, int) else list(value)
     if len(values) != blocks:
         raise InputError(f"{name}={value!r}: expected a number, or {blocks}, one for each ODE block")
@@ -59,7 +59,7 @@ def one_for_each(name: str, value: int | Sequence[int], blocks: int) -> list[int
 
 
 def change_block(block: ODEBlock, bases: int, norm_bases: int, *, basis: str | None) -> None:
-    """Project what the block's field has over time."""
+    """Project the parameters over time of the block's field."""
     layers = [module for module in block.field.modules() if isinstance(module, TimeConv2d | TimeNorm)]
     if not layers:
         raise InputError(f"{name_prefix(block.name)}{type(block.field).__name__} has no weights over time to change")
@@ -78,7 +78,7 @@ def change_block(block: ODEBlock, bases: int, norm_bases: int, *, basis: str | N
 
 @torch.no_grad()
 def projected(parameters: nn.ParameterList, matrix: Tensor) -> nn.ParameterList:
-    """Row k of the matrix times the parameters, for every k: ``K x (...), (K', K) -> K' x (...)``."""
+    """Multiply the matrix by the stacked parameters: ``K x (...), (K', K) -> K' x (...)``."""
     stacked = torch.stack(list(parameters))
     rows = torch.tensordot(matrix.to(stacked), stacked, dims=1)
     return nn.ParameterList([nn.Parameter(row.clone(), requires_grad=parameters[0].requires_grad) for row in rows])

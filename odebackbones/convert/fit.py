@@ -1,4 +1,4 @@
-"""Fewer weights over time for a converted ResNet, fitted to its states: without labels and gradient descent."""
+"""Fit of fewer weights over time to the states of a converted ResNet, without labels and gradient descent."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -22,42 +22,42 @@ from odebackbones.ode.solvers import solver_grid
 Model = TypeVar("Model", bound=nn.Module)
 
 CHUNK = 50
-"""Images at once."""
+"""Number of images processed at once."""
 
 RIDGE = 1e-4
-"""Of the least squares, in units of the features' mean variance."""
+"""Ridge parameter of the least squares, in units of the features' mean variance."""
 
 PASSES = 2
-"""Through the steps that share weights: at first, what comes to the later ones is guessed."""
+"""Number of passes through the steps that share weights; in the first, the inputs of later steps are guesses."""
 
 
 @torch.no_grad()
 def fit_bases(
     model: Model, bases: int | Sequence[int], images: Tensor, *, steps: int | Sequence[int] | None = None
 ) -> Model:
-    r"""A copy of a converted ResNet with fewer weights over time, whose states are near those of ``model``.
+    r"""Return a copy of a converted ResNet with fewer weights over time, whose states approximate ``model``'s.
 
-    Steps that share weights have the convolutions of the block that changes the state most, but for the last one:
-    that one W, and every step's own gains g and offsets b, are to minimize
+    Steps that share weights take all convolutions except the last one from the block that changes the state most. The
+    last convolution's weight W, and every step's own gains g and offsets b, are chosen to minimize
 
     .. math:: \sum_i \| g_i (W * z_i) + b_i - (x^*_{i+1} - x_i) \|^2
 
-    (first W with all gains at 1, then these), with :math:`x_i` the state that the new model has reached, :math:`z_i`
-    its features before the last convolution, and :math:`x^*_{i+1}` the next state of ``model`` before its ReLU: each
-    step makes good what those before it have missed. Without labels; some hundreds of images are enough. The states of
-    a group of steps are held all at once, for all images.
+    (first W with all gains at 1, then gains and offsets), with :math:`x_i` the state that the new model has reached,
+    :math:`z_i` its features before the last convolution, and :math:`x^*_{i+1}` the next state of ``model`` before its
+    ReLU: each step corrects what the previous steps have missed. No labels are needed; a few hundred images are enough.
+    The states of a group of steps are held all at once, for all images.
 
-    Reconstruction by least squares, of pruned channels: Y. He, X. Zhang, J. Sun: Channel Pruning for Accelerating Very
+    Reconstruction of pruned channels by least squares: Y. He, X. Zhang, J. Sun: Channel Pruning for Accelerating Very
     Deep Neural Networks, ICCV 2017, arXiv:1707.06168
 
     Args:
-        model: What :func:`~odebackbones.from_resnet` gives.
-        bases: K of every block, or one for each.
+        model: A model from :func:`~odebackbones.from_resnet`.
+        bases: Number of weights K of every block, or one number for each block.
         images: Inputs like those of training, ``(n, C, H, W)``.
-        steps: Euler steps of every block, or one number for each; None keeps them. Fewer take the place of several.
+        steps: Number of Euler steps of every block, or one for each; None keeps it. If fewer, each replaces several.
 
     Raises:
-        InputError: The model is no such one, or has fewer steps than are asked for; or there are no images.
+        InputError: The model is not a converted ResNet, or has fewer steps than requested; or there are no images.
     """
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise InputError(f"images: {images.dtype} of shape {tuple(images.shape)}; expected floats (n, C, H, W)")
@@ -77,7 +77,7 @@ def fit_bases(
 
 
 def require_converted(block: ODEBlock, steps: int) -> None:
-    """Refuse a block that is no converted stage of a ResNet, or has fewer steps than it shall have."""
+    """Refuse a block that is not a converted stage of a ResNet, or has fewer steps than requested."""
     require_euler(block)
     field: Any = block.field
     given = block.solver.steps or 0
@@ -90,7 +90,7 @@ def require_converted(block: ODEBlock, steps: int) -> None:
 
 
 def collect_inputs(model: nn.Module, block: ODEBlock, images: Tensor) -> Tensor:
-    """What comes to the block: ``(n, C, H, W)``."""
+    """Return the inputs of the block: ``(n, C, H, W)``."""
     found: list[Tensor] = []
     handle = block.register_forward_pre_hook(lambda module, arguments: found.append(arguments[0]))
     try:
@@ -102,13 +102,13 @@ def collect_inputs(model: nn.Module, block: ODEBlock, images: Tensor) -> Tensor:
 
 
 def fit_block(block: ODEBlock, own: ODEBlock, state: Tensor, own_state: Tensor) -> None:
-    """Fit the field, group by group of the steps that share weights.
+    """Fit the field, one group of steps with shared weights after another.
 
     Args:
-        block: The one to fit.
-        own: The model's, with weights for every step.
-        state: What comes to the one, ``(n, C, H, W)``.
-        own_state: What comes to the other.
+        block: The block to fit.
+        own: The block of the given model, with weights for every step.
+        state: Input of ``block``, ``(n, C, H, W)``.
+        own_state: Input of ``own``.
     """
     times, bases = [t for t, _ in step_grid(block)], field_of(block).conv1.bases
     borders = [round(i * len(step_grid(own)) / len(times)) for i in range(len(times) + 1)]
@@ -127,22 +127,22 @@ def fit_block(block: ODEBlock, own: ODEBlock, state: Tensor, own_state: Tensor) 
 
 
 def step_grid(block: ODEBlock) -> Grid:
-    """Start and length of every step."""
+    """Return the start and length of every step."""
     return solver_grid(block.solver, block.t_span)
 
 
 def field_of(block: ODEBlock) -> Any:
-    """The field, of one of the kinds that :func:`~odebackbones.convert.resnet.require_euler` lets through."""
+    """Return the field, which :func:`~odebackbones.convert.resnet.require_euler` has accepted."""
     return block.field
 
 
 def chunked(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
-    """The function of some images at once."""
+    """Apply a function to a few images at a time."""
     return torch.cat([function(chunk) for chunk in state.split(CHUNK)])
 
 
 def before_relu(block: ODEBlock, i: int, state: Tensor) -> Tensor:
-    """The end of step ``i`` before it is projected."""
+    """Return the end state of step ``i`` before it is projected."""
     t, h = step_grid(block)[i]
     return chunked(lambda x: torch.add(x, field_of(block)(t, x), alpha=h), state)
 
@@ -160,11 +160,11 @@ def fit_group(block: ODEBlock, k: int, group: Sequence[int], starts: list[Tensor
     """Fit the last convolution's weight ``k``, and the norms at the steps that share it.
 
     Args:
-        block: What is fitted.
-        k: Number of the weight.
-        group: The steps.
-        starts: What comes to the first, and what may come to the others.
-        targets: What each shall come to, before its ReLU.
+        block: The block to fit.
+        k: Index of the weight.
+        group: Indices of the steps.
+        starts: Input of the first step, and guesses of the inputs of the others.
+        targets: Target state of each step, before its ReLU.
 
     Returns:
         The state after the last step.
@@ -183,7 +183,7 @@ def fit_group(block: ODEBlock, k: int, group: Sequence[int], starts: list[Tensor
 
 
 def hidden_features(field: Any, t: float, x: Tensor, depth: int) -> Tensor:
-    """What comes to the convolution number ``depth``."""
+    """Compute the input of convolution number ``depth``."""
     for conv, norm in field.layers()[:depth]:
         x = norm(conv(x, t), t).relu()
     return x
@@ -194,10 +194,10 @@ class Moments:
     """Means and covariances of D features and C residuals, over images and pixels.
 
     Attributes:
-        features: ``(D, D)``.
-        crossed: Of features with residuals, ``(D, C)``.
-        mean_feature: ``(D,)``.
-        mean_residual: ``(C,)``.
+        features: Covariances of the features, ``(D, D)``.
+        crossed: Covariances of features with residuals, ``(D, C)``.
+        mean_feature: Means of the features, ``(D,)``.
+        mean_residual: Means of the residuals, ``(C,)``.
     """
 
     features: Tensor
@@ -207,14 +207,14 @@ class Moments:
 
 
 def set_statistics(field: Any, t: float, start: Tensor) -> None:
-    """Let the norms at time ``t``, but for the last one, have the statistics of what ``start`` leads to."""
+    """Set the statistics of the norms at time ``t``, except the last one, to those that ``start`` leads to."""
     for depth, (conv, norm) in enumerate(field.layers()[:-1]):
         outputs = chunked(lambda x, d=depth, c=conv: c(hidden_features(field, t, x, d), t), start)
         norm.set_statistics(norm.nearest(t), outputs.mean((0, 2, 3)), outputs.var((0, 2, 3)))
 
 
 def moments(field: Any, t: float, start: Tensor, target: Tensor) -> Moments:
-    """Those of what the last convolution sees at time ``t``, patch by patch, and of what the step shall add."""
+    """Compute the moments of the last convolution's input patches and of the target increments at time ``t``."""
     *before, (last, _) = field.layers()
     size = last.weight[0].shape[-2:]
     sums: list[Any] = [0, 0, 0, 0]

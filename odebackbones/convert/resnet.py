@@ -1,4 +1,4 @@
-"""Trained ResNets as ODE models of the same function, and ODE models as plain ResNets."""
+"""Conversion of trained ResNets to ODE models of the same function, and of ODE models to plain ResNets."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -23,31 +23,31 @@ from odebackbones.ode.solvers import evaluation_times, solver_grid
 Model = TypeVar("Model", bound=nn.Module)
 
 TO_ODE: dict[type, type] = {timm.models.resnet.ResNet: ODEResNet, CifarResNet: ODECifarResNet}
-"""Classes of plain models, and what they become."""
+"""Class of a plain model -> class of its ODE model."""
 
 FIXED_ARGS = {"method", "steps", "grid", "degree", "damping", "projected"}
-"""Fields of the solver's configuration that would make another function of a converted model."""
+"""Fields of the solver's configuration that would change the function of a converted model."""
 
 EXTRAS = ("downsample", "aa", "drop_block")
-"""Parts that timm's blocks may have, and that no field and no identity block has."""
+"""Parts that timm's blocks may have, but fields and identity blocks do not."""
 
 
 def from_resnet(model: Model, **solver_args: Any) -> Model:
-    r"""A copy of a trained ResNet in which the identity blocks of every stage are one ODE block of the same function.
+    r"""Return a copy of a trained ResNet in which each stage's identity blocks are one ODE block of the same function.
 
     N identity blocks :math:`x_{i+1} = \max(0, x_i + f(\theta_i, x_i))` are N projected Euler steps of length 1 / N
     through the field :math:`N f(\theta(t), x)`, whose weights, gains, offsets and statistics are constant in each step.
-    The factor N is in the last norm's gain and offset. The first block of a stage stays, and so does a stage of one.
+    The factor N is in the last norm's gain and offset. The first block of a stage stays, as do stages of one block.
 
     Args:
         model: A ResNet of timm's or torchvision's residual blocks with batch norms, in ``nn.Sequential`` stages. timm's
-            own becomes an :class:`~odebackbones.ODEResNet`.
+            own ResNet becomes an :class:`~odebackbones.ODEResNet`.
         **solver_args: Fields of :class:`~odebackbones.ode.SolverConfig` that leave the function as it is, such as
             ``gradient`` and ``checkpoints``.
 
     Raises:
-        InputError: There is no stage to convert, or a block is more than convolutions, batch norms and ReLUs; or an
-            argument would change the function.
+        InputError: The model has no stage to convert, or a block has parts that a field cannot have; or an argument
+            would change the function.
     """
     if fixed := sorted(FIXED_ARGS & solver_args.keys()):
         raise InputError(f"{', '.join(fixed)}: from_resnet takes Euler's steps; change_solver takes others afterwards")
@@ -69,12 +69,12 @@ def from_resnet(model: Model, **solver_args: Any) -> Model:
 
 
 def is_stage(sequence: nn.Sequential) -> bool:
-    """Whether it is two residual blocks or more."""
+    """Whether a sequence consists of two or more residual blocks."""
     return len(sequence) > 1 and all(isinstance(block, BASIC + BOTTLENECK) for block in sequence)
 
 
 def require_plain(block: nn.Module, *, name: str) -> None:
-    """Refuse a block that is more than x, plus convolutions, batch norms and ReLUs of it."""
+    """Refuse an identity block with parts that a vector field cannot have, such as biases or other norms."""
     found = [part for part in EXTRAS if not isinstance(getattr(block, part, None), nn.Identity | None)]
     for conv, norm in branch(block):
         found += ["a bias"] * (conv.bias is not None) + [name_of(norm)] * (not is_plain_norm(norm))
@@ -82,23 +82,23 @@ def require_plain(block: nn.Module, *, name: str) -> None:
     found += [type(module).__name__ for module in activations if not isinstance(module, nn.ReLU)]
     if found:
         raise InputError(
-            f"{name}: an identity block with {', '.join(dict.fromkeys(found))} can't be a vector field, which is made "
-            f"of convolutions, BatchNorm2d and ReLU"
+            f"{name}: an identity block with {', '.join(dict.fromkeys(found))} cannot be a vector field, which "
+            f"consists of convolutions, BatchNorm2d, ReLU and timm's squeeze-and-excitation"
         )
 
 
 def is_plain_norm(norm: nn.Module) -> bool:
-    """Whether it is a batch norm with gains, offsets and running statistics of a constant momentum."""
+    """Whether a norm is a batch norm with gains, offsets and running statistics of constant momentum."""
     return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
 def name_of(norm: nn.Module) -> str:
-    """Its kind, and of a batch norm its settings."""
+    """Return a norm's type, with settings for BatchNorm2d."""
     return str(norm) if type(norm) is nn.BatchNorm2d else type(norm).__name__
 
 
 def flow_of(blocks: nn.ModuleList, *, name: str, **solver_args: Any) -> ODEBlock:
-    """The ODE block that takes one projected Euler step for each of these blocks."""
+    """Build the ODE block that takes one projected Euler step for each of these blocks."""
     steps, (conv, norm) = len(blocks), branch(blocks[0])[0]
     if len({(n.eps, n.momentum) for block in blocks for _, n in branch(block)}) > 1:
         raise InputError(f"{name}: its batch norms differ in eps or momentum, and a field's are alike")
@@ -113,17 +113,17 @@ def flow_of(blocks: nn.ModuleList, *, name: str, **solver_args: Any) -> ODEBlock
 
 
 def to_resnet(model: Model) -> Model:
-    """A copy of a model whose ODE blocks, solved by Euler's method, are plain residual blocks, one for each step.
+    """Return a copy of a model with plain residual blocks, one per Euler step, in place of its ODE blocks.
 
     A ReLU follows the addition in projected solves only. An :class:`~odebackbones.ODEResNet` becomes timm's ResNet, for
     deployment without this package.
 
     Args:
-        model: A model with ODE blocks in ``nn.Sequential`` stages; :func:`~odebackbones.change_solver` brings one to
-            Euler's method.
+        model: A model with ODE blocks, solved by Euler's method, in ``nn.Sequential`` stages;
+            :func:`~odebackbones.change_solver` changes other solvers to Euler's method.
 
     Raises:
-        InputError: A block is solved by another method, or its field is no branch of a residual block with batch norms.
+        InputError: A block has another method, or its field is not the branch of a residual block with batch norms.
     """
     plain: Any = copy.deepcopy(model)
     blocks = ode_blocks(plain)
@@ -145,23 +145,23 @@ def to_resnet(model: Model) -> Model:
 
 
 def rename(model: Any, classes: Mapping[type, type], new_name: Callable[[str], str]) -> None:
-    """Let a converted timm model be of the class, and have the name in timm's registry, that it has become."""
+    """Update the class and registry name of a converted timm model."""
     if type(model) not in classes:
         return
     model.__class__ = classes[type(model)]
-    model.grad_checkpointing = False  # timm's, of whole stages
-    if hasattr(model, "pretrained_cfg"):  # timm's factory made it
+    model.grad_checkpointing = False  # timm's checkpointing of whole stages
+    if hasattr(model, "pretrained_cfg"):  # timm's factory built it
         architecture = new_name(model.pretrained_cfg["architecture"])
         model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, "architecture": architecture}
 
 
 def require_euler(block: ODEBlock) -> None:
-    """Refuse what is not Euler's method through the branch of a residual block with batch norms."""
+    """Refuse a block that is not Euler's method applied to the branch of a residual block with batch norms."""
     field = block.field
     if block.solver.method != "euler":
         raise InputError(
-            f"{block.name}: solver {block.solver.method!r} is no ResNet; first odebackbones.change_solver(model, "
-            f"'euler', steps=...)"
+            f"{block.name}: expected solver 'euler', got {block.solver.method!r}; call "
+            f"odebackbones.change_solver(model, 'euler', steps=...) first"
         )
     if (
         block.augment
@@ -177,7 +177,7 @@ def require_euler(block: ODEBlock) -> None:
 
 
 def steps_of(block: ODEBlock) -> list[nn.Module]:
-    """A block for each Euler step."""
+    """Build a residual block for each Euler step."""
     field: Any = block.field
     grid = solver_grid(block.solver, block.t_span)
     steps = [plain_block(field, t, factor=h, activate=block.solver.projected) for t, h in grid]

@@ -1,4 +1,4 @@
-"""Another solver for the same weights: change it, and estimate anew the statistics that belong to its times."""
+"""Change of solver for the same weights, and estimation of the statistics that belong to its times."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -19,19 +19,19 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def change_solver(model: Model, method: str | None = None, *, steps: int | None = None, **changes: Any) -> Model:
-    """A copy of ``model`` whose ODE blocks integrate the same fields by another solver.
+    """Return a copy of ``model`` whose ODE blocks integrate the same fields by another solver.
 
-    Options that the new method has not, such as tolerances, are left out. Running statistics per time are interpolated
-    linearly to the new evaluation times; :func:`calibrate` estimates them anew.
+    Options that the new method lacks, such as tolerances, are dropped. Running statistics per time are interpolated
+    linearly to the new evaluation times; :func:`calibrate` estimates them again.
 
     Args:
         model: Any module with ODE blocks.
         method: The new method; None keeps each block's.
-        steps: The new steps, even ones if no ``grid`` is given, too; None keeps each block's.
+        steps: The new number of steps, of equal length if no ``grid`` is given, too; None keeps each block's.
         **changes: Other fields of :class:`~odebackbones.ode.SolverConfig`.
 
     Raises:
-        InputError: There is no ODE block in the model, or no such solver.
+        InputError: The model has no ODE block, or there is no such solver.
     """
     known = [field.name for field in fields(SolverConfig)]
     for name in changes:
@@ -51,12 +51,12 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
 def calibrate(
     model: nn.Module, batches: Iterable[Any], *, forward: Callable[[nn.Module, Any], Any] | None = None
 ) -> None:
-    """Estimate the running statistics per time anew, as the plain mean over ``batches``; all else stays.
+    """Estimate the running statistics per time again, as the plain mean over ``batches``; all else stays.
 
     Args:
-        model: Changed in place; its modes (training or evaluation) are as before afterwards.
-        batches: Inputs like those of training; some dozens of images an evaluation time are enough.
-        forward: Runs the model on a batch; by default ``model(batch)``, of a tuple its first element.
+        model: The model, changed in place; its modes (training or evaluation) are restored afterwards.
+        batches: Inputs like those of training; a few dozen images per evaluation time are enough.
+        forward: Function that runs the model on a batch; by default ``model(batch)``, or for a tuple its first element.
 
     Raises:
         InputError: There are no batches.
@@ -75,7 +75,7 @@ def calibrate(
 
 @contextmanager
 def estimating(norms: list[TimeBatchNorm2d]) -> Iterator[None]:
-    """Norms with statistics per time learn them; afterwards they don't."""
+    """End the estimation of statistics per time when the context ends."""
     try:
         yield
     finally:
@@ -85,7 +85,7 @@ def estimating(norms: list[TimeBatchNorm2d]) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules evaluate; afterwards each is in the mode in which it was."""
+    """Put all modules in evaluation mode, and restore each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -1,4 +1,4 @@
-"""Weights from a residual block into a field, and back."""
+"""Transfer of weights from a residual block to a field, and back."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from odebackbones.fields.residual import BasicField
 
 @torch.no_grad()
 def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> None:
-    """Give a field of duration 1, in one basis, the branch of a block, ``factor`` times.
+    """Copy a block's branch, times ``factor``, into one basis of a field of duration 1.
 
-    Weights, gains and offsets are those of the basis, running statistics those of the node with its number; the factor
-    is in the last gain and offset.
+    Weights, gains and offsets go to the basis, running statistics to the node with the same index; the last gain and
+    offset contain the factor.
     """
     pairs = zip(field.layers(), branch(block), strict=True)
     for (conv, norm), (from_conv, from_norm) in pairs:
@@ -31,24 +31,24 @@ def set_branch(field: Field, basis: int, block: nn.Module, *, factor: float) -> 
         norm.set_statistics(basis, from_norm.get_buffer("running_mean"), from_norm.get_buffer("running_var"))
     if isinstance(field.se, TimeSqueezeExcite) and (se := attention(block)):
         for conv, from_conv, scale in ((field.se.fc1, se.fc1, 1.0 / factor), (field.se.fc2, se.fc2, 1.0)):
-            copy_parameter(conv.weight[basis], from_conv.weight, factor=scale)  # what it sees is factor times as large
+            copy_parameter(conv.weight[basis], from_conv.weight, factor=scale)  # its input is factor times as large
             copy_parameter(conv.bias[basis], from_conv.bias)
 
 
 def copy_parameter(parameter: Tensor, other: Any, *, factor: float = 1.0) -> None:
-    """Copy a parameter, ``factor`` times, and whether it is trained."""
+    """Copy a parameter, times ``factor``, and whether it is trained."""
     parameter.copy_(factor * other)
     parameter.requires_grad_(other.requires_grad)
 
 
 @torch.no_grad()
 def plain_block(field: Field, t: float, *, factor: float, activate: bool) -> nn.Module:
-    """timm's identity block whose branch is the field at time ``t``, ``factor`` times.
+    """Build timm's identity block whose branch is the field at time ``t``, times ``factor``.
 
     Args:
         field: A field with batch norms.
-        t: In [0, 1].
-        factor: Of the slope, a step's length.
+        t: Time in [0, 1].
+        factor: Factor of the slope, a step's length.
         activate: Whether a ReLU follows the addition.
     """
     kind = timm.models.resnet.BasicBlock if isinstance(field, BasicField) else timm.models.resnet.Bottleneck

@@ -1,4 +1,4 @@
-"""Vector fields: branches of residual blocks, and convolutions, whose weights depend on time."""
+"""Vector fields whose weights depend on time: branches of residual blocks, and plain convolutions."""
 
 from odebackbones.fields.base import ConvolutionalField, TimeField
 from odebackbones.fields.plain import ConvField, DepthwiseField

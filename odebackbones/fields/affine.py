@@ -1,4 +1,4 @@
-"""What the norms have in common: gain and offset that depend on time."""
+"""Base of the norms: gain and offset that depend on time."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,10 +11,10 @@ from odebackbones.fields.basis import basis_values, blend, require_basis
 
 
 class TimeNorm(nn.Module):
-    """The affine map of a time-dependent norm, whose gain and offset depend on time: 1 and 0 at first.
+    """The affine map of a norm, with time-dependent gain and offset that start at 1 and 0.
 
     Attributes:
-        scale: A constant by which both are multiplied.
+        scale: Constant factor of gain and offset.
     """
 
     def __init__(
@@ -43,48 +43,48 @@ class TimeNorm(nn.Module):
             nn.init.zeros_(weight)
 
     def set_times(self, times: Sequence[float]) -> None:
-        """Prepare for evaluations at these times; a norm without statistics is ready for any."""
+        """Prepare for evaluations at these times; a norm without statistics needs no preparation."""
 
     def keep_first(self) -> None:
-        """Be a norm of one gain and offset, the first, at all times."""
+        """Reduce to a norm with one gain and offset, the first, at all times."""
         self.weight, self.bias = self.weight[:1], self.bias[:1]
         self.bases, self.basis = 1, "constant"
 
     def tensors_at(self, t: float) -> dict[str, Tensor]:
-        """What a norm of one gain and offset has by its names that is this one at time ``t``."""
+        """Return the named tensors with which a norm of one gain and offset equals this one at time ``t``."""
         values = basis_values(self.basis, self.bases, t)
         return {f"{name}.0": blend(list(p), values) for name, p in (("weight", self.weight), ("bias", self.bias))}
 
     def weight_gain(self, t: float) -> Tensor | None:
-        """Gain ``(channels,)`` at time ``t`` for the convolution before to take into its weights; None for none."""
+        """Return the gain ``(channels,)`` at time ``t`` for the weights of the preceding convolution, or None."""
         return None
 
     def affine(self, t: float) -> tuple[Tensor, Tensor]:
-        """Gain and offset ``(channels,)`` that hold at time ``t``."""
+        """Return gain and offset ``(channels,)`` at time ``t``."""
         values = basis_values(self.basis, self.bases, t)
         gain = blend(list(self.weight), values)
         offset = blend(list(self.bias), values)
-        if self.scale == 1.0:  # no tensors of their own
+        if self.scale == 1.0:  # no extra tensors
             return gain, offset
         return self.scale * gain, self.scale * offset
 
 
 class TimeAffine(TimeNorm):
-    """No normalization, but a gain and an offset: as VGG's convolutions, with a gain from which a field starts at zero.
+    """Gain and offset without normalization: as in VGG's convolutions, plus a gain that lets a field start at zero.
 
-    The convolution before takes the gain into its weights: features scaled afterwards would be kept twice for the
-    backward pass.
+    The preceding convolution multiplies the gain into its weights: features scaled afterwards would be stored twice
+    for the backward pass.
 
-    H. Zhang, Y. N. Dauphin, T. Ma: Fixup Initialization, ICLR 2019, arXiv:1901.09321, has such gains.
+    Such gains are used by H. Zhang, Y. N. Dauphin, T. Ma: Fixup Initialization, ICLR 2019, arXiv:1901.09321.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
     """
 
     def weight_gain(self, t: float) -> Tensor | None:
-        """The gain; no parameter itself, which as a module's argument upsets torch's FLOP counter in inference mode."""
+        """Return a copy of the gain: a parameter as an argument would break torch's FLOP counter in inference mode."""
         return self.affine(t)[0].clone()
 
     def forward(self, x: Tensor, t: float) -> Tensor:
-        """Add the offset that holds at time ``t`` to ``x``, in place."""
+        """Add the offset at time ``t`` to ``x``, in place."""
         return x.add_(self.affine(t)[1].reshape(-1, 1, 1))

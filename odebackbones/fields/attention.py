@@ -15,14 +15,14 @@ class TimeSqueezeExcite(nn.Module):
     J. Hu, L. Shen, G. Sun: Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507
 
     Args:
-        channels: Of the input.
-        width: Channels of the squeezed input.
-        bases: Weights over time.
-        basis: How they are combined.
+        channels: Number of channels of the input.
+        width: Number of channels of the squeezed input.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights.
         **factory: ``device`` and ``dtype``.
 
     Attributes:
-        scale: Of the input, which is seen without it.
+        scale: Factor divided out of the input before attention.
 
     Shape:
         ``x: (B, channels, H, W) -> (B, channels, H, W)``
@@ -36,14 +36,14 @@ class TimeSqueezeExcite(nn.Module):
         self.fc2 = conv(width, channels)
 
     def forward(self, x: Tensor, t: float) -> Tensor:
-        """Weigh the channels of ``x`` as at time ``t``."""
+        """Weight the channels of ``x`` by the attention at time ``t``."""
         squeezed = F.relu(self.fc1(x.mean((2, 3), keepdim=True) / self.scale, t), inplace=True)
         return x * self.fc2(squeezed, t).sigmoid()
 
 
 class NoAttention(nn.Module):
-    """In place of channel attention: none."""
+    """An identity in place of channel attention."""
 
     def forward(self, x: Tensor, t: float) -> Tensor:
-        """``x``."""
+        """Return ``x``."""
         return x

@@ -1,4 +1,4 @@
-"""What the fields have in common."""
+"""Base classes of the fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +13,13 @@ from odebackbones.fields.conv import TimeConv2d
 
 
 def factory_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that all layers take: ``device`` and ``dtype``."""
+    """Select the arguments that all layers take: ``device`` and ``dtype``."""
     return {name: arguments[name] for name in ("device", "dtype") if name in arguments}
 
 
 def path_dropping(rate: float) -> nn.Module:
-    """timm's layer that drops images' slopes."""
-    from timm.layers import DropPath  # the engine and the fields alone don't take timm's time
+    """Build timm's layer that drops the slopes of random images."""
+    from timm.layers import DropPath  # a late import: the solvers and fields alone don't wait for timm
 
     return DropPath(rate)
 
@@ -28,24 +28,24 @@ class TimeField(nn.Module):
     """A field whose layers depend on time."""
 
     def compile(self, **kwargs: Any) -> None:
-        """As ``nn.Module.compile``, but one graph serves all times."""
+        """Compile as ``nn.Module.compile`` does, but with one graph for all times."""
         self._compiled_call_impl = CompiledField(self, **kwargs)
 
 
 class ConvolutionalField(TimeField):
-    """What the fields have in common: convolutions, each with its norm; then attention and drop path.
+    """A field of convolutions, each with its norm, followed by attention and drop path.
 
     Args:
-        channels: Of state and slope.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.fields.basis.BASES`.
-        attention: Channels of the squeezed slope, for channel attention; None for no attention.
-        drop_path: In training, the probability that an image's slope is dropped, drawn at every evaluation.
+        channels: Number of channels of the state and the slope.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights: a name of :data:`~odebackbones.fields.basis.BASES`.
+        attention: Number of channels of the squeezed slope in channel attention; None for no attention.
+        drop_path: Probability that an image's slope is dropped in training, drawn at every evaluation.
         **factory: ``device`` and ``dtype``.
     """
 
     is_preactivated = False
-    """Whether a ReLU comes before the first convolution, too."""
+    """Whether a ReLU also precedes the first convolution."""
 
     def __init__(
         self,
@@ -63,37 +63,37 @@ class ConvolutionalField(TimeField):
         self.drop_path = path_dropping(drop_path) if drop_path else nn.Identity()
 
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
-        """The convolutions with their norms; a ReLU stands between two."""
+        """Return the convolutions with their norms; a ReLU separates successive pairs."""
         raise NotImplementedError
 
     def start_at_zero(self) -> None:
-        """Start from the zero field, whose flow is the identity, as timm's ``zero_init_last``."""
+        """Start from the zero field, whose flow is the identity, like timm's ``zero_init_last``."""
         self.layers()[-1][1].zero_gain()
 
     def set_duration(self, duration: float) -> None:
-        """Let the flow last as long: the slope is multiplied by it, in the last norm."""
+        """Set the integration time, by which the last norm multiplies the slope."""
         self.layers()[-1][1].scale = duration
         if isinstance(self.se, TimeSqueezeExcite):
             self.se.scale = duration
 
     @property
     def duration(self) -> float:
-        """How long the flow lasts."""
+        """The integration time."""
         return self.layers()[-1][1].scale
 
     def postprocess(self, slope: Tensor, t: float) -> Tensor:
-        """The slope after attention and drop path."""
+        """Apply attention and drop path to the slope."""
         return self.drop_path(self.se(slope, t))
 
 
 class TwoLayerField(ConvolutionalField):
-    r"""Two convolutions: :math:`f(t, x) = n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`.
+    r"""A field of two convolutions: :math:`f(t, x) = n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`.
 
     Args:
-        convolutions: The two.
-        norms: Theirs.
-        channels: Of state and slope.
-        **kwargs: Those of :class:`ConvolutionalField`.
+        convolutions: The two convolutions.
+        norms: The norms of the two convolutions.
+        channels: Number of channels of the state and the slope.
+        **kwargs: Keyword arguments of :class:`ConvolutionalField`.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TwoLayerField(ConvolutionalField):
         (self.conv1, self.conv2), (self.norm1, self.norm2) = convolutions, norms
 
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
-        """The convolutions with their norms; a ReLU stands between the two."""
+        """Return the two convolutions with their norms; a ReLU separates them."""
         return [(self.conv1, self.norm1), (self.conv2, self.norm2)]
 
     def forward(self, t: float, x: Tensor) -> Tensor:

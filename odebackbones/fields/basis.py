@@ -1,6 +1,6 @@
-r"""Weights over time, :math:`\theta(t) = \sum_k \varphi_k(t)\,\theta_k`: the K functions of time, by name.
+r"""Bases for weights over time, :math:`\theta(t) = \sum_k \varphi_k(t)\,\theta_k`: the K functions of time, by name.
 
-Plain functions of floats, so that recorders of graphs take their values as constants.
+Plain functions of floats, so that graph tracers record their values as constants.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, unknown_name
 
 BASES = ("constant", "linear", "spline", "chebyshev")
-"""Piecewise constant on K equal intervals; hats on K knots; B-splines of degree 3 at most; Chebyshev polynomials."""
+"""Piecewise constant on K equal intervals; hats on K knots; B-splines of degree at most 3; Chebyshev polynomials."""
 
 
 def basis_values(basis: str, size: int, t: float) -> list[float]:
-    r"""The values :math:`\varphi_0(t), ..., \varphi_{K-1}(t)` of a basis of ``size`` functions, for ``t`` in [0, 1].
+    r"""Evaluate a basis of ``size`` functions, :math:`\varphi_0(t), ..., \varphi_{K-1}(t)`, for ``t`` in [0, 1].
 
-    They sum to one, but for ``"chebyshev"``, whose first is one.
+    The values sum to one, except for ``"chebyshev"``, where the first value is one.
     """
     t = min(max(t, 0.0), 1.0)
     if size == 1:
@@ -35,12 +35,15 @@ def basis_values(basis: str, size: int, t: float) -> list[float]:
 
 
 def basis_index(t: float, bases: int) -> int:
-    """The k with ``t`` in [k / bases, (k + 1) / bases), for ``t`` in [0, 1]; a time just below a border is on it."""
+    """Return the k with ``t`` in [k / bases, (k + 1) / bases), for ``t`` in [0, 1].
+
+    A time just below a border counts as on it.
+    """
     return min(max(int(t * bases + 1e-6), 0), bases - 1)
 
 
 def chebyshev_values(size: int, t: float) -> list[float]:
-    r"""Chebyshev polynomials of the first kind in :math:`x = 2 t - 1`: :math:`T_{k+1} = 2 x T_k - T_{k-1}`."""
+    r"""Evaluate Chebyshev polynomials of the first kind in :math:`x = 2 t - 1`: :math:`T_{k+1} = 2 x T_k - T_{k-1}`."""
     x = 2.0 * t - 1.0
     values = [1.0, x]
     for k in range(2, size):
@@ -49,7 +52,7 @@ def chebyshev_values(size: int, t: float) -> list[float]:
 
 
 def spline_values(size: int, degree: int, t: float) -> list[float]:
-    """B-splines on even knots in [0, 1], those at the ends repeated.
+    """Evaluate B-splines on uniform knots in [0, 1], with repeated end knots.
 
     C. de Boor: A Practical Guide to Splines, 1978, chapter IX
     """
@@ -70,7 +73,7 @@ def spline_values(size: int, degree: int, t: float) -> list[float]:
 
 
 def blend(tensors: list[Tensor], values: list[float]) -> Tensor:
-    """The sum of the tensors, each times its value; one that counts once and alone is given as it is."""
+    """Sum the tensors, each times its value; a lone tensor with value 1 is returned itself."""
     first = 0
     while values[first] == 0.0:
         first += 1
@@ -82,14 +85,14 @@ def blend(tensors: list[Tensor], values: list[float]) -> Tensor:
 
 
 def blended(parameters: Sequence[Tensor], values: Sequence[float], *, factor: float = 1.0) -> nn.Parameter:
-    """The sum of the parameters, each times its value, as a parameter, which is trained if one that counts is."""
+    """Sum the parameters, each times its value, as a parameter that is trained if one with a nonzero value is."""
     total = factor * blend(list(parameters), list(values))
     is_trained = any(p.requires_grad for p, value in zip(parameters, values, strict=True) if value)
     return nn.Parameter(total.detach().clone(), requires_grad=is_trained)
 
 
 def require_basis(basis: str, size: int) -> None:
-    """Refuse an unknown basis, or one without functions."""
+    """Refuse an unknown basis, or a basis without functions."""
     if basis not in BASES:
         raise unknown_name("basis", basis, BASES)
     if not is_whole(size):
@@ -97,7 +100,7 @@ def require_basis(basis: str, size: int) -> None:
 
 
 def require_reached(basis: str, size: int, times: Sequence[float]) -> None:
-    """Refuse a basis of which some function is zero at all of the times: its weights would never be trained."""
+    """Refuse a basis with a function that is zero at all of the times: its weights would never be trained."""
     require_basis(basis, size)
     values = [basis_values(basis, size, t) for t in times]
     idle = [k for k in range(size) if not any(row[k] for row in values)]
@@ -110,9 +113,9 @@ def require_reached(basis: str, size: int, times: Sequence[float]) -> None:
 
 
 def refined_size(basis: str, size: int) -> int:
-    """A larger size, whose functions can be all that those of this size can.
+    """Return the next size whose span contains the basis of this size.
 
-    The pieces are halved; a basis of polynomials gets twice as many.
+    The pieces are halved; a polynomial basis gets twice as many functions.
     """
     if size == 1:
         return 2
@@ -121,23 +124,23 @@ def refined_size(basis: str, size: int) -> int:
 
 
 ELSEWHERE = 1e-6
-"""How much less the mean square over [0, 1] counts than that at given times."""
+"""Row weight of the points over [0, 1] in the least squares, where the given times have 1."""
 
 
 def projection(basis: str, size: int, to_basis: str, to_size: int, *, times: Sequence[float] = ()) -> Tensor:
-    r"""The map from coefficients to coefficients that is nearest in the mean square: ``(to_size, size)``.
+    r"""Return the map of coefficients to another basis that is nearest in the mean square: ``(to_size, size)``.
 
-    Exact where the functions of the one basis are among the other's.
+    The map is exact if the span of the new basis contains the given functions.
 
     Args:
-        basis: Name of the basis given.
-        size: Its functions.
-        to_basis: Name of the one wanted.
-        to_size: Its functions.
-        times: Where they are to be near; over all of [0, 1] if there are none, and where these leave a choice.
+        basis: Name of the given basis.
+        size: Number of functions of the given basis.
+        to_basis: Name of the new basis.
+        to_size: Number of functions of the new basis.
+        times: Times at which to be near; all of [0, 1] counts if there are none, and where they leave a choice.
     """
     points = 16 * size * to_size
-    dense = [(i + 0.5) / points for i in range(points)]  # midpoints: never on a border of pieces of either
+    dense = [(i + 0.5) / points for i in range(points)]  # midpoints: never on a border between pieces of either basis
     weights = torch.tensor([1.0] * len(times) + [ELSEWHERE if times else 1.0] * points, dtype=torch.float64)
     given, wanted = (
         weights[:, None] * torch.tensor([basis_values(name, number, t) for t in (*times, *dense)], dtype=torch.float64)

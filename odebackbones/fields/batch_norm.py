@@ -18,25 +18,25 @@ class TimeBatchNorm2d(TimeNorm):
     """Batch normalization with running statistics per evaluation time.
 
     The features of an ODE drift along its trajectory, so one running mean cannot describe them all. The statistics
-    stand on the solver's evaluation times (``nodes``); at other times, in evaluation, they are interpolated
-    linearly. In training the batch's own statistics serve, and the nearest node's running ones are updated.
+    are kept at the solver's evaluation times (``nodes``); at other times, in evaluation, they are interpolated
+    linearly. Training uses the batch's own statistics and updates the running statistics of the nearest node.
 
-    Every node is a ``nn.BatchNorm2d`` without gain and offset, which all nodes share, so that tools that look for such
+    Every node is an ``nn.BatchNorm2d`` without gain and offset, which all nodes share, so that tools that look for such
     layers find them: conversion to SyncBatchNorm, timm's and torchvision's freezing, ``update_bn``.
 
     S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015, arXiv:1502.03167
 
     Args:
-        channels: Channels C.
+        channels: Number of channels C.
         nodes: Evaluation times, ascending.
-        frozen: Always use the running statistics, and train nothing (as torchvision's FrozenBatchNorm2d).
-        eps: Added to the variance.
-        momentum: Of the running statistics.
+        frozen: Always use the running statistics, and train nothing (like torchvision's FrozenBatchNorm2d).
+        eps: Value added to the variance.
+        momentum: Momentum of the running statistics.
         **kwargs: ``bases``, ``basis``, ``device`` and ``dtype`` of :class:`TimeNorm`.
 
     Attributes:
-        norms: The layer of every node.
-        calibration: While statistics are estimated anew, the weight of the batch in them; else None.
+        norms: One layer per node.
+        calibration: Weight of the batch in the statistics while they are estimated again; otherwise None.
 
     Shape:
         ``x: (B, C, H, W) -> (B, C, H, W)``
@@ -63,18 +63,18 @@ class TimeBatchNorm2d(TimeNorm):
             self.freeze()
 
     def freeze(self) -> None:
-        """From now on use the running statistics, in training too, and train nothing."""
+        """Use the running statistics from now on, also in training, and train nothing."""
         freeze_batch_norms(self)
         self.requires_grad_(False)
 
     @property
     def frozen(self) -> bool:
-        """Whether the running statistics serve in training, too."""
+        """Whether the running statistics are used in training, too."""
         return not isinstance(self.norms[0], _BatchNorm)
 
     @property
     def momentum(self) -> float | None:
-        """Of the running statistics; frozen ones have none."""
+        """The momentum of the running statistics; None if they are frozen."""
         return getattr(self.norms[0], "momentum", None)
 
     @property
@@ -94,7 +94,7 @@ class TimeBatchNorm2d(TimeNorm):
             own.copy_(other)
 
     def set_times(self, times: Sequence[float]) -> None:
-        """Move the nodes to these times, the running statistics by linear interpolation between the old ones."""
+        """Move the nodes to these times, and interpolate the running statistics linearly."""
         found = [self.statistics(t) for t in times]
         self.norms = nn.ModuleList([copy.deepcopy(self.norms[self.nearest(t)]) for t in times])
         self.nodes = list(times)
@@ -102,12 +102,12 @@ class TimeBatchNorm2d(TimeNorm):
             self.set_statistics(i, mean, var)
 
     def keep_first(self) -> None:
-        """Be a norm of one gain, offset and node, the first, at all times."""
+        """Reduce to a norm with one gain, offset and node, the first, at all times."""
         super().keep_first()
         self.nodes, self.norms = self.nodes[:1], self.norms[:1]
 
     def tensors_at(self, t: float) -> dict[str, Tensor]:
-        """What a norm of one gain, offset and node has by its names that is this one at time ``t``."""
+        """Return the named tensors with which a norm of one gain, offset and node equals this one at time ``t``."""
         if self.uses_batch(t):  # the node's own buffers, to be updated
             of_node = dict(self.norms[self.nearest(t)].named_buffers())
         else:
@@ -133,13 +133,13 @@ class TimeBatchNorm2d(TimeNorm):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def row(self, index: int) -> tuple[Tensor, Tensor]:
-        """Running mean and variance ``(C,)`` of a node."""
+        """Return the running mean and variance ``(C,)`` of a node."""
         mean, var = self.norms[index].running_mean, self.norms[index].running_var
         assert isinstance(mean, Tensor) and isinstance(var, Tensor)
         return mean, var
 
     def statistics(self, t: float) -> tuple[Tensor, Tensor]:
-        """Running mean and variance ``(channels,)`` at time ``t``."""
+        """Return the running mean and variance ``(channels,)`` at time ``t``."""
         index, fraction = self.locate(t)
         mean, var = self.row(index)
         if fraction > 0.0:
@@ -149,7 +149,7 @@ class TimeBatchNorm2d(TimeNorm):
         return mean, var
 
     def at(self, t: float, *, factor: float = 1.0) -> nn.BatchNorm2d:
-        """The plain norm that this is at time ``t``, its gain and offset ``factor`` times."""
+        """Build the plain norm that equals this one at time ``t``, with gain and offset multiplied by ``factor``."""
         (mean, var), values = self.statistics(t), basis_values(self.basis, self.bases, t)
         norm = nn.BatchNorm2d(self.channels, eps=self.eps, momentum=self.momentum).to(mean)
         factor *= self.scale
@@ -158,7 +158,7 @@ class TimeBatchNorm2d(TimeNorm):
         return norm
 
     def locate(self, t: float) -> tuple[int, float]:
-        """Index i and fraction w with ``t = (1 - w) * nodes[i] + w * nodes[i + 1]``; outside the nodes, the end."""
+        """Find index i and fraction w of ``t = (1 - w) * nodes[i] + w * nodes[i + 1]``; outside the nodes, the end."""
         for i, node in enumerate(self.nodes):
             if t <= node + 1e-9:
                 if i == 0 or t >= node - 1e-9:
@@ -167,7 +167,7 @@ class TimeBatchNorm2d(TimeNorm):
         return len(self.nodes) - 1, 0.0
 
     def nearest(self, t: float) -> int:
-        """The node that is nearest to ``t``."""
+        """Return the index of the node nearest to ``t``."""
         index, fraction = self.locate(t)
         return index + int(fraction > 0.5)
 
@@ -180,16 +180,16 @@ class TimeBatchNorm2d(TimeNorm):
         return F.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
 
     def uses_batch(self, t: float) -> bool:
-        """Whether the batch's own statistics serve."""
+        """Whether the batch's own statistics are used."""
         norm = self.norms[self.nearest(t)]
         return self.calibration is not None or (norm.training and isinstance(norm, _BatchNorm))
 
     def by_batch(self, x: Tensor, t: float, gain: Tensor, offset: Tensor) -> Tensor:
-        """Normalize by the batch's own statistics, and count them in the nearest node's as that layer does."""
+        """Normalize by the batch's own statistics, and update the nearest node's as its layer does."""
         norm: Any = self.norms[self.nearest(t)]
         if self.calibration is not None:
             return F.batch_norm(x, *self.row(self.nearest(t)), gain, offset, True, self.calibration, self.eps)
-        if type(norm) is not nn.BatchNorm2d:  # of all processes (SyncBatchNorm), or whatever was put in its place
+        if type(norm) is not nn.BatchNorm2d:  # SyncBatchNorm over all processes, or another replacement
             return torch.addcmul(offset.reshape(-1, 1, 1), norm(x), gain.reshape(-1, 1, 1))
         if not norm.track_running_stats:  # a recomputation: the batch was counted the first time
             return F.batch_norm(x, None, None, gain, offset, True, 0.0, norm.eps)
@@ -199,7 +199,7 @@ class TimeBatchNorm2d(TimeNorm):
 
 
 def fit_frozen(state_dict: dict[str, Tensor], prefix: str, norms: nn.ModuleList) -> None:
-    """Let weights of nodes be loaded that were frozen then, or are now: such layers have gains of 1, offsets of 0."""
+    """Adapt a state dict to the nodes if either is frozen: frozen nodes have gains of 1 and offsets of 0."""
     for i, norm in enumerate(norms):
         for name, value in (("weight", 1.0), ("bias", 0.0)):
             key = f"{prefix}norms.{i}.{name}"
@@ -210,7 +210,7 @@ def fit_frozen(state_dict: dict[str, Tensor], prefix: str, norms: nn.ModuleList)
 
 
 def freeze_norms(model: nn.Module) -> nn.Module:
-    """Freeze every batch norm in ``model``, timm's and ours; returns it with timm's replaced by frozen ones."""
+    """Freeze every batch norm in ``model`` and return the model, with timm's norms replaced by frozen layers."""
     for module in model.modules():
         if isinstance(module, TimeBatchNorm2d):
             module.requires_grad_(False)
@@ -218,7 +218,7 @@ def freeze_norms(model: nn.Module) -> nn.Module:
 
 
 def freeze_batch_norms(model: nn.Module) -> nn.Module:
-    """As timm does it."""
-    from timm.layers import freeze_batch_norm_2d  # the engine and the fields alone don't take timm's time
+    """Freeze plain batch norms as timm does."""
+    from timm.layers import freeze_batch_norm_2d  # a late import: the solvers and fields alone don't wait for timm
 
     return freeze_batch_norm_2d(model)

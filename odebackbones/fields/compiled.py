@@ -1,4 +1,4 @@
-"""One compiled graph for all evaluation times of a field: what holds at a time enters it as tensors."""
+"""One compiled graph for all evaluation times of a field: the values at a time enter it as tensors."""
 
 import copy
 import warnings
@@ -14,16 +14,16 @@ from odebackbones.fields.conv import TimeConv2d
 
 
 class CompiledField:
-    """A field as one compiled function of the tensors that hold at a time, and of the state.
+    """A field as one compiled function of the state and of the tensors at a time.
 
-    A time is a constant of a graph: the field itself would be compiled for every time anew, up to torch's limit of
-    recompilations, and run as it is from then on. So what is compiled is a twin of one weight and one node, which gets
-    the weights, gains, offsets and statistics of the time.
+    A time is a constant of a graph: the field itself would be compiled again for every time, up to torch's limit of
+    recompilations, and run uncompiled from then on. Therefore a twin with one weight and one node is compiled, which
+    gets the weights, gains, offsets and statistics of the time.
 
     Args:
-        field: A field of :class:`~odebackbones.fields.conv.TimeConv2d` and
+        field: A field made of :class:`~odebackbones.fields.conv.TimeConv2d` and
             :class:`~odebackbones.fields.affine.TimeNorm`.
-        **kwargs: Those of :func:`torch.compile`.
+        **kwargs: Keyword arguments of :func:`torch.compile`.
     """
 
     def __init__(self, field: nn.Module, **kwargs: Any) -> None:
@@ -48,7 +48,7 @@ class CompiledField:
 
 
 def steady_twin(field: nn.Module) -> nn.Module:
-    """A copy of a field with one weight and one node, that holds at all times."""
+    """Build a copy of a field with one weight and one node for all times."""
     twin = copy.deepcopy(field)
     for module in list(twin.modules()):
         if isinstance(module, TimeConv2d | TimeNorm):
@@ -57,7 +57,7 @@ def steady_twin(field: nn.Module) -> nn.Module:
 
 
 def tensors_at(field: nn.Module, t: float) -> dict[str, Tensor]:
-    """The parameters and buffers of a twin that make it the field at time ``t``, by their names in the twin."""
+    """Return the parameters and buffers, by their names in the twin, that make the twin the field at time ``t``."""
     tensors: dict[str, Tensor] = {}
     own = ""
     for name, module in field.named_modules():
@@ -65,14 +65,14 @@ def tensors_at(field: nn.Module, t: float) -> dict[str, Tensor]:
         if isinstance(module, TimeConv2d | TimeNorm):
             own = prefix
             tensors |= {f"{prefix}{key}": tensor for key, tensor in module.tensors_at(t).items()}
-        elif not own or not prefix.startswith(own):  # no part of the layer before
+        elif not own or not prefix.startswith(own):  # not a part of the preceding layer
             plain = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
             tensors |= {f"{prefix}{key}": tensor for key, tensor in plain}
     return tensors
 
 
 def weighs_anew(module: nn.Module) -> bool:
-    """Whether it is a norm that weighs every batch anew, as while statistics are estimated: no graph serves two."""
+    """Whether a norm weights every batch differently, as in calibration, so that no graph serves two batches."""
     is_cumulative = isinstance(module, nn.BatchNorm2d) and module.training and module.momentum is None
     return is_cumulative or (isinstance(module, TimeBatchNorm2d) and module.calibration is not None)
 
@@ -82,7 +82,7 @@ OWN = ("bases", "basis", "has_bias")
 
 
 def set_modes(field: nn.Module, twin: nn.Module, t: float) -> None:
-    """Let a twin have the modes and settings that the field has at time ``t``, module by module."""
+    """Copy the modes and settings that the field has at time ``t`` to a twin, module by module."""
     for name, module in twin.named_modules():
         source: nn.Module = field.get_submodule(name)
         copy_settings(source, module)
@@ -93,7 +93,7 @@ def set_modes(field: nn.Module, twin: nn.Module, t: float) -> None:
 
 
 def copy_settings(source: nn.Module, twin: nn.Module) -> None:
-    """Take over the plain settings of a module: its mode, momentum, rates, ..."""
+    """Copy the plain settings of a module: its mode, momentum, rates, ..."""
     settings = vars(twin)
     for name, value in vars(source).items():
         is_plain = isinstance(value, bool | int | float | str | None) and not name.startswith("_")

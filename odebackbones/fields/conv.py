@@ -1,4 +1,4 @@
-"""Layers whose weights depend on time: convolutions and channel attention."""
+"""Convolutions whose weights depend on time."""
 
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from odebackbones.fields.basis import basis_values, blend, blended, require_basi
 class TimeConv2d(nn.Module):
     r"""A convolution whose weight (and bias, if there is one) depends on time, :math:`w(t) = \sum_k \varphi_k(t)\,w_k`.
 
-    With ``time_channel`` it also sees the time as one more input channel, as Chen et al.'s, and without copying x:
+    With ``time_channel`` it also sees the time as one more input channel, as in Chen et al., but without copying x:
     :math:`w * [x, t] = w_x * x + t\,(w_t * 1)`.
 
     Shape:
@@ -55,7 +55,7 @@ class TimeConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Kaiming-normal over the fan-out of a group; polynomials start constant."""
+        """Initialize Kaiming-normal over the fan-out of a group; polynomials start constant."""
         for weight in (*self.weight, *self.time_weight):
             nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
         for weight in self.weight:
@@ -67,12 +67,12 @@ class TimeConv2d(nn.Module):
                 nn.init.zeros_(weight)
 
     def keep_first(self) -> None:
-        """Be a convolution of one weight, the first, at all times."""
+        """Reduce to a convolution with one weight, the first, at all times."""
         self.weight, self.time_weight, self.bias = self.weight[:1], self.time_weight[:1], self.bias[:1]
         self.bases, self.basis = 1, "constant"
 
     def tensors_at(self, t: float) -> dict[str, Tensor]:
-        """What a convolution of one weight has by its names that is this one at time ``t``, when its time is 1."""
+        """Return the named tensors with which a one-weight convolution, called at time 1, equals this one at ``t``."""
         values = basis_values(self.basis, self.bases, t)
         tensors = {"weight.0": blend(list(self.weight), values)}
         if self.has_bias:
@@ -82,10 +82,10 @@ class TimeConv2d(nn.Module):
         return tensors
 
     def at(self, t: float) -> nn.Conv2d:
-        """The plain convolution that this is at time ``t``.
+        """Build the plain convolution that equals this one at time ``t``.
 
         Raises:
-            InputError: It sees the time as a channel.
+            InputError: The convolution sees the time as a channel.
         """
         if len(self.time_weight):
             raise InputError(
@@ -102,7 +102,7 @@ class TimeConv2d(nn.Module):
         return conv
 
     def forward(self, x: Tensor, t: float, gain: Tensor | None = None) -> Tensor:
-        """Convolve with the weight that holds at time ``t``, times ``gain: (out_channels,)`` if it is given."""
+        """Convolve with the weight at time ``t``, multiplied by ``gain: (out_channels,)`` if it is given."""
         values = basis_values(self.basis, self.bases, t)
         weight = blend(list(self.weight), values)
         if gain is not None:

@@ -1,4 +1,4 @@
-"""Residual blocks, timm's and torchvision's, and the vector fields that are their branches."""
+"""Vector fields that are branches of timm's and torchvision's residual blocks."""
 
 from typing import Any, TypeGuard
 
@@ -20,10 +20,10 @@ Field = BasicField | BottleneckField
 
 
 def branch(block: nn.Module) -> list[tuple[nn.Conv2d, nn.Module]]:
-    """The convolutions of a block's branch, each with its norm.
+    """Return the convolutions of a block's branch, each with its norm.
 
     Raises:
-        InputError: It is no residual block that is known here.
+        InputError: The block is not a known residual block.
     """
     if not isinstance(block, BASIC + BOTTLENECK):
         raise InputError(f"block={type(block).__name__}: expected timm's BasicBlock or Bottleneck, or torchvision's")
@@ -32,10 +32,10 @@ def branch(block: nn.Module) -> list[tuple[nn.Conv2d, nn.Module]]:
 
 
 def attention(block: nn.Module) -> SEModule | None:
-    """The channel attention of a block, if it has one.
+    """Return the channel attention of a block, or None.
 
     Raises:
-        InputError: It is another than timm's ``"se"``.
+        InputError: The attention is not timm's ``"se"``.
     """
     se = block.se if isinstance(block, TIMM) else None
     if se is None or is_plain_attention(se):
@@ -44,7 +44,7 @@ def attention(block: nn.Module) -> SEModule | None:
 
 
 def is_plain_attention(se: nn.Module) -> TypeGuard[SEModule]:
-    """Whether it is timm's SEModule with its default parts."""
+    """Whether an attention layer is timm's SEModule with its default parts."""
     if type(se) is not SEModule or se.add_maxpool or se.fc1.bias is None:
         return False
     parts = [type(part) for part in (se.bn, se.act, se.gate)]
@@ -52,24 +52,24 @@ def is_plain_attention(se: nn.Module) -> TypeGuard[SEModule]:
 
 
 def drop_path_rate(block: nn.Module) -> float:
-    """The probability that an image's branch is dropped in training."""
+    """Return the probability that an image's branch is dropped in training."""
     drop_path = getattr(block, "drop_path", None)
     return drop_path.drop_prob or 0.0 if isinstance(drop_path, DropPath) else 0.0
 
 
 def branch_field(block: nn.Module, *, norm: NormLayer, extra: int = 0, bases: int = 1, **kwargs: Any) -> Field:
-    """The vector field with the shape of a block's branch, mapped to itself.
+    """Build the vector field with the shape of a block's branch, with equal input and output channels.
 
     Args:
-        block: The block; its output has the channels of state and slope.
-        norm: Makes a norm for a number of channels.
-        extra: Channels of the state beyond the block's.
-        bases: Weights over time.
-        **kwargs: Those of the field, such as ``basis``.
+        block: The block, whose output has the channels of state and slope.
+        norm: Factory of a norm for a number of channels.
+        extra: Number of channels of the state beyond the block's.
+        bases: Number of weights over time.
+        **kwargs: Keyword arguments of the field, such as ``basis``.
     """
     convs = [conv for conv, _ in branch(block)]
     channels = convs[-1].out_channels + extra
-    dilation = getattr(block, "dilation", convs[1].dilation[0])  # timm's; that of a first block's convolution differs
+    dilation = getattr(block, "dilation", convs[1].dilation[0])  # timm's; a first block's convolution may have another
     se = attention(block)
     kwargs = {"norm": norm, "bases": bases, "dilation": dilation, "attention": se and se.fc1.out_channels, **kwargs}
     if isinstance(block, BASIC):

@@ -13,11 +13,11 @@ from odebackbones.fields.basis import require_reached
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
 
 NormLayer = Callable[..., "TimeNorm"]
-"""Makes a time-dependent norm for a number of channels; fields call ``norm(conv(x, t, norm.weight_gain(t)), t)``."""
+"""Factory of a time-dependent norm for given channels; fields call ``norm(conv(x, t, norm.weight_gain(t)), t)``."""
 
 
 class TimeGroupNorm(TimeNorm):
-    """Group normalization with a time-dependent affine map: no statistics, hence free of grid and batch size.
+    """Group normalization with a time-dependent affine map: no statistics, hence independent of grid and batch size.
 
     Y. Wu, K. He: Group Normalization, ECCV 2018, arXiv:1803.08494
 
@@ -46,12 +46,12 @@ NORMS: dict[str, Callable[[list[float]], Callable[..., "TimeNorm"]]] = {
 
 
 def norm_layer(norm: str, *, nodes: list[float], bases: int, basis: str = "constant", **factory: Any) -> NormLayer:
-    """The constructor of the norm called ``norm`` for a field with ``bases`` weights, evaluated at ``nodes``.
+    """Return the constructor of the norm called ``norm`` with ``bases`` gains over time, evaluated at ``nodes``.
 
     Further arguments are ``device`` and ``dtype``.
 
     Raises:
-        InputError: The name is unknown, or a basis holds at none of the nodes and would never be trained.
+        InputError: The name is unknown, or a basis function is zero at all nodes and would never be trained.
     """
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)

@@ -13,16 +13,16 @@ from odebackbones.fields.norms import NormLayer
 
 
 class ConvField(ConvolutionalField):
-    r"""One convolution, 3x3, after the ReLU: :math:`f(t, x) = n(w * \mathrm{relu}(x))`.
+    r"""A field of one 3x3 convolution, after a ReLU: :math:`f(t, x) = n(w * \mathrm{relu}(x))`.
 
-    After it, as VGG has it, the slope could not be negative, and the state only grow.
+    With the ReLU last, as in VGG, the slope could not be negative, and the state could only grow.
 
     Args:
-        channels: Of state and slope.
-        norm: Makes a norm for a number of channels.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.fields.basis.BASES`.
-        time_channel: Whether the convolution sees the time, too.
+        channels: Number of channels of the state and the slope.
+        norm: Factory of a norm for a number of channels.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights: a name of :data:`~odebackbones.fields.basis.BASES`.
+        time_channel: Whether the convolution sees the time as a channel, too.
         **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of
             :class:`~odebackbones.fields.base.ConvolutionalField`.
 
@@ -48,7 +48,7 @@ class ConvField(ConvolutionalField):
         self.norm1 = norm(channels)
 
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
-        """The convolution with its norm."""
+        """Return the convolution with its norm."""
         return [(self.conv1, self.norm1)]
 
     def forward(self, t: float, x: Tensor) -> Tensor:
@@ -57,16 +57,16 @@ class ConvField(ConvolutionalField):
 
 
 class DepthwiseField(TwoLayerField):
-    r"""A 3x3 convolution of every channel by itself, then a 1x1 of all: :math:`n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`.
+    r"""A field of a depthwise 3x3 and a 1x1 convolution: :math:`n_2(w_2 * \mathrm{relu}(n_1(w_1 * x)))`.
 
     A. G. Howard et al.: MobileNets, 2017, arXiv:1704.04861
 
     Args:
-        channels: Of state and slope.
-        norm: Makes a norm for a number of channels.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.fields.basis.BASES`.
-        time_channel: Whether the convolutions see the time, too.
+        channels: Number of channels of the state and the slope.
+        norm: Factory of a norm for a number of channels.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights: a name of :data:`~odebackbones.fields.basis.BASES`.
+        time_channel: Whether the convolutions see the time as a channel, too.
         **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of
             :class:`~odebackbones.fields.base.ConvolutionalField`.
 

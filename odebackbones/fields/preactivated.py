@@ -18,12 +18,12 @@ class PreactivatedField(TimeField):
     Networks, ECCV 2016, arXiv:1603.05027.
 
     Args:
-        channels: Of state and slope.
-        norm: Makes a norm for a number of channels.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.fields.basis.BASES`.
-        time_channel: Whether the convolutions see the time, too, and have a bias.
-        last_norm: Whether a norm comes last.
+        channels: Number of channels of the state and the slope.
+        norm: Factory of a norm for a number of channels.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights: a name of :data:`~odebackbones.fields.basis.BASES`.
+        time_channel: Whether the convolutions see the time as a channel, too, and have a bias.
+        last_norm: Whether the field ends with a norm.
         **factory: ``device`` and ``dtype``.
 
     Shape:
@@ -58,7 +58,7 @@ class PreactivatedField(TimeField):
                 nn.init.zeros_(weight)
 
     def set_duration(self, duration: float) -> None:
-        """Let the flow last as long: the slope is multiplied by it."""
+        """Set the integration time, by which the slope is multiplied."""
         self.duration = duration
         if self.norm3 is not None:
             self.norm3.scale = duration

@@ -25,13 +25,13 @@ class BasicField(TwoLayerField):
     K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385
 
     Args:
-        channels: Of state and slope.
-        width: Channels between the convolutions.
-        norm: Makes a norm for a number of channels.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.fields.basis.BASES`.
-        dilation: Of the convolutions.
-        time_channel: Whether the convolutions see the time, too.
+        channels: Number of channels of the state and the slope.
+        width: Number of channels between the convolutions.
+        norm: Factory of a norm for a number of channels.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights: a name of :data:`~odebackbones.fields.basis.BASES`.
+        dilation: Dilation of the convolutions.
+        time_channel: Whether the convolutions see the time as a channel, too.
         **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of :class:`ConvolutionalField`.
 
     Shape:
@@ -63,14 +63,14 @@ class BottleneckField(ConvolutionalField):
     K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385
 
     Args:
-        channels: Of state and slope.
-        width: Channels of the 3x3 convolution.
-        norm: Makes a norm for a number of channels.
-        bases: Weights over time.
-        basis: How they are combined: a name of :data:`~odebackbones.fields.basis.BASES`.
-        groups: Of the 3x3 convolution.
-        dilation: Of the 3x3 convolution.
-        time_channel: Whether the convolutions see the time, too.
+        channels: Number of channels of the state and the slope.
+        width: Number of channels of the 3x3 convolution.
+        norm: Factory of a norm for a number of channels.
+        bases: Number of weights over time.
+        basis: Basis that combines the weights: a name of :data:`~odebackbones.fields.basis.BASES`.
+        groups: Number of groups of the 3x3 convolution.
+        dilation: Dilation of the 3x3 convolution.
+        time_channel: Whether the convolutions see the time as a channel, too.
         **kwargs: ``attention``, ``drop_path``, ``device`` and ``dtype`` of :class:`ConvolutionalField`.
 
     Shape:
@@ -101,7 +101,7 @@ class BottleneckField(ConvolutionalField):
         self.norm3 = norm(channels)
 
     def layers(self) -> list[tuple[TimeConv2d, TimeNorm]]:
-        """The convolutions with their norms; a ReLU stands between two."""
+        """Return the convolutions with their norms; a ReLU separates successive pairs."""
         return [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
 
     def forward(self, t: float, x: Tensor) -> Tensor:

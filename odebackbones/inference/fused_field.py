@@ -83,7 +83,10 @@ class FusedField(nn.Module):
 
     def node(self, t: float) -> int:
         """The node at ``t``."""
-        nearest = min(range(len(self.nodes)), key=lambda i: abs(self.nodes[i] - t))
+        nearest = 0  # min(..., key=...) is more than torch.compile of torch 2.6 takes
+        for i, node in enumerate(self.nodes):
+            if abs(node - t) < abs(self.nodes[nearest] - t):
+                nearest = i
         if abs(self.nodes[nearest] - t) > 1e-6:
             raise InputError("a fused field holds at its solver's times only: change the solver first, then fuse")
         return nearest

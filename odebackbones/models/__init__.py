@@ -1,4 +1,4 @@
-"""The models; importing this registers them in timm."""
+"""The models; importing this package registers them in timm."""
 
 from odebackbones.models import mlp, numerical_resnet  # noqa: F401 (register their models)
 from odebackbones.models.ode_resnet import ODEResNet

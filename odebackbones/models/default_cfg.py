@@ -1,4 +1,4 @@
-"""timm's default configuration of the models: what their images are, and where their first and last layers are."""
+"""timm's default configuration of the models: their image format, and the names of their first and last layers."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 
 def default_cfg(**kwargs: Any) -> dict[str, Any]:
-    """That of a ResNet for ImageNet, changed by ``kwargs``."""
+    """Return timm's ImageNet ResNet config, updated with ``kwargs``."""
     return {
         "url": "",
         "num_classes": 1000,

@@ -1,4 +1,4 @@
-"""The network with one hidden layer that Chen et al. (2018) set beside theirs on MNIST, in timm's registry."""
+"""The network with one hidden layer that Chen et al. (2018) compare with theirs on MNIST, in timm's registry."""
 
 from typing import Any
 
@@ -11,26 +11,26 @@ from odebackbones.models.odenet import MNIST, SMALL
 from odebackbones.models.pooled_head import PooledHead
 
 SIDE = 28
-"""Of the image [px]."""
+"""Side length of the image [px]."""
 
 
 class MLP(PooledHead):
-    """A layer that sees the whole image, a ReLU, and a classifier.
+    """A hidden layer that sees the whole image, a ReLU, and a classifier.
 
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-Based Learning Applied to Document Recognition, Proceedings of
     the IEEE 86, 1998, section III.C.5 (whose units are tanh)
 
     Args:
-        num_classes: Classes.
-        in_chans: Channels of the images.
-        hidden: Hidden units.
+        num_classes: Number of classes.
+        in_chans: Number of channels of the images.
+        hidden: Number of hidden units.
         global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Shape:
-        ``(B, in_chans, 28, 28) -> (B, num_classes)``; of larger images it takes a mean over tiles.
+        ``(B, in_chans, 28, 28) -> (B, num_classes)``; for larger images, a mean over tiles is taken.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class MLP(PooledHead):
         self.reset_classifier(num_classes, global_pool)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's groups of parameters."""
+        """Return timm's groups of parameters."""
         return {"stem": r"^conv1", "blocks": []}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """There is nothing between the two layers to be evaluated again."""
+        """Do nothing: there is nothing to recompute between the two layers."""
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """``(B, in_chans, 28, 28) -> (B, hidden, 1, 1)``"""
+        """Compute the features: ``(B, in_chans, 28, 28) -> (B, hidden, 1, 1)``."""
         return self.act(self.conv1(x))
 
 
@@ -69,6 +69,6 @@ default_cfgs = generate_default_cfgs({"mlp_mnist": default_cfg(**{**SMALL, **MNI
 
 @register_model
 def mlp_mnist(pretrained: bool = False, **kwargs: Any) -> MLP:
-    """300 hidden units, 0.24 M parameters."""
+    """MLP with 300 hidden units, 0.24 M parameters."""
     feature_cfg = {"out_indices": kwargs.pop("out_indices", (0,))}
     return build_model_with_cfg(MLP, "mlp_mnist", pretrained, feature_cfg=feature_cfg, **kwargs)

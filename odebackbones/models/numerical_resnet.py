@@ -1,7 +1,7 @@
-r"""ResNets that are other numerical methods, each with weights of its own in every step.
+r"""ResNets that correspond to other numerical methods, with separate weights for every step.
 
-With K weights on K equal steps, :math:`f_n(x) = f(t_n, x)` is a branch of its own for every step, so that the solver's
-formula *is* the network's. Step lengths are in the last norms' gains.
+With K weights on K equal steps, :math:`f_n(x) = f(t_n, x)` is a separate branch for every step, so that the solver's
+formula *is* the network's. The last norms' gains absorb the step lengths.
 
 Y. Lu, A. Zhong, Q. Li, B. Dong: Beyond Finite Layer Neural Networks: Bridging Deep Architectures and Numerical
 Differential Equations, ICML 2018, arXiv:1710.10121
@@ -49,12 +49,12 @@ def poly_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
 
 @register_model
 def fractal_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
-    r"""FractalNet-50, a Runge-Kutta method of two stages: :math:`x_{n+1} = x_n + h g_n(x_n + \frac h 2 f_n(x_n))`.
+    r"""FractalNet-50, a two-stage Runge-Kutta method: :math:`x_{n+1} = x_n + h g_n(x_n + \frac h 2 f_n(x_n))`.
 
     G. Larsson, M. Maire, G. Shakhnarovich: FractalNet: Ultra-Deep Neural Networks without Residuals, ICLR 2017,
     arXiv:1605.07648, in Lu et al.'s reading,
     :math:`x_{n+1} = k_1 x_n + k_2 (k_3 x_n + f_n(x_n)) + g_n(k_3 x_n + f_n(x_n))` with :math:`k_1 = k_3 = 1, k_2 = 0`.
-    Both branches have weights of their own: those of the first and of the second half of the step.
+    The two branches have separate weights, for the first and the second half of the step.
     """
     options = {"solver": "midpoint", "steps": REPLACED, "bases": tuple(2 * n for n in REPLACED)}
     return _create("fractal_resnet50", pretrained, **{**options, **kwargs})
@@ -66,7 +66,7 @@ def rev_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
 
     A. N. Gomez, M. Ren, R. Urtasun, R. B. Grosse: The Reversible Residual Network, NeurIPS 2017, arXiv:1707.04585, with
     :math:`x_1 = x_{n-1}, x_2 = x_n, F = 2 h f`: B. Chang et al.: Reversible Architectures for Arbitrarily Deep Residual
-    Neural Networks, AAAI 2018, arXiv:1709.03698. The pair is of whole states, where RevNet halves the channels.
+    Neural Networks, AAAI 2018, arXiv:1709.03698. The pair consists of whole states, whereas RevNet halves the channels.
     """
     options = {"solver": "leapfrog", "gradient": "reversible", "steps": REPLACED, "bases": REPLACED}
     return _create("rev_resnet50", pretrained, **{**options, **kwargs})
@@ -74,7 +74,7 @@ def rev_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
 
 @register_model
 def augmented_ode_resnet50(pretrained: bool = False, **kwargs: Any) -> ODEResNet:
-    r"""ODE-ResNet-50 in more dimensions: :math:`\frac{d}{dt}(x, a) = f(t, x, a)` with :math:`a(0) = 0`, 16 channels.
+    r"""ODE-ResNet-50 with 16 more channels in its states: :math:`\frac{d}{dt}(x, a) = f(t, x, a)`, :math:`a(0) = 0`.
 
     E. Dupont, A. Doucet, Y. W. Teh: Augmented Neural ODEs, NeurIPS 2019, arXiv:1904.01681
     """

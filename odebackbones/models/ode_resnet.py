@@ -1,4 +1,4 @@
-"""ResNets whose identity blocks are replaced by one ODE block a stage, in timm's registry."""
+"""ResNets whose identity blocks are replaced by one ODE block per stage, in timm's registry."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,7 +27,7 @@ from odebackbones.models.stage_options import (
 
 STAGES = 4
 BLOCK_OPTIONS = ("act_layer", "aa_layer", "norm_layer", "block_reduce_first", "drop_block_rate")
-"""timm's options that shape a residual block beyond what :mod:`odebackbones.fields` has."""
+"""timm's residual block options that :mod:`odebackbones.fields` does not support."""
 
 SQUEEZE_EXCITE = {"attn_layer": "se"}
 """timm's ``block_args`` of its SE-ResNets."""
@@ -35,25 +35,25 @@ SQUEEZE_EXCITE = {"attn_layer": "se"}
 VARIANTS = ("wide_resnet50_2", "resnext50_32x4d", "seresnet50")
 
 DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm"}
-"""Our norms -> timm's name of the norm of the blocks that stay discrete ("frozen" is frozen once it is built)."""
+"""Our norm names -> timm's names, for the blocks that stay discrete ("frozen" is frozen after construction)."""
 
 
 class ODEResNet(ResNet):
-    r"""A ResNet in which each continuous stage is its downsampling block and an ODE block over t in [0, 1].
+    r"""A ResNet in which each continuous stage consists of its downsampling block and an ODE block over t in [0, 1].
 
-    It *is* timm's ResNet otherwise (stem variants, output stride, head, feature extraction, names of weights).
+    Otherwise it *is* timm's ResNet (stem variants, output stride, head, feature extraction, names of weights).
     The branch of N identity blocks, :math:`x_{i+1} = x_i + f(\theta_i, x_i)`, becomes the slope of
     :math:`x'(t) = f(\theta(t), x)`. With ``bases=N``, ``solver="euler"``, ``steps=N`` and ``duration=N`` it is the
     ResNet whose identity blocks have no ReLU after the addition.
 
     Args:
         block: timm's BasicBlock or Bottleneck.
-        layers: Blocks a stage of the ResNet that is replaced.
-        recompute: In training, the discrete blocks, too, keep their input only and are evaluated again.
-        drop_path_rate: Of the last evaluation; it grows linearly with depth, as timm's, and in the ODE blocks is the
-            mean of those of the blocks replaced.
-        **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
-            ``gradient``, ``norm``, ``bases``, ...), and timm's of :class:`timm.models.resnet.ResNet`.
+        layers: Number of blocks per stage of the ResNet that is replaced.
+        recompute: Whether the discrete blocks, too, keep only their input in training and are evaluated again.
+        drop_path_rate: Drop path rate of the last block of the ResNet that is replaced. As in timm, rates grow linearly
+            with depth; an ODE block has the mean rate of the blocks that it replaces.
+        **kwargs: Options of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
+            ``gradient``, ``norm``, ``bases``, ...), and keyword arguments of :class:`timm.models.resnet.ResNet`.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 2, 4, 8, 16, 32.
@@ -98,24 +98,24 @@ class ODEResNet(ResNet):
             recompute_blocks(self)
 
     def stage_modules(self) -> list[nn.Sequential]:
-        """The four stages."""
+        """Return the four stages."""
         return [self.get_submodule(f"layer{i + 1}") for i in range(STAGES)]  # pyright: ignore[reportReturnType]
 
     def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
-        """The ODE block of every stage, None where there is none."""
+        """Return the ODE block of every stage, None for a stage without one."""
         return [find_ode_block(stage) for stage in self.stage_modules()]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
 
-        Blocks in the other gradient modes, which keep no activations either, stay as they are.
+        Blocks in the other gradient modes, which do not store activations either, stay as they are.
         """
         set_checkpointing(self, enable)
         recompute_blocks(self, enable=enable)
 
 
 def drop_path_rates(rate: float, layers: Sequence[int]) -> list[list[float]]:
-    """timm's rates of the blocks of every stage of the ResNet that is replaced: from 0 in the first to ``rate``."""
+    """Return timm's rates for the blocks of the ResNet that is replaced, by stage: from 0 in the first to ``rate``."""
     if not 0.0 <= rate < 1.0:
         raise InputError(f"drop_path_rate={rate!r}: expected a probability from 0 to below 1")
     block, last = count(), max(1, sum(layers) - 1)
@@ -123,10 +123,10 @@ def drop_path_rates(rate: float, layers: Sequence[int]) -> list[list[float]]:
 
 
 def refuse_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that nobody knows, and timm's of the blocks, which would hold in half of a stage only.
+    """Refuse unknown options, and timm's block options, which would apply to only half of a stage.
 
     Raises:
-        InputError: Names those that came.
+        InputError: An option is unknown or not supported; the error names it.
     """
     require_known(options, ODEResNet, ResNet)
     found = sorted(name for name in BLOCK_OPTIONS if options.get(name))

@@ -1,4 +1,4 @@
-"""VGG with one convolution and one ODE block a stage, in timm's registry."""
+"""VGG with one convolution and one ODE block per stage, in timm's registry."""
 
 from functools import partial
 from itertools import pairwise
@@ -31,38 +31,38 @@ FIELDS = {
     "conv": lambda channels, extra: partial(ConvField, channels + extra),
     "depthwise": lambda channels, extra: partial(DepthwiseField, channels + extra),
 }
-"""Name of a field -> from a stage's channels and the state's extra ones to its constructor."""
+"""Name of a field -> function from a stage's channels and the state's extra channels to the field's constructor."""
 
 EVALUATIONS = {"bottleneck": (2, 4), "conv": (1, 1), "depthwise": (2, 4)}
-"""Name of a field -> its evaluations for each convolution beyond a stage's first, and in a stage at least: the cheap
-ones take about an eighth of a convolution's MACs, and one step of the midpoint method alone is a residual block."""
+"""Name of a field -> evaluations per convolution beyond a stage's first, and the minimum per stage: the cheap fields
+take about an eighth of a convolution's MACs, and a single step of the midpoint method is just a residual block."""
 
 LAYER_OPTIONS = ("act_layer", "conv_layer", "norm_layer")
-"""timm's options that would hold in the discrete layers only; ``norm`` chooses the norm."""
+"""timm's options that would apply to the discrete layers only; ``norm`` chooses the norm."""
 
 DISCRETE_NORMS = {"batch": "batchnorm", "frozen": "batchnorm", "group": "groupnorm", "none": None}
-"""Our norms -> timm's name of the norm after the convolutions that stay."""
+"""Our norm names -> timm's names, for the norms after the convolutions that stay."""
 
 
 class ODEVGG(VGG):
-    r"""A VGG whose stages are a convolution that brings the channels, and an ODE block for the others.
+    r"""A VGG whose stages are a convolution that changes the channels, and an ODE block for the other convolutions.
 
-    It *is* timm's VGG otherwise (head, names of the head's weights, feature extraction at strides 1 to 32). VGG has no
-    residual blocks: what replaces its convolutions is the flow of a field whose state is the stage's features. A stage
-    whose channels are those of the one before (the fifth) needs no convolution to bring them; a stage of one
-    convolution that does has nothing to replace. By default the first stage, at the image's own resolution, where two
-    convolutions are cheap and states large, is VGG's.
+    Otherwise it *is* timm's VGG (head, names of the head's weights, feature extraction at strides 1 to 32). VGG has no
+    residual blocks: its convolutions are replaced by the flow of a field whose state is the stage's features. A stage
+    with as many channels as the previous one (the fifth) needs no convolution to change them; a stage whose only
+    convolution changes them has nothing to replace. By default the first stage stays VGG's: at the image's own
+    resolution, two convolutions are cheap and states are large.
 
     Args:
-        cfg: timm's: channels of the convolutions of the VGG that is replaced, with "M" for the pooling between stages.
-        field: ``"bottleneck"``, ``"conv"`` (the convolution that VGG has) or ``"depthwise"``.
-        recompute: In training, the convolutions that stay, too, keep a stage's input only and are evaluated again; by
-            default with every gradient mode but ``"backprop"``, as the ODE blocks are. At the image's own resolution
-            they would hold more than the ODE blocks do.
-        **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
-            ``gradient``, ``norm``, ``bases``, ...), for five stages, and timm's of :class:`timm.models.vgg.VGG`. By
-            default there are as many evaluations as convolutions beyond a stage's first, or, of the cheaper fields,
-            twice as many and at least four.
+        cfg: timm's list of the convolutions' channels in the VGG that is replaced, with "M" for pooling between stages.
+        field: Name of the field: ``"bottleneck"``, ``"conv"`` (VGG's own convolution) or ``"depthwise"``.
+        recompute: Whether the convolutions that stay, too, keep only a stage's input in training and are evaluated
+            again; by default with every gradient mode except ``"backprop"``, as for the ODE blocks. At the image's own
+            resolution they would store more than the ODE blocks do.
+        **kwargs: Options of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``,
+            ``gradient``, ``norm``, ``bases``, ...), for five stages, and keyword arguments of
+            :class:`timm.models.vgg.VGG`. By default there are as many evaluations as convolutions beyond a stage's
+            first or, with the cheaper fields, twice as many and at least four.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 1, 2, 4, 8, 16 and 32.
@@ -97,7 +97,7 @@ class ODEVGG(VGG):
             freeze_norms(self)
 
     def insert_flows(self, stages: list[list[int]], replaced: list[int], options: StageOptions, field: str) -> None:
-        """Join the convolutions of a stage, and put an ODE block after them if others are replaced."""
+        """Group the convolutions that stay in each stage, and append an ODE block if others are replaced."""
         layers: list[nn.Module] = []
         ends, start = [], 0
         for i, pooling in enumerate(at for at, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)):
@@ -117,7 +117,7 @@ class ODEVGG(VGG):
             info["module"] = f"features.{end}"
 
     def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
-        """The ODE block of every stage, None where there is none."""
+        """Return the ODE block of every stage, None for a stage without one."""
         starts = [0, *(end + 1 for end in self.feature_ends)]
         stages = [list(self.features)[start:end] for start, end in pairwise(starts)]
         return [find_ode_block(stage) for stage in stages[:-1]]
@@ -125,14 +125,14 @@ class ODEVGG(VGG):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switch the ODE blocks between ``gradient="checkpoint"`` and ``"backprop"``, and ``recompute`` on or off.
 
-        Blocks in the other gradient modes, which keep no activations either, stay as they are.
+        Blocks in the other gradient modes, which do not store activations either, stay as they are.
         """
         set_checkpointing(self, enable)
         recompute_blocks(self, enable=enable)
 
 
 def stages_of(cfg: list[Any]) -> list[list[int]]:
-    """timm's list of channels and poolings, as the channels of the convolutions of every stage."""
+    """Split timm's list of channels and poolings into the convolutions' channels for every stage."""
     if not cfg or cfg[-1] != "M":
         raise InputError(f"cfg={cfg}: expected every stage to end with pooling, 'M'")
     stages: list[list[int]] = [[]]
@@ -145,13 +145,13 @@ def stages_of(cfg: list[Any]) -> list[list[int]]:
 
 
 def convolutions_replaced(stages: list[list[int]], i: int) -> int:
-    """How many of a continuous stage: all but the one that brings the channels, if they aren't there already."""
+    """Count the convolutions replaced in a continuous stage: all except a first one that changes the channels."""
     brought = i > 0 and stages[i - 1][-1] == stages[i][0]
     return len(stages[i]) - (0 if brought else 1)
 
 
 def make_named(field: str, channels: int, *, extra: int, **kwargs: Any) -> nn.Module:
-    """The field of that name for a stage's channels."""
+    """Build the field of that name for a stage's channels."""
     return FIELDS[field](channels, extra)(**kwargs)
 
 

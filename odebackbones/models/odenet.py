@@ -24,11 +24,11 @@ from odebackbones.models.stage_options import (
 )
 
 BLOCKS = 6
-"""Residual blocks of their ResNet, which the ODE block replaces."""
+"""Number of residual blocks of their ResNet, which the ODE block replaces."""
 
 GROUPS = 32
 DISCRETE_NORMS = {"group": partial(nn.GroupNorm, GROUPS), "batch": nn.BatchNorm2d}
-"""Our norms -> that of the layers that stay discrete."""
+"""Our norm names -> norms of the layers that stay discrete."""
 
 
 class ResidualDownsampling(nn.Module):
@@ -46,7 +46,7 @@ class ResidualDownsampling(nn.Module):
         self.shortcut = conv(1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features at half the size."""
+        """Compute the features at half the size."""
         x = F.relu(self.norm1(x), inplace=True)
         return self.shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(x)), inplace=True))
 
@@ -65,35 +65,34 @@ class ConvDownsampling(nn.Sequential):
 
 
 DOWNSAMPLING = {"res": ResidualDownsampling, "conv": ConvDownsampling}
-"""Name, as of torchdiffeq's example -> what halves the size."""
+"""Name, as in torchdiffeq's example -> layer that halves the size."""
 
 
 class ODENet(PooledHead):
     """Two layers that halve the size, an ODE block at stride 4, and a classifier.
 
-    Their networks (table 1 of the paper; code: torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method res``)
-    are:
+    The paper's networks (table 1; code: torchdiffeq's examples/odenet_mnist.py, ``--downsampling-method res``) are:
 
     - ResNet: ``solver="euler", steps=6, bases=6, duration=6.0, time_channel=False, last_norm=False``;
     - RK-Net: ``solver="rk4", gradient="backprop"``;
-    - ODE-Net: ``solver="dopri5", gradient="adjoint"``, whose gradient is that of another solve; our default,
-      ``"checkpoint"``, is exact in as little memory.
+    - ODE-Net: ``solver="dopri5", gradient="adjoint"``, whose gradient comes from a separate solve; our default,
+      ``"checkpoint"``, gives the exact gradient in as little memory.
 
-    Unlike theirs, the first convolution is padded, so that all sizes are halves.
+    Unlike in the paper, the first convolution is padded, so that each size is half the previous one.
 
     Args:
-        num_classes: Classes.
-        in_chans: Channels of the images.
-        channels: Of all features, a multiple of 32 with ``norm="group"``.
+        num_classes: Number of classes.
+        in_chans: Number of channels of the images.
+        channels: Number of channels of all features, a multiple of 32 with ``norm="group"``.
         global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier.
         last_norm: Whether the field ends with a norm.
-        downsampling: What halves the size: ``res``, a residual block, or ``conv``, a convolution, which leaves more of
-            the work to the ODE block.
-        device: Of the parameters.
-        dtype: Of the parameters.
-        **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...). By
-            default ``solver="rk4", norm="group", time_channel=True, zero_init_last=False``, and 6 evaluations at least.
+        downsampling: Layer that halves the size: ``res``, a residual block, or ``conv``, a convolution, which leaves
+            more of the work to the ODE block.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+        **kwargs: Options of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...). By
+            default ``solver="rk4", norm="group", time_channel=True, zero_init_last=False``, and at least 6 evaluations.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``; features at strides 1, 2 and 4.
@@ -140,11 +139,11 @@ class ODENet(PooledHead):
         self.reset_classifier(num_classes, global_pool)
 
     def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
-        """The ODE block, or None, of the one stage."""
+        """Return the ODE block, or None, of the one stage."""
         return [find_ode_block(self.flow.children())]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's groups of parameters."""
+        """Return timm's groups of parameters."""
         return {"stem": r"^conv1", "blocks": [(r"^down(\d)", None), (r"^flow|^norm", (3,))]}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -160,7 +159,7 @@ class ODENet(PooledHead):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """timm's: the features at strides 1, 2 and 4 that ``indices`` names, after the last features or alone."""
+        """Return, as in timm, the features at strides 1, 2 and 4 that ``indices`` names, alone or after the last."""
         assert output_fmt == "NCHW", "Output shape must be NCHW."
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         stages = [self.conv1, self.down1, nn.Sequential(self.down2, self.flow, self.norm, self.act)]
@@ -174,7 +173,7 @@ class ODENet(PooledHead):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """timm's: give up the layers after the last of the features that ``indices`` names."""
+        """Remove, as in timm, the layers after the last of the features that ``indices`` names."""
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         unused = ["down1"] * (last < 1) + ["down2", "flow", "norm", "act"] * (last < 2)
         for name in unused:
@@ -184,13 +183,13 @@ class ODENet(PooledHead):
         return wanted
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """``(B, in_chans, H, W) -> (B, channels, H / 4, W / 4)``"""
+        """Compute the features: ``(B, in_chans, H, W) -> (B, channels, H / 4, W / 4)``."""
         x = self.flow(self.down2(self.down1(self.conv1(x))))
         return self.act(self.norm(x))
 
 
 def field_of(channels: int, *, extra: int, **kwargs: Any) -> PreactivatedField:
-    """The field of a state with ``extra`` channels."""
+    """Build the field of a state with ``extra`` additional channels."""
     return PreactivatedField(channels + extra, **kwargs)
 
 
@@ -221,5 +220,5 @@ def odenet_mnist(pretrained: bool = False, **kwargs: Any) -> ODENet:
 
 @register_model
 def odenet_cifar(pretrained: bool = False, **kwargs: Any) -> ODENet:
-    """Chen et al.'s network with three channels of input, for CIFAR-10."""
+    """Chen et al.'s network with three input channels, for CIFAR-10."""
     return _create("odenet_cifar", pretrained, **kwargs)

@@ -1,4 +1,4 @@
-"""What networks share that end with pooled features and a linear classifier, in timm's form."""
+"""The head shared by networks that end with pooled features and a linear classifier, in timm's form."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from odebackbones.models.stage_options import require_channels
 class PooledHead(nn.Module):
     """The head of a network with ``forward_features``: pooling, dropout and a linear layer.
 
-    The network makes it with :meth:`reset_classifier`, after its other layers.
+    The network creates it by :meth:`reset_classifier`, after its other layers.
 
     Args:
-        num_features: Channels of the features.
-        in_chans: Channels of the images.
+        num_features: Number of channels of the features.
+        in_chans: Number of channels of the images.
         drop_rate: Dropout before the classifier.
 
     Shape:
@@ -30,11 +30,11 @@ class PooledHead(nn.Module):
         self.in_chans, self.drop_rate = in_chans, drop_rate
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """Another last layer, for ``num_classes``; 0 for none."""
+        """Replace the last layer by one for ``num_classes`` classes; 0 removes it."""
         self.num_classes = num_classes
         like = next(self.parameters())
         self.global_pool, self.fc = create_classifier(  # pyright: ignore[reportAssignmentType]
@@ -42,16 +42,16 @@ class PooledHead(nn.Module):
         )
 
     def forward_features(self, x: Tensor) -> Any:
-        """``(B, in_chans, H, W) -> (B, num_features, H', W')``"""
+        """Compute the features: ``(B, in_chans, H, W) -> (B, num_features, H', W')``."""
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """From the features to the logits, or to the pooled features."""
+        """Compute the logits, or the pooled features, from the features."""
         x = self.global_pool(x)
         if self.drop_rate > 0.0:
             x = F.dropout(x, p=self.drop_rate, training=self.training)
         return x if pre_logits else self.fc(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
+        """Compute the logits."""
         return self.forward_head(self.forward_features(x))

@@ -1,4 +1,4 @@
-"""Layers that keep their input only, and are evaluated again in the backward pass."""
+"""Layers that keep only their input and are evaluated again in the backward pass."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from odebackbones.ode.schedule import Capacity
 
 
 class Recomputed(nn.Module):
-    """What makes a module so; torch.utils.checkpoint would count the batch twice in running statistics."""
+    """A mixin for such layers; torch.utils.checkpoint would count the batch twice in running statistics."""
 
     recompute: bool
 
     def __call__(self, x: Tensor) -> Any:
-        """As the block, with less memory where a backward pass can follow."""
+        """Evaluate the block, with less memory where a backward pass can follow."""
         if not self.recompute or not can_differentiate(x):
             return super().__call__(x)
         inputs = FieldState(self)
@@ -28,7 +28,7 @@ class Recomputed(nn.Module):
         return solve_with_checkpoints(Steps(1, self.as_step), Capacity(1), x, inputs)
 
     def as_step(self, i: int, carry: Carry) -> Carry:
-        """The block's output, as a solve of one step."""
+        """Evaluate the block as the single step of a solve."""
         return [super().__call__(carry[0])]
 
 
@@ -41,7 +41,7 @@ class RecomputedBottleneck(Recomputed, Bottleneck):
 
 
 class RecomputedLayers(Recomputed, nn.Sequential):
-    """Layers one after another, evaluated again once they are asked to (:func:`recompute_blocks`)."""
+    """A sequence of layers, evaluated again if :func:`recompute_blocks` has turned it on."""
 
     recompute = False
 
@@ -50,17 +50,17 @@ BLOCKS: dict[type[nn.Module], type[Recomputed]] = {BasicBlock: RecomputedBasicBl
 
 
 def recompute_blocks(model: nn.Module, *, enable: bool = True) -> None:
-    """Let the blocks in ``model`` that are not continuous keep their input only: timm's residual ones, an ODE-VGG's.
+    """Make the discrete blocks in ``model`` (timm's residual blocks, an ODE-VGG's layers) keep only their input.
 
-    Exact: the second evaluation has the first one's random draws and autocast, and counts no batch. It costs one more
-    forward pass of the blocks.
+    Gradients stay exact: the second evaluation repeats the random draws and autocast of the first, and does not count
+    the batch again. It costs one more forward pass of the blocks.
 
     Args:
         model: Any module.
-        enable: False turns it off again.
+        enable: Whether to recompute; False turns it off again.
 
     Raises:
-        InputError: There is no such block to be recomputed.
+        InputError: The model has no block that could be recomputed.
     """
     found = False
     for module in model.modules():

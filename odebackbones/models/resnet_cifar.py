@@ -1,4 +1,4 @@
-"""The ResNets of He et al. for images of 32 px: what small ODE models replace, and are converted from."""
+"""The ResNets of He et al. for images of 32 px, which small ODE models replace and are converted from."""
 
 from functools import partial
 from typing import Any
@@ -25,14 +25,14 @@ from odebackbones.models.stage_options import (
 
 
 class PaddedShortcut(nn.Module):
-    """Every second pixel, between channels of zeros: the shortcut without weights (option A).
+    """The shortcut without weights (option A): every second pixel, between channels of zeros.
 
     Shape:
         ``x: (B, C, H, W) -> (B, 2 C, ceil(H / 2), ceil(W / 2))``
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The shortcut of ``x``."""
+        """Compute the shortcut of ``x``."""
         extra = x.shape[1] // 2
         return F.pad(x[:, :, ::2, ::2], [0, 0, 0, 0, extra, extra])
 
@@ -48,14 +48,14 @@ class CifarResNet(ResNet):
     section 4.2
 
     Args:
-        blocks: In each of the three stages.
-        num_classes: Classes.
-        in_chans: Channels of the images.
+        blocks: Number of blocks in each of the three stages.
+        num_classes: Number of classes.
+        in_chans: Number of channels of the images.
         global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier.
-        zero_init_last: Start from residual branches that are zero.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        zero_init_last: Whether residual branches start at zero.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``
@@ -75,7 +75,7 @@ class CifarResNet(ResNet):
     ) -> None:
         require_channels(in_chans)
         factory = {"device": device, "dtype": dtype}
-        nn.Module.__init__(self)  # timm's constructor knows four stages and another stem
+        nn.Module.__init__(self)  # timm's constructor builds four stages and another stem
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         self.grad_checkpointing = False
         self.conv1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False, **factory)
@@ -96,12 +96,12 @@ class CifarResNet(ResNet):
 
 
 class ODECifarResNet(CifarResNet):
-    """A CifarResNet in which each stage is its first block and an ODE block over t in [0, 1].
+    """A CifarResNet in which each continuous stage consists of its first block and an ODE block over t in [0, 1].
 
     Args:
-        blocks: In each of the three stages of the ResNet that is replaced.
-        **kwargs: Those of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...), and
-            those of :class:`CifarResNet`.
+        blocks: Number of blocks in each of the three stages of the ResNet that is replaced.
+        **kwargs: Options of :class:`~odebackbones.models.stage_options.StageOptions` (``solver``, ``steps``, ...), and
+            keyword arguments of :class:`CifarResNet`.
 
     Shape:
         ``(B, in_chans, H, W) -> (B, num_classes)``
@@ -121,7 +121,7 @@ class ODECifarResNet(CifarResNet):
             freeze_norms(self)
 
     def ode_blocks_by_stage(self) -> list[ODEBlock | None]:
-        """The ODE block of every stage, None where there is none."""
+        """Return the ODE block of every stage, None for a stage without one."""
         return [find_ode_block(stage) for stage in (self.layer1, self.layer2, self.layer3)]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -130,7 +130,7 @@ class ODECifarResNet(CifarResNet):
 
 
 def cifar_stage(in_channels: int, channels: int, blocks: int, **factory: Any) -> nn.Sequential:
-    """Basic blocks, of which the first halves the size where the channels are doubled."""
+    """Build a stage of basic blocks; the first halves the size if the channels are doubled."""
     halves = in_channels != channels
     shortcut = PaddedShortcut() if halves else None
     first = BasicBlock(in_channels, channels, stride=2 if halves else 1, downsample=shortcut, **factory)
@@ -138,12 +138,12 @@ def cifar_stage(in_channels: int, channels: int, blocks: int, **factory: Any) ->
 
 
 def checkpoint_filter_fn(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Weights by timm's names from those of akamaster/pytorch_resnet_cifar10."""
+    """Rename weights of akamaster/pytorch_resnet_cifar10 to timm's names."""
     return {name.replace("linear.", "fc."): value for name, value in weights.items()}
 
 
 CFG = default_cfg(num_classes=10, input_size=(3, 32, 32), pool_size=(8, 8), crop_pct=1.0)
-"""With ImageNet's mean and deviation, which akamaster's weights were trained with."""
+"""Configuration with ImageNet's mean and standard deviation, with which akamaster's weights were trained."""
 
 default_cfgs = generate_default_cfgs(
     {f"{ode}resnet{depth}_cifar": CFG for depth in (20, 32, 44, 56, 110) for ode in ("", "ode_")}

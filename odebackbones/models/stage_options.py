@@ -1,4 +1,4 @@
-"""The options of continuous stages, which all the models take."""
+"""The options of continuous stages, shared by the ODE models."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -27,36 +27,37 @@ FACTORY_ARGS = frozenset({"device", "dtype"})
 
 @dataclass(frozen=True)
 class StageOptions:
-    """How the stages of a model flow: each option is one value for all, or a sequence with one for each.
+    """Options of a model's stages: one value for all, or in the case of :data:`PER_STAGE` also one for each stage.
 
-    Beside these, a model takes the further fields of :class:`~odebackbones.ode.SolverConfig` (``checkpoints``,
+    In addition, a model takes the further fields of :class:`~odebackbones.ode.SolverConfig` (``checkpoints``,
     ``rtol``, ``max_nfe``, ...), ``augment``, ``budgets`` and ``steer`` of :class:`~odebackbones.ODEBlock`, and
-    ``time_channel`` of the fields, for all stages alike.
+    ``time_channel`` of the fields, each with one value for all stages.
 
     Attributes:
-        stages: How many there are.
+        stages: Number of stages.
         solver: A method of :data:`~odebackbones.ode.METHODS`, the same for all stages.
-        steps: Steps of a solve; by default as many as bring the evaluations to what the stage replaces (rounded up to
-            whole steps).
-        nodes: Of adaptive methods, which find their own steps: in how many parts norms keep statistics per time.
+        steps: Number of steps of a solve; by default enough for the evaluations to match what the stage replaces
+            (rounded up to whole steps).
+        nodes: Number of equal parts of the time span at whose ends norms keep statistics, for adaptive methods, which
+            find their own steps.
         gradient: Gradient mode, see :class:`~odebackbones.ode.SolverConfig`; the same for all stages.
-        norm: ``"batch"`` (statistics per evaluation time), ``"group"``, ``"frozen"`` or, where there is no other,
-            ``"none"``, in the whole network.
-        bases: Weights over time, K.
-        norm_bases: Gains and offsets of the norms over time; by default as many as weights. More cost little.
-        basis: How the weight at a time is made of them: ``"constant"`` (in pieces), ``"linear"``, ``"spline"`` or
+        norm: Norm of the whole network: ``"batch"`` (statistics per evaluation time), ``"group"``, ``"frozen"`` or,
+            in models without other norms, ``"none"``.
+        bases: Number of weights over time, K.
+        norm_bases: Number of gains and offsets of the norms over time; by default ``bases``. Extra ones cost little.
+        basis: Basis that combines the weights over time: ``"constant"`` (piecewise), ``"linear"``, ``"spline"`` or
             ``"chebyshev"``, see :mod:`odebackbones.fields.basis`.
-        duration: How long the flow lasts, a residual block being one unit of time: slopes are multiplied by it. With N,
-            each of N Euler steps is as large as a block of the ResNet; with 1, all together are.
+        duration: Integration time, with a residual block as the unit: slopes are multiplied by it. With N, each of N
+            Euler steps is as large as a block of the ResNet; with 1, all N together are.
         continuous: Whether the stage has an ODE block.
-        zero_init_last: Start from vector fields that are zero (frozen ones are not: they would stay zero).
+        zero_init_last: Whether vector fields start at zero (not with ``norm="frozen"``, where they would stay zero).
         solver_args: Further fields of the solver's configuration.
-        block_args: Those of the ODE blocks.
-        field_args: Those of the fields.
+        block_args: Further arguments of the ODE blocks.
+        field_args: Further arguments of the fields.
         factory_args: ``device`` and ``dtype`` of all layers, where they are given.
 
     Raises:
-        InputError: A sequence has another length than there are stages, or a value is of the wrong kind.
+        InputError: The length of a sequence is not the number of stages, or a value is of the wrong kind.
     """
 
     stages: int
@@ -89,7 +90,7 @@ PER_STAGE = {"steps": int, "nodes": int, "bases": int, "norm_bases": int, "durat
 
 
 def pop_options(arguments: dict[str, Any], *, stages: int) -> StageOptions:
-    """Take the options out of a model's keyword arguments; ``device`` and ``dtype`` stay among them, too."""
+    """Take the options out of a model's keyword arguments; ``device`` and ``dtype`` also stay there."""
     return StageOptions(
         stages,
         **{name: arguments.pop(name) for name in list(arguments) if name in OPTIONS},
@@ -101,22 +102,22 @@ def pop_options(arguments: dict[str, Any], *, stages: int) -> StageOptions:
 
 
 def continuous_stages(options: StageOptions) -> list[bool]:
-    """Whether each stage has an ODE block."""
+    """Return, for each stage, whether it has an ODE block."""
     return [at_stage(options.continuous, i) for i in range(options.stages)]
 
 
 def build_block(
     options: StageOptions, i: int, make_field: Callable[..., Any], *, evaluations: int, name: str
 ) -> ODEBlock:
-    """The ODE block of stage ``i``.
+    """Build the ODE block of stage ``i``.
 
     Args:
-        options: Of all stages.
-        i: Number of the stage.
-        make_field: From the keyword arguments ``norm``, ``extra`` (channels of the state beyond the stage's),
-            ``bases``, ``basis`` and those of the field to the vector field.
-        evaluations: What it makes by default, at least.
-        name: What errors call it.
+        options: Options of all stages.
+        i: Index of the stage.
+        make_field: Function that builds the vector field from the keyword arguments ``norm``, ``extra`` (channels of
+            the state beyond the stage's), ``bases``, ``basis`` and further arguments of the field.
+        evaluations: Minimum number of evaluations that the block makes by default.
+        name: Name of the block in error messages.
     """
     steps, nodes, bases = (at_stage(value, i) for value in (options.steps, options.nodes, options.bases))
     solver = SolverConfig(options.solver, steps, options.gradient, nodes=nodes, **options.solver_args)
@@ -149,14 +150,14 @@ OPTIONS = frozenset(f.name for f in fields(StageOptions)) - GROUPS - {"stages"}
 """Names of the options."""
 
 ODE_ARGUMENTS = OPTIONS | SOLVER_ARGS | BLOCK_ARGS | FIELD_ARGS | {"recompute"}
-"""All arguments of our models that a plain network of the same class does not know."""
+"""All arguments of our models that a plain network of the same class does not accept."""
 
 
 def require_known(arguments: Mapping[str, Any], *models: type[nn.Module]) -> None:
-    """Refuse arguments that neither the options nor the constructors of ``models`` know.
+    """Refuse arguments that are neither options nor parameters of the constructors of ``models``.
 
     Raises:
-        InputError: Names the first one.
+        InputError: An argument is unknown; the error names the first one.
     """
     known = {*OPTIONS, *SOLVER_ARGS, *BLOCK_ARGS, *FIELD_ARGS}.union(*(signature(model).parameters for model in models))
     for name in arguments:
@@ -165,10 +166,10 @@ def require_known(arguments: Mapping[str, Any], *models: type[nn.Module]) -> Non
 
 
 def require_channels(in_chans: Any) -> None:
-    """Refuse images without channels, of which torch would make convolutions without weights.
+    """Refuse images without channels, for which torch would make convolutions without weights.
 
     Raises:
-        InputError: It is no whole number of at least 1.
+        InputError: ``in_chans`` is not a whole number of at least 1.
     """
     if not is_whole(in_chans):
         raise InputError(f"in_chans={in_chans!r}: expected a whole number of at least 1, the channels of the images")
@@ -181,7 +182,7 @@ def require_norm(norm: str, norms: Collection[str]) -> None:
 
 
 def require_per_stage(name: str, value: Any, kind: type, *, stages: int) -> None:
-    """Refuse what is neither one value of a kind, or None, nor a sequence of such, one for each stage."""
+    """Refuse a value that is neither of a kind, nor None, nor a sequence of such values, one for each stage."""
     values = value if isinstance(value, list | tuple) else (value,) * stages
     accepted = (int, float) if kind is float else kind
     if len(values) != stages or any(v is not None and not isinstance(v, accepted) for v in values):
@@ -189,17 +190,17 @@ def require_per_stage(name: str, value: Any, kind: type, *, stages: int) -> None
 
 
 def at_stage(value: Any, i: int) -> Any:
-    """The value of stage ``i``: the one for all stages, or one of a sequence."""
+    """Return the value of stage ``i``: the one for all stages, or an element of a sequence."""
     return value[i] if isinstance(value, list | tuple) else value
 
 
 def pop_arguments(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Take the arguments of these names out of ``arguments``; lists, as YAML has them, become tuples."""
+    """Take the arguments of these names out of ``arguments``; lists, as read from YAML, become tuples."""
     taken = {name: arguments.pop(name) for name in list(arguments) if name in names}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in taken.items()}
 
 
 def default_steps(solver: SolverConfig, evaluations: int) -> int:
-    """The fewest steps (of an adaptive method, nodes) that take ``evaluations`` at least."""
+    """Return the fewest steps (nodes of an adaptive method) with at least as many ``evaluations``."""
     unbound = replace(solver, max_nfe=None)
     return next(n for n in count(1) if min_nfe(with_steps(unbound, n)) >= evaluations)
