@@ -1,0 +1,1 @@
+"""What the tools do, from the command line to a run and back."""
