@@ -14,9 +14,9 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from engine.measure.allocator import keep_freed_memory
-from engine.weights.checkpoint import load_checkpoint, weights_of
 from engine.old_settings import current_arguments
 from engine.task import Task
+from engine.weights.checkpoint import load_checkpoint, weights_of
 from odebackbones.errors import InputError, unknown_name
 
 Tasks = Mapping[str, type[Task]]

@@ -9,8 +9,8 @@ from typing import Any
 
 from engine.atomic_files import write_atomically
 from engine.images.frame_writer import FrameWriter, picture_name
-from engine.log import progress_bar, warn
 from engine.images.media import Frame, count_frames, find_inputs, is_video, read_frames, told
+from engine.log import progress_bar, warn
 from engine.runs.run import LoadedRun
 from engine.task import Prediction
 from odebackbones.errors import InputError, SolverError

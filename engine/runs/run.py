@@ -10,20 +10,20 @@ import yaml
 from torch import nn
 from tqdm import tqdm
 
-from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.atomic_files import write_atomically
-from engine.report.comparison import compare_reports
 from engine.distributed import main_process_first, pick_device, processes, rank
-from engine.training.fit import LOG, Trainer, to_device
-from engine.training.settings import PRETRAINED, to_dict
 from engine.log import History, warn
-from engine.training.optimization import precision, warmup_of
-from engine.weights.pretrained import WeightTransfer
 from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
-from engine.report.records import Report
+from engine.report.comparison import compare_reports
 from engine.report.files import read_report, write_report
+from engine.report.records import Report
 from engine.task import Task
+from engine.training.fit import LOG, Trainer, to_device
+from engine.training.optimization import precision, warmup_of
 from engine.training.record import read_history, training_curves, training_facts, training_quantities
+from engine.training.settings import PRETRAINED, to_dict
+from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
+from engine.weights.pretrained import WeightTransfer
 from odebackbones.errors import InputError
 
 REPORTS = {BEST: "report", LAST: "report_last"}
