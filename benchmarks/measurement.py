@@ -55,7 +55,7 @@ def times_over(
         The ratios of all, and the reference's median time [s].
     """
 
-    def timed(call: Callable[[], Any]) -> float:
+    def time_call(call: Callable[[], Any]) -> float:
         start = clock()
         call()
         return clock() - start
@@ -64,9 +64,9 @@ def times_over(
     ratios: dict[str, list[float]] = {name: [] for name in others}
     references: list[float] = []
     for i in range(rounds + 1):
-        before = timed(calls[reference])
+        before = time_call(calls[reference])
         for name, call in others.items():
-            own, after = timed(call), timed(calls[reference])
+            own, after = time_call(call), time_call(calls[reference])
             if i:
                 ratios[name].append(2 * own / (before + after))
                 references.append(after)

@@ -4,7 +4,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from classification.data.dataset import LabeledImages
-from engine.images.drawing import captioned, legible, png
+from engine.images.drawing import add_captions, legible, png
 from engine.report.records import Picture
 
 COUNT = 12
@@ -27,7 +27,7 @@ def mistakes(images: LabeledImages, scores: Tensor) -> tuple[Picture, ...]:
         truth, found = images.classes[label], images.classes[int(taken[i])]
         shown = [legible(name, f"class {number}") for name, number in ((truth, label), (found, int(taken[i])))]
         lines = [f"{shown[0]}, taken for", f"{shown[1]} ({float(confidences[i]):.2f})"]
-        picture = captioned(pil_to_tensor(images.read(i).convert("RGB")), lines)
+        picture = add_captions(pil_to_tensor(images.read(i).convert("RGB")), lines)
         row = f"mistakes-{place // IN_A_ROW + 1}"
         pictures.append(Picture(f"mistake-{place + 1:02d}", f"{truth} taken for {found}", png(picture), row))
     return tuple(pictures)

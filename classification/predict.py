@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from engine.images.drawing import captioned, legible
+from engine.images.drawing import add_captions, legible
 from engine.task import Prediction
 
 SHOWN = 3
@@ -23,4 +23,4 @@ def class_prediction(image: Tensor, logits: Tensor, classes: Sequence[str]) -> P
     found = {"labels": [classes[label] for label in labels.tolist()], "scores": values.tolist()}
     names = [legible(name, f"class {label}") for name, label in zip(found["labels"], labels.tolist(), strict=True)]
     lines = [f"{name} {score:.2f}" for name, score in zip(names, found["scores"], strict=True)]
-    return Prediction(captioned(image, lines), found)
+    return Prediction(add_captions(image, lines), found)

@@ -27,7 +27,7 @@ STEPS = (1, 2, 5)
 """What the scale's marks are powers of ten of."""
 
 
-def colored(shares: Tensor, known: Tensor, colormap: str) -> Tensor:
+def colorize(shares: Tensor, known: Tensor, colormap: str) -> Tensor:
     """A color for every share, gray where it isn't known.
 
     Args:
@@ -54,7 +54,7 @@ def color_depth(depth: Tensor, *, max_depth: float) -> Tensor:
     Returns:
         ``(3, H, W)`` uint8.
     """
-    return colored(1 - depth_shares(depth, max_depth=max_depth), depth > 0, "plasma")
+    return colorize(1 - depth_shares(depth, max_depth=max_depth), depth > 0, "plasma")
 
 
 def depth_shares(depth: Tensor, *, max_depth: float) -> Tensor:
@@ -75,7 +75,7 @@ def color_error(prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
         ``(3, H, W)`` uint8.
     """
     error = (prediction - truth).abs() / truth.clamp(min=1e-6)
-    return colored((error / ERROR_RANGE).clamp(0, 1), counted, "RdYlBu_r")
+    return colorize((error / ERROR_RANGE).clamp(0, 1), counted, "RdYlBu_r")
 
 
 def marks(max_depth: float) -> list[float]:
@@ -106,7 +106,7 @@ def scale_bar(width: int, *, max_depth: float) -> Tensor:
     return functional.pil_to_tensor(canvas)
 
 
-def stacked(pictures: Sequence[Tensor]) -> Tensor:
+def stack_pictures(pictures: Sequence[Tensor]) -> Tensor:
     """Pictures ``(3, H, W)`` of one width, one above the other, with a white gap."""
     gap = torch.full((3, MARGIN, pictures[0].shape[2]), 255, dtype=torch.uint8)
     parts = [part for picture in pictures for part in (picture, gap)][:-1]

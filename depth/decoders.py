@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 
-def upsampled(x: Tensor, like: Tensor) -> Tensor:
+def upsample(x: Tensor, like: Tensor) -> Tensor:
     """``x``, bilinearly of the height and width of ``like``."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear")
 
@@ -50,7 +50,7 @@ class SkipDecoder(nn.Module):
         skips = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
         x = skips[-1]
         for joint, skip in zip(reversed(self.joints), reversed(skips[:-1]), strict=True):
-            x = joint(torch.cat([upsampled(x, skip), skip], dim=1))
+            x = joint(torch.cat([upsample(x, skip), skip], dim=1))
         return x
 
 
@@ -101,7 +101,7 @@ class FusionDecoder(nn.Module):
         x = self.fusions[-1](reduced[-1])
         finer = zip(reversed(self.fusions[:-1]), reversed(self.skips), reversed(reduced[:-1]), strict=True)
         for fusion, skip, level in finer:
-            x = fusion(upsampled(x, level) + skip(level))
+            x = fusion(upsample(x, level) + skip(level))
         return x
 
 

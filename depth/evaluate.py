@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depth.metrics import PixelSums, averaged, pixel_sums, pooled
-from depth.protocols import PROTOCOLS, prepared
+from depth.metrics import PixelSums, average_images, pixel_sums, pool_pixels
+from depth.protocols import PROTOCOLS, prepare
 from odebackbones.errors import InputError, unknown_name
 
 DISTANCES = 10
@@ -96,10 +96,10 @@ class Comparison:
         """Which pixels of ``truth: (H, W)`` [m] lie within the protocol's depths: bool."""
         return (truth > self.protocol.min_depth) & (truth < self.max_depth)
 
-    def prepared(self, prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+    def prepare(self, prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
         """A prediction of the truth's size and within the bounds: ``(H, W)`` [m]."""
         bounds = self.protocol.min_depth, self.max_depth
-        return prepared(prediction, truth, counted, bounds=bounds, median=self.median_scaling)
+        return prepare(prediction, truth, counted, bounds=bounds, median=self.median_scaling)
 
     def image(self, index: int, predictions: Mapping[str, Tensor], truth: Tensor) -> ImageResult:
         """The sums of one image.
@@ -110,7 +110,7 @@ class Comparison:
             truth: ``(H, W)`` [m], of the pixels that the protocol lets count; 0 elsewhere.
         """
         counted = self.counted(truth)
-        compared = {name: self.prepared(p, truth, counted)[counted] for name, p in predictions.items()}
+        compared = {name: self.prepare(p, truth, counted)[counted] for name, p in predictions.items()}
         g = truth[counted]
         sums = {name: pixel_sums(p, g) for name, p in compared.items()}
         return ImageResult(index, sums, self.over_distance(compared[MODEL], g))
@@ -135,8 +135,8 @@ class Comparison:
         totals = torch.tensor([result.distances for result in counting], dtype=torch.float64).sum(0)
         width = self.max_depth / DISTANCES
         return DepthMetrics(
-            {name: averaged(each) for name, each in sums.items()},
-            {name: pooled(each) for name, each in sums.items()},
+            {name: average_images(each) for name, each in sums.items()},
+            {name: pool_pixels(each) for name, each in sums.items()},
             tuple(width * (i + 1) for i in range(DISTANCES)),
             tuple((totals[:, 0] / totals[:, 1]).tolist()),
             len(counting),

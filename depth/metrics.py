@@ -104,7 +104,7 @@ def figures(sums: PixelSums) -> dict[str, float]:
     return {name: figure.formula(means) for name, figure in FIGURES.items()}
 
 
-def averaged(images: Sequence[PixelSums]) -> dict[str, float]:
+def average_images(images: Sequence[PixelSums]) -> dict[str, float]:
     """The mean of every figure over the images: each counts once, as in Eigen's evaluation and BTS's.
 
     Args:
@@ -114,7 +114,7 @@ def averaged(images: Sequence[PixelSums]) -> dict[str, float]:
     return {name: sum(found[name] for found in each) / len(each) for name in FIGURES}
 
 
-def pooled(images: Sequence[PixelSums]) -> dict[str, float]:
+def pool_pixels(images: Sequence[PixelSums]) -> dict[str, float]:
     """Every figure over the pixels of all images together: each pixel counts once."""
     columns = zip(*(image.sums for image in images), strict=True)
     return figures(PixelSums(sum(image.pixels for image in images), tuple(map(sum, columns))))

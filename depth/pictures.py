@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from depth.colors import color_depth, color_error, scale_bar, stacked
+from depth.colors import color_depth, color_error, scale_bar, stack_pictures
 from depth.data.dataset import DepthDataset
 from depth.data.transforms import resize_depth
 from depth.evaluate import Comparison
@@ -42,7 +42,7 @@ def example_pictures(
 def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Comparison) -> Tensor:
     """The four pictures of an image, in two columns if it is not very wide, and the scale: ``(3, H', W')`` uint8."""
     counted = comparison.counted(truth)
-    prediction = comparison.prepared(prediction, truth, counted)
+    prediction = comparison.prepare(prediction, truth, counted)
     size, columns = layout(*truth.shape)
     image, prediction = (resize(x, size) for x in (image, prediction))
     known, truth = (resize_depth(x, size) for x in (truth, torch.where(counted, truth, 0.0)))
@@ -54,7 +54,7 @@ def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Compar
         color_error(prediction, truth, truth > 0),
     ]
     rows = [torch.cat(parts[i : i + columns], dim=2) for i in range(0, len(parts), columns)]
-    return stacked([*rows, scale_bar(rows[0].shape[2], max_depth=limit)])
+    return stack_pictures([*rows, scale_bar(rows[0].shape[2], max_depth=limit)])
 
 
 def layout(height: int, width: int) -> tuple[tuple[int, int], int]:

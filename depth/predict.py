@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from depth.colors import color_depth, scale_bar, stacked
+from depth.colors import color_depth, scale_bar, stack_pictures
 from depth.config import PredictConfig
 from depth.data.depth_files import LARGEST, depth_npy, depth_png
 from depth.data.units import USUAL, Unit, units_per_meter
@@ -29,7 +29,9 @@ def depth_prediction(
     if config.intrinsics:
         files["_points.ply"] = ply(depth, image, config.intrinsics)
     facts = {"least_m": float(depth.min()), "median_m": float(depth.median()), "greatest_m": float(depth.max())}
-    return Prediction(stacked([image, color_depth(depth, max_depth=max_depth), bar]), {**facts, "unit": unit}, files)
+    return Prediction(
+        stack_pictures([image, color_depth(depth, max_depth=max_depth), bar]), {**facts, "unit": unit}, files
+    )
 
 
 def roomy_unit(wanted: Unit | None, usual: Unit, *, max_depth: float) -> Unit:

@@ -106,7 +106,7 @@ PROTOCOLS: dict[str, Protocol] = {
 """Name -> protocol; the KITTI ones are after Garg et al. 2016; ``kb-garg`` is that of AdaBins (Bhat et al. 2021)."""
 
 
-def framed(values: Tensor, protocol: str) -> Tensor:
+def crop_to_frame(values: Tensor, protocol: str) -> Tensor:
     """The part of an image or a depth map ``(..., H, W)`` that a model sees."""
     frame = PROTOCOLS[protocol].frame
     return values if frame is None else values[(..., *frame(*values.shape[-2:]))]
@@ -121,8 +121,8 @@ def evaluated_truth(truth: Tensor, protocol: str) -> Tensor:
     """
     found = PROTOCOLS[protocol]
     if found.region_of_whole:
-        return framed(within(truth, found.region), protocol)
-    return within(framed(truth, protocol), found.region)
+        return crop_to_frame(within(truth, found.region), protocol)
+    return within(crop_to_frame(truth, protocol), found.region)
 
 
 def within(truth: Tensor, region: Crop | None) -> Tensor:
@@ -137,17 +137,15 @@ def within(truth: Tensor, region: Crop | None) -> Tensor:
 
 def training_pair(sample: Sample, *, protocol: str) -> Sample:
     """The part of a pair that a model sees."""
-    return framed(sample[0], protocol), framed(sample[1], protocol)
+    return crop_to_frame(sample[0], protocol), crop_to_frame(sample[1], protocol)
 
 
 def evaluation_pair(sample: Sample, *, protocol: str) -> Sample:
     """The part of a pair that a model sees, with the depth that counts."""
-    return framed(sample[0], protocol), evaluated_truth(sample[1], protocol)
+    return crop_to_frame(sample[0], protocol), evaluated_truth(sample[1], protocol)
 
 
-def prepared(
-    prediction: Tensor, truth: Tensor, counted: Tensor, *, bounds: tuple[float, float], median: bool
-) -> Tensor:
+def prepare(prediction: Tensor, truth: Tensor, counted: Tensor, *, bounds: tuple[float, float], median: bool) -> Tensor:
     """A prediction as it is compared: of the truth's size, perhaps scaled, within the bounds.
 
     Args:

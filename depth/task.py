@@ -17,14 +17,14 @@ from depth.data.dataset import DepthDataset, collate
 from depth.data.predictions import prediction_files, read_prediction, require_all
 from depth.data.read import Split, read_pairs, require_apart, unit_of
 from depth.data.records import DepthPairs
-from depth.data.transforms import AUGMENTATIONS, RandomCrop, Transform, resized
+from depth.data.transforms import AUGMENTATIONS, RandomCrop, Transform, resize_pair
 from depth.data.units import Unit, unit_name
 from depth.evaluate import MODEL, Comparison, DepthMetrics, ImageResult
 from depth.losses import weighted_losses
 from depth.model import build_depth_model
 from depth.pictures import example_pictures
 from depth.predict import depth_prediction, roomy_unit
-from depth.protocols import evaluated_truth, evaluation_pair, framed, training_pair
+from depth.protocols import crop_to_frame, evaluated_truth, evaluation_pair, training_pair
 from depth.report import depth_report
 from engine.distributed import gather_lists, share
 from engine.measure.calls import features_call, loss_call
@@ -129,7 +129,7 @@ class DepthTask:
     def sizing(self) -> list[Transform]:
         """What brings a pair to the size that is trained on: resizing, and perhaps a crop."""
         data = self.config.data
-        return [partial(resized, size=data.size), *([RandomCrop(data.crop)] if data.crop else [])]
+        return [partial(resize_pair, size=data.size), *([RandomCrop(data.crop)] if data.crop else [])]
 
     def collate(self, samples: list[Any]) -> Any:
         """Images ``(B, 3, H, W)`` and depths ``(B, 1, H, W)`` [m]."""
@@ -216,7 +216,7 @@ class DepthTask:
         def predict(index: int, image: Tensor, truth: Tensor) -> Tensor:
             depth = read_prediction(files[index], unit=unit, unit_of_floats=self.config.predict.unit or 1.0)
             is_whole = depth.shape != image.shape[1:]  # and not of the frame only
-            depth = framed(depth, self.config.eval.protocol) if is_whole else depth
+            depth = crop_to_frame(depth, self.config.eval.protocol) if is_whole else depth
             require_all(depth, self.comparison.counted(truth), files[index])
             return depth
 

@@ -127,7 +127,7 @@ def run_cocoeval(truth: COCO, results: Sequence[Mapping[str, Any]], *, most: int
 
 def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
     """pycocotools' own 12 numbers."""
-    return {name: defined(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
+    return {name: none_if_undefined(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
 
 
 def numbers_of_all(evaluation: COCOeval) -> dict[str, float | None]:
@@ -150,6 +150,6 @@ def mean_of_defined(values: np.ndarray) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
-def defined(value: float) -> float | None:
+def none_if_undefined(value: float) -> float | None:
     """Turn pycocotools' -1, for no objects at all, into ``None``."""
     return None if value < 0 else float(value)

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes
 
 from detection.data.dataset import DetectionDataset
-from engine.images.drawing import enlarged, font_file, legible, png, zoom_of
+from engine.images.drawing import enlarge, font_file, legible, png, zoom_of
 from engine.report.records import Picture
 
 GAP = 8  # [px] between two pictures
@@ -37,7 +37,7 @@ def draw_detections(
     Returns:
         ``(3, H', W')`` uint8, enlarged if the image is small.
     """
-    canvas = enlarged(image)
+    canvas = enlarge(image)
     if not len(labels):
         return canvas
     names = [legible(("ignored", *classes)[label], f"class {label}") for label in labels]

@@ -68,7 +68,7 @@ def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
     """The ODE model, with fewer weights over time or in another basis if that is asked for."""
     converted = from_resnet(model, gradient=given.gradient or "checkpoint")
     if given.fit is not None:
-        return fitted(model, converted, given)
+        return fit_to_images(model, converted, given)
     if given.steps:
         raise InputError("--steps: fewer steps take a fit of the weights; give --fit FOLDER, too")
     if given.bases or given.basis:
@@ -77,7 +77,7 @@ def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
     return converted
 
 
-def fitted(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Module:
+def fit_to_images(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Module:
     """The ODE model with fewer weights over time, fitted on images."""
     bases = given.bases or given.steps
     if not bases or given.basis not in (None, "constant"):

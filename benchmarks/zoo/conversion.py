@@ -70,15 +70,15 @@ def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -
         accuracy = 100 * float((found.argmax(1) == labels).double().mean())
         return title, count_parameters(other), nfe, accuracy, float((found - wanted).abs().max())
 
-    rows = [row("the ResNet", model), row(f"K = {shown(steps)}", converted)]
+    rows = [row("the ResNet", model), row(f"K = {shown_steps(steps)}", converted)]
     for size in dict.fromkeys(tuple(max(1, n // part) for n in steps) for part in (2, 4)):
         for basis in BASES if max(size) > 1 else BASES[:1]:
             projected = change_bases(converted, size, basis=basis)
             calibrate(projected, training)
-            rows.append(row(f"K = {shown(size)}, projected, {basis}", projected))
+            rows.append(row(f"K = {shown_steps(size)}, projected, {basis}", projected))
         for fewer in dict.fromkeys((tuple(steps), size)):
             fitted = fit_bases(converted, size, pixels, steps=fewer)
-            rows.append(row(f"K = {shown(size)}, fitted, steps {shown(fewer)}", fitted))
+            rows.append(row(f"K = {shown_steps(size)}, fitted, steps {shown_steps(fewer)}", fitted))
     columns = ("model", "parameters", "NFE", "accuracy [%]", "largest difference of logits")
     claims = (
         Claim("largest difference of the converted model's logits", rows[1][-1], CLOSENESS),
@@ -96,7 +96,7 @@ def logits(model: nn.Module, tests: Iterable[Any]) -> tuple[Tensor, Tensor]:
     return torch.cat(found), torch.cat(labels)
 
 
-def shown(numbers: Iterable[int]) -> str:
+def shown_steps(numbers: Iterable[int]) -> str:
     """Numbers with blanks between them."""
     return " ".join(map(str, numbers))
 

@@ -42,7 +42,7 @@ Group = dict[str, Body]
 """Title -> body: first what is replaced, to which all ratios are; then the ODE models; then the controls."""
 
 
-def named(*names: str) -> Group:
+def make_body(*names: str) -> Group:
     """Bodies as they come."""
     return {name: Body(name) for name in names}
 
@@ -51,23 +51,25 @@ def resnet(name: str, *models: str) -> Group:
     """A ResNet, and what replaces it."""
     one_block = {"control: one identity block a stage": Body(name, ONE_BLOCK)}
     smaller = {"control: resnet50": Body("resnet50")} if name != "resnet50" else {}
-    return named(name, *(models or [f"ode_{name}"])) | smaller | one_block
+    return make_body(name, *(models or [f"ode_{name}"])) | smaller | one_block
 
 
 def cifar_resnet(name: str) -> Group:
     """A ResNet for images of 32 px."""
     one_block = {"control: one identity block a stage": Body(name, {"blocks": 2})}
-    return named(name, f"ode_{name}") | {"control: resnet20_cifar": Body("resnet20_cifar")} | one_block
+    return make_body(name, f"ode_{name}") | {"control: resnet20_cifar": Body("resnet20_cifar")} | one_block
 
 
 def vgg(name: str) -> Group:
     """A VGG, with the ODE's fields."""
     fields = {f"ode_{name}, {field}": Body(f"ode_{name}", {"field": field}) for field in ("conv", "depthwise")}
     once = {"control: one evaluation a stage": Body(f"ode_{name}", ONE_EVALUATION)}
-    return named(name, f"ode_{name}") | fields | once | {f"control: {r}": Body(r) for r in ("resnet101", "resnet50")}
+    return (
+        make_body(name, f"ode_{name}") | fields | once | {f"control: {r}": Body(r) for r in ("resnet101", "resnet50")}
+    )
 
 
-def chen(name: str, *controls: str) -> Group:
+def chen_bodies(name: str, *controls: str) -> Group:
     """Chen et al.'s ResNet, and what replaces it."""
     return {
         "their ResNet": Body(name, CHEN_RESNET),
@@ -89,7 +91,7 @@ FAMILIES: dict[str, list[Group]] = {
         vgg("vgg16_quarter_bn"),
     ],
     "cifar": [cifar_resnet(f"resnet{depth}_cifar") for depth in (20, 32, 44, 56, 110)],
-    "odenet": [chen("odenet_mnist", "mlp_mnist"), chen("odenet_cifar")],
+    "odenet": [chen_bodies("odenet_mnist", "mlp_mnist"), chen_bodies("odenet_cifar")],
 }
 """Part of the benchmark -> its groups."""
 

@@ -74,19 +74,19 @@ def _scenes(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...
     height, width = scenes.size
     folder = Path(config.root) / f"{scenes.preset}_{split}_{images}x{height}x{width}px_seed{seed}"
     generate_scenes(folder, preset=scenes.preset, images=images, size=scenes.size, seed=seed)
-    return str(folder), paired(folder / IMAGE_FOLDER, folder / DEPTH_FOLDER)
+    return str(folder), pair_files(folder / IMAGE_FOLDER, folder / DEPTH_FOLDER)
 
 
 def _folder(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...]]:
     root, value = _root(config.root, "data.root"), getattr(config, split)
     if found := SLICE.fullmatch(value):
         start, stop = (int(bound) if bound else None for bound in found.groups())
-        pairs = paired(root / config.rgb, root / config.depth)
+        pairs = pair_files(root / config.rgb, root / config.depth)
         if not pairs[start:stop]:
             raise InputError(f"data.{split}={value!r}: {root} has {len(pairs)} pairs, and none in this slice")
         return f"{root} [{value}]", pairs[start:stop]
     if (root / value).is_dir():
-        return str(root / value), paired(root / value / config.rgb, root / value / config.depth)
+        return str(root / value), pair_files(root / value / config.rgb, root / value / config.depth)
     depth_root = _root(config.depth_root or config.root, "data.depth_root")
     return read_list(root / value, root, lambda line: (root / line[0], depth_root / line[1]))
 
@@ -106,7 +106,7 @@ READERS: dict[str, Callable[[DataConfig, Split], tuple[str, tuple[DepthPair, ...
 }
 
 
-def paired(images: Path, depths: Path) -> tuple[DepthPair, ...]:
+def pair_files(images: Path, depths: Path) -> tuple[DepthPair, ...]:
     """The images of a folder with the depth maps of the same names, in the order of these.
 
     Raises:

@@ -20,7 +20,7 @@ SPARSE = 0.5
 MAX_ZOOM = 1.25
 
 
-def resized(sample: Sample, size: Sequence[int] | None) -> Sample:
+def resize_pair(sample: Sample, size: Sequence[int] | None) -> Sample:
     """Both of ``size`` (height, width) [px]; None leaves them as they are."""
     image, depth = sample
     if size is None:
@@ -76,7 +76,7 @@ def zoom(sample: Sample) -> Sample:
     height, width = sample[1].shape
     factor = float(torch.empty(()).uniform_(1, MAX_ZOOM))
     image, depth = RandomCrop((round(height / factor), round(width / factor)))(sample)
-    image, depth = resized((image, depth), (height, width))
+    image, depth = resize_pair((image, depth), (height, width))
     return image, depth / factor
 
 

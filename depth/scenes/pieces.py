@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depth.scenes.surfaces import Surface, turned
+from depth.scenes.surfaces import Surface, rotate
 from depth.scenes.textures import Range, TextureFactory
 
 Triple = tuple[float, float, float]
@@ -87,7 +87,7 @@ def build(
     base = np.array([at[0], -rng.uniform(*piece.elevation), at[1]])
     low, high = (np.array(ends) for ends in zip(*((part.low, part.high) for part in piece.parts), strict=True))
     offsets = ((low + high) / 2 - (0.5, 0, 0.5)) * extent * (1, -1, 1)
-    centers = base + np.stack(turned(offsets.T, np.cos(yaw), -np.sin(yaw)), 1)
+    centers = base + np.stack(rotate(offsets.T, np.cos(yaw), -np.sin(yaw)), 1)
     halves = (high - low) / 2 * extent
     return [
         Surface(tuple(center), tuple(half), yaw, textures[part.texture])

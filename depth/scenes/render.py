@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from depth.scenes.surfaces import Geometry, Rays, Surface, geometry, intersect, look_at, turned
+from depth.scenes.surfaces import Geometry, Rays, Surface, geometry, intersect, look_at, rotate
 from depth.scenes.textures import Texture, mix
 
 SKY = -1
@@ -143,7 +143,7 @@ def windows(camera: Camera, shapes: Geometry, half: np.ndarray, size: tuple[int,
         half: Half their extents along their axes, ``(3, S)`` [m].
         size: Height and width [px].
     """
-    offsets = turned(SIGNS[..., None] * half[:, None], shapes.cos, -shapes.sin)
+    offsets = rotate(SIGNS[..., None] * half[:, None], shapes.cos, -shapes.sin)
     corners = np.stack(offsets) + (shapes.center - camera.position[:, None])[:, None]
     x, y, z = np.tensordot(camera.axes.T, corners, 1)
     ahead = z > NEAREST
@@ -172,7 +172,7 @@ def contact_shadows(camera: Camera, shapes: Geometry, rays: Rays, depth: np.ndar
     for number, window in enumerate(windows(camera, outlines, reach, depth.shape)):
         if number and room_below[number] < CONTACT_HEIGHT and share[window].size:
             points = depth[window] * rays.directions[:, *window]
-            x, _, z = turned(points, shapes.cos[number], shapes.sin[number])
+            x, _, z = rotate(points, shapes.cos[number], shapes.sin[number])
             start, extent = shapes.origin[:, number], shapes.half[:, number]
             beside = np.maximum(np.abs(x + start[0]) - extent[0], np.abs(z + start[2]) - extent[2])
             share[window] *= 1 - np.float32(0.55) * np.exp(np.maximum(beside, 0) / -length[number])

@@ -5,7 +5,7 @@ import numpy as np
 from depth.scenes import textures
 from depth.scenes.pieces import Circle, Part, Piece, build, circle_around, draw_extent, is_free
 from depth.scenes.render import Camera, Light, Scene, rotation
-from depth.scenes.surfaces import Surface, turned
+from depth.scenes.surfaces import Surface, rotate
 from depth.scenes.textures import Patch, Texture, TextureFactory, band, mix
 
 WIDTH_RANGE, LENGTH_RANGE, HEIGHT_RANGE = (2.3, 6.0), (2.6, 8.0), (2.3, 3.0)
@@ -166,5 +166,5 @@ def _at_wall(rng: np.random.Generator, stage: Surface, extent: np.ndarray) -> tu
     yaw = turns * np.pi / 2
     half_length, distance = (stage.half[0], stage.half[2]) if turns % 2 == 0 else (stage.half[2], stage.half[0])
     along = rng.uniform(-1, 1) * max(half_length - extent[0] / 2, 0)
-    x, _, z = turned(np.array([along, 0, extent[2] / 2 - distance]), np.cos(yaw), -np.sin(yaw))
+    x, _, z = rotate(np.array([along, 0, extent[2] / 2 - distance]), np.cos(yaw), -np.sin(yaw))
     return (float(x), float(z)), yaw

@@ -79,7 +79,7 @@ Number = np.ndarray | np.floating | float
 """One for all, or an array of them."""
 
 
-def turned(vectors: Components, cos: Number, sin: Number) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rotate(vectors: Components, cos: Number, sin: Number) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vectors of the world along axes that are turned about y by a yaw; with -sin, the other way round.
 
     Args:
@@ -96,8 +96,8 @@ def geometry(surfaces: Sequence[Surface], rays: Rays) -> Geometry:
     center, half = (np.array(v, np.float32).T for v in zip(*((s.center, s.half) for s in surfaces), strict=True))
     yaw = np.array([surface.yaw for surface in surfaces])
     cos, sin = np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32)
-    origin = np.stack(turned(rays.origin[:, None] - center, cos, sin))
-    per_pixel = np.stack([np.broadcast_arrays(*turned(moved[:, None], cos, sin)) for moved in rays.per_pixel.T])
+    origin = np.stack(rotate(rays.origin[:, None] - center, cos, sin))
+    per_pixel = np.stack([np.broadcast_arrays(*rotate(moved[:, None], cos, sin)) for moved in rays.per_pixel.T])
     return Geometry(np.array([surface.shape for surface in surfaces]), center, half, cos, sin, origin, per_pixel)
 
 
@@ -152,7 +152,7 @@ INTERSECTIONS: dict[Shape, Callable[[np.ndarray, Components, np.ndarray], np.nda
 
 def intersect(shapes: Geometry, number: int, directions: np.ndarray) -> np.ndarray:
     """Depth at which rays along ``directions``, ``(3, ...)``, meet a surface, ``(...)`` [m]; inf where they miss it."""
-    along = turned(directions, shapes.cos[number], shapes.sin[number])
+    along = rotate(directions, shapes.cos[number], shapes.sin[number])
     return INTERSECTIONS[shapes.shapes[number]](shapes.origin[:, number], along, shapes.half[:, number])
 
 
@@ -190,7 +190,7 @@ def look_at(
     Returns:
         The coordinates on the faces, and the cosine between the normals and the light, ``(N,)``.
     """
-    along = turned(directions, shapes.cos.take(owner), shapes.sin.take(owner))
+    along = rotate(directions, shapes.cos.take(owner), shapes.sin.take(owner))
     point = [start.take(owner) + depth * direction for start, direction in zip(shapes.origin, along, strict=True)]
     outward = [np.abs(at) / half.take(owner) for at, half in zip(point, shapes.half, strict=True)]
     level = outward[1] > np.maximum(outward[0], outward[2])
@@ -200,7 +200,7 @@ def look_at(
     side, height = np.sign(across), -shapes.center[1].take(owner) - point[1]
     side = np.where((shapes.shapes == "inside").take(owner), -side, side)
     patch = Patch(a, np.where(level, b, height), foot_a, foot_b, np.where(level, -side, 0))
-    toward = np.stack(np.broadcast_arrays(*turned(light[:, None], shapes.cos, shapes.sin)))
+    toward = np.stack(np.broadcast_arrays(*rotate(light[:, None], shapes.cos, shapes.sin)))
     cosine = side * faces.split(toward.take(owner, 1))[0]
     rounded = np.flatnonzero((shapes.shapes == "ellipsoid").take(owner))
     normal = np.stack([at[rounded] for at in point]) / shapes.half.take(owner[rounded], 1) ** 2

@@ -97,11 +97,11 @@ def band(x: np.ndarray, foot: np.ndarray, low: float, high: float) -> np.ndarray
 def pulses(x: np.ndarray, foot: np.ndarray, *, period: float, width: float) -> np.ndarray:
     """Share of the pixel, which is ``foot`` large, that lies in the first ``width`` of a period."""
 
-    def covered(end: np.ndarray) -> np.ndarray:
+    def cover(end: np.ndarray) -> np.ndarray:
         whole = np.floor(end / period)
         return whole * width + np.minimum(end - whole * period, width)
 
-    return (covered(x + foot / 2) - covered(x - foot / 2)) / foot
+    return (cover(x + foot / 2) - cover(x - foot / 2)) / foot
 
 
 def mix(below: np.ndarray, above: np.ndarray | float, share: np.ndarray | float) -> np.ndarray:

@@ -97,7 +97,7 @@ def assemble(
     labels = {name: label for label, name in enumerate(classes, start=1)}
     facts = inspect_images([image.path for image in images], decode=options.verify)
     placed = [place(image, found, options.exif, log) for image, found in zip(images, facts, strict=True)]
-    there = rescaled([image for image in placed if image is not None], log)
+    there = rescale_record([image for image in placed if image is not None], log)
     sized = [(box.corners, image.size) for image in there for box in image.raw.boxes]
     require_pixels(log.source, sized, form=form)
     records = tuple(record_of(image, labels, log) for image in there)
@@ -153,7 +153,7 @@ def place(raw: RawImage, facts: ImageFacts | str, exif: Turning, log: ProblemLog
     return PlacedImage(raw, facts.upright if turned else facts.size, turned)
 
 
-def rescaled(images: list[PlacedImage], log: ProblemLog) -> list[PlacedImage]:
+def rescale_record(images: list[PlacedImage], log: ProblemLog) -> list[PlacedImage]:
     """Bring boxes to the size that a file has, where images were resized after the annotation.
 
     They were if the boxes fit the recorded size, and the sides have kept their proportion, or boxes of any such image
@@ -181,7 +181,7 @@ def rescale(image: PlacedImage, outgrown: bool, log: ProblemLog) -> PlacedImage:
         log.report(different, "read with the file's size", kind="images whose recorded size is wrong")
         return image
     log.report(different, "boxes scaled to the file's size", kind="images of another size than recorded")
-    return replace(image, raw=replace(raw, boxes=[scaled(box, x, y) for box in raw.boxes]))
+    return replace(image, raw=replace(raw, boxes=[scale_boxes(box, x, y) for box in raw.boxes]))
 
 
 def fits(boxes: Sequence[RawBox], size: tuple[int, int]) -> bool:
@@ -189,7 +189,7 @@ def fits(boxes: Sequence[RawBox], size: tuple[int, int]) -> bool:
     return all(box.corners[2] <= size[0] + RESIZED_PX and box.corners[3] <= size[1] + RESIZED_PX for box in boxes)
 
 
-def scaled(box: RawBox, x: float, y: float) -> RawBox:
+def scale_boxes(box: RawBox, x: float, y: float) -> RawBox:
     """A box in an image that is ``x`` times as wide and ``y`` times as high."""
     x1, y1, x2, y2 = box.corners
     area = None if box.area is None else box.area * x * y

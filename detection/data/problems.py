@@ -58,10 +58,10 @@ class ProblemLog:
         """Return all recorded lines; warn of every kind once, with a count and an example."""
         for kind, count in self.kinds.items():
             example = self.examples[kind].removeprefix(f"{self.source}: ")
-            warn(f"{self.source}: {count} {kind}, such as {shortened(example)}")
+            warn(f"{self.source}: {count} {kind}, such as {shorten(example)}")
         return tuple(self.lines)
 
 
-def shortened(text: str, *, length: int = 160) -> str:
+def shorten(text: str, *, length: int = 160) -> str:
     """The text, or its start and its end."""
     return text if len(text) <= length else f"{text[: length // 3]} ... {text[-length // 2 :]}"

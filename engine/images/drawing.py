@@ -24,15 +24,15 @@ def zoom_of(image: Tensor) -> int:
     return max(1, round(LEAST_SIDE / min(image.shape[-2:])))
 
 
-def enlarged(image: Tensor) -> Tensor:
+def enlarge(image: Tensor) -> Tensor:
     """``image: (C, H, W)``, each pixel repeated if there are few."""
     size = [zoom_of(image) * side for side in image.shape[-2:]]
     return functional.resize(image, size, interpolation=functional.InterpolationMode.NEAREST)
 
 
-def captioned(image: Tensor, lines: Sequence[str]) -> Tensor:
+def add_captions(image: Tensor, lines: Sequence[str]) -> Tensor:
     """The image with lines of text below it: ``(3, H, W)`` uint8 to ``(3, H', W')``, enlarged or reduced."""
-    picture = functional.to_pil_image(enlarged(image))
+    picture = functional.to_pil_image(enlarge(image))
     picture.thumbnail((GREATEST_SIDE, GREATEST_SIDE))
     font = ImageFont.truetype(font_file("".join(lines)), FONT_SIZE)
     step = FONT_SIZE + MARGIN

@@ -67,7 +67,7 @@ def has_image_suffix(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def opened(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """An image file, its header read."""
     if limit := os.environ.get(MAX_PIXELS):
         Image.MAX_IMAGE_PIXELS = int(limit) // 2  # it warns from there on, and refuses twice as many
@@ -84,7 +84,7 @@ def inspect_image(path: Path, *, decode: bool) -> ImageFacts | str:
     if not path.is_file():
         return "image file is missing"
     try:
-        with opened(path) as image:
+        with open_image(path) as image:
             require_range(image)
             if decode:
                 image.load()
@@ -106,7 +106,7 @@ def read_image_file(path: Path, *, mode: str = "RGB", turn: Turn = True) -> Imag
         OSError, ValueError, ...: One of :data:`UNREADABLE`.
     """
     # Pillow warns of damage before it raises an error
-    with warnings.catch_warnings(action="ignore"), opened(path) as image:
+    with warnings.catch_warnings(action="ignore"), open_image(path) as image:
         require_range(image)
         image.load()  # a PNG may tell its orientation at the end
         turns = turn(facts_of(image)) if callable(turn) else turn

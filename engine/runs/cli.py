@@ -69,7 +69,7 @@ def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tup
     try:
         values = parser.instantiate(with_homes(parser.parse_args(current_arguments(arguments))))
     except ArgumentError as error:
-        raise explained(error, parser) from error
+        raise explain(error, parser) from error
     except UnicodeDecodeError as error:
         raise InputError(f"--config: not a text file in UTF-8 ({error})") from error
     return task.config_class(**{name: values[name] for name in task.config_class.__dataclass_fields__}), values
@@ -89,7 +89,7 @@ def at_home(value: str) -> str:
     return f"{option}{mark}{Path(path).expanduser()}" if path.startswith("~/") else value
 
 
-def explained(error: ArgumentError, parser: ArgumentParser) -> InputError:
+def explain(error: ArgumentError, parser: ArgumentParser) -> InputError:
     """An error of jsonargparse's in one line, with the options that are near to one that there is not."""
     message = " ".join(str(error).split())
     for pattern in UNKNOWN_OPTION:

@@ -95,9 +95,9 @@ def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: A
 def keep(prediction: Prediction, frame: Frame, writer: FrameWriter, found: Predicted) -> None:
     """Write what was found in a frame."""
     writer.write(frame, prediction.picture)
-    files = named(prediction.files, Path(frame.name).stem)
+    files = name_inputs(prediction.files, Path(frame.name).stem)
     if files.keys() & found.written:  # of an image that differs by its ending only
-        files = named(prediction.files, frame.name)
+        files = name_inputs(prediction.files, frame.name)
     for name, content in files.items():
         write_atomically(writer.folder / name, content)
     found.written |= files.keys()
@@ -105,7 +105,7 @@ def keep(prediction: Prediction, frame: Frame, writer: FrameWriter, found: Predi
     found.entries.append({"file_name": frame.name, **prediction.facts})
 
 
-def named(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+def name_inputs(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
     """Files by their names, which begin with the image's."""
     return {f"{name}{ending}": content for ending, content in files.items()}
 

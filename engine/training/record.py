@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.log import History
 from engine.report.records import UNFINISHED, Curve, Quantity
-from engine.training.settings import PRETRAINED, dotted, is_among
+from engine.training.settings import PRETRAINED, flatten_settings, is_among
 
 SECONDS_A_MINUTE = 60
 
@@ -24,7 +24,7 @@ def read_history(path: Path) -> History:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def summed(prefix: str) -> Callable[[Mapping[str, float]], float | None]:
+def sum_columns(prefix: str) -> Callable[[Mapping[str, float]], float | None]:
     """The sum of a row's columns that begin so, if there are any."""
 
     def value(row: Mapping[str, float]) -> float | None:
@@ -39,9 +39,9 @@ def training_curves(history: History, *, monitor: str) -> tuple[Curve, ...]:
 
     Evaluations that stay the same throughout are no curve.
     """
-    evaluations = summed("nfe/")
+    evaluations = sum_columns("nfe/")
     followed: dict[str, Callable[[Mapping[str, float]], float | None]] = {
-        "loss": summed("loss"),
+        "loss": sum_columns("loss"),
         monitor: lambda row: row.get(monitor),
         **({"NFE": evaluations} if len({evaluations(row) for row in history}) > 1 else {}),
     }
@@ -93,8 +93,8 @@ def changed_settings(
     config: Mapping[str, Any], defaults: Mapping[str, Any], *, free: Collection[str]
 ) -> dict[str, str]:
     """Group of settings -> those that the weights depend on and that are not the defaults."""
-    usual, changed = dict(dotted(defaults)), defaultdict[str, list[str]](list)
-    for name, value in dotted(config):
+    usual, changed = dict(flatten_settings(defaults)), defaultdict[str, list[str]](list)
+    for name, value in flatten_settings(config):
         group, rest = name.split(".", 1)
         if not is_among(name, (*TOLD, *free)) and usual.get(name) != value:
             changed[group].append(f"{rest}={value}")

@@ -19,11 +19,11 @@ def with_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> d
     return {**settings, **groups}
 
 
-def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All settings by their dotted names."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{name}.")
+            yield from flatten_settings(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
@@ -41,7 +41,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collect
         new: Of the run as it is resumed.
         free: Settings and groups that the weights do not depend on.
     """
-    before, after = dict(dotted(old)), dict(dotted(new))
+    before, after = dict(flatten_settings(old)), dict(flatten_settings(new))
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     counted = [name for name in changed if name == "run.seed" or not is_among(name, ("run", *free))]
     return [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in sorted(counted)]

@@ -136,7 +136,7 @@ def field_of(block: ODEBlock) -> Any:
     return block.field
 
 
-def chunked(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
+def map_chunks(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
     """Apply a function to a few images at a time."""
     return torch.cat([function(chunk) for chunk in state.split(CHUNK)])
 
@@ -144,7 +144,7 @@ def chunked(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
 def before_relu(block: ODEBlock, i: int, state: Tensor) -> Tensor:
     """Return the end state of step ``i`` before it is projected."""
     t, h = step_grid(block)[i]
-    return chunked(lambda x: torch.add(x, field_of(block)(t, x), alpha=h), state)
+    return map_chunks(lambda x: torch.add(x, field_of(block)(t, x), alpha=h), state)
 
 
 def keep_layers(block: ODEBlock, own: ODEBlock, k: int, group: Sequence[int], kept: int) -> None:
@@ -209,7 +209,7 @@ class Moments:
 def set_statistics(field: Any, t: float, start: Tensor) -> None:
     """Set the statistics of the norms at time ``t``, except the last one, to those that ``start`` leads to."""
     for depth, (conv, norm) in enumerate(field.layers()[:-1]):
-        outputs = chunked(lambda x, d=depth, c=conv: c(hidden_features(field, t, x, d), t), start)
+        outputs = map_chunks(lambda x, d=depth, c=conv: c(hidden_features(field, t, x, d), t), start)
         norm.set_statistics(norm.nearest(t), outputs.mean((0, 2, 3)), outputs.var((0, 2, 3)))
 
 

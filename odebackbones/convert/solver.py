@@ -13,7 +13,7 @@ from odebackbones.block import ode_blocks
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.ode import SolverConfig
-from odebackbones.ode.solvers import changed
+from odebackbones.ode.solvers import with_changes
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -43,7 +43,7 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
         changes["steps"] = steps
     copied = copy.deepcopy(model)
     for block in ode_blocks(copied):
-        block.set_solver(changed(block.solver, **changes))
+        block.set_solver(with_changes(block.solver, **changes))
     return copied
 
 

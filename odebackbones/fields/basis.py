@@ -84,7 +84,7 @@ def blend(tensors: list[Tensor], values: list[float]) -> Tensor:
     return total
 
 
-def blended(parameters: Sequence[Tensor], values: Sequence[float], *, factor: float = 1.0) -> nn.Parameter:
+def blend_parameter(parameters: Sequence[Tensor], values: Sequence[float], *, factor: float = 1.0) -> nn.Parameter:
     """Sum the parameters, each times its value, as a parameter that is trained if one with a nonzero value is."""
     total = factor * blend(list(parameters), list(values))
     is_trained = any(p.requires_grad for p, value in zip(parameters, values, strict=True) if value)

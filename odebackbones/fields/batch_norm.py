@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from odebackbones.fields.affine import TimeNorm
-from odebackbones.fields.basis import basis_values, blended
+from odebackbones.fields.basis import basis_values, blend_parameter
 
 
 class TimeBatchNorm2d(TimeNorm):
@@ -153,7 +153,7 @@ class TimeBatchNorm2d(TimeNorm):
         (mean, var), values = self.statistics(t), basis_values(self.basis, self.bases, t)
         norm = nn.BatchNorm2d(self.channels, eps=self.eps, momentum=self.momentum).to(mean)
         factor *= self.scale
-        norm.weight, norm.bias = (blended(list(p), values, factor=factor) for p in (self.weight, self.bias))
+        norm.weight, norm.bias = (blend_parameter(list(p), values, factor=factor) for p in (self.weight, self.bias))
         norm.running_mean, norm.running_var = mean.detach().clone(), var.detach().clone()
         return norm
 

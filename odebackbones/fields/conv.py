@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.errors import InputError
-from odebackbones.fields.basis import basis_values, blend, blended, require_basis
+from odebackbones.fields.basis import basis_values, blend, blend_parameter, require_basis
 
 
 class TimeConv2d(nn.Module):
@@ -93,12 +93,12 @@ class TimeConv2d(nn.Module):
                 "time_channel=False"
             )
         values = basis_values(self.basis, self.bases, t)
-        weight = blended(list(self.weight), values)
+        weight = blend_parameter(list(self.weight), values)
         options = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups, "bias": self.has_bias}
         conv = nn.Conv2d(weight.shape[1] * self.groups, weight.shape[0], weight.shape[-1], **options).to(weight)
         conv.weight = weight
         if self.has_bias:
-            conv.bias = blended(list(self.bias), values)
+            conv.bias = blend_parameter(list(self.bias), values)
         return conv
 
     def forward(self, x: Tensor, t: float, gain: Tensor | None = None) -> Tensor:

@@ -72,13 +72,13 @@ def pack_convolutions(model: Model) -> Model:
     for module in list(model.modules()):
         for name, conv in list(module.named_children()):
             if isinstance(conv, FusedConv2d) and not len(conv.time_weight):
-                setattr(module, name, packed(conv, list(conv.weight), list(conv.bias)))
+                setattr(module, name, pack(conv, list(conv.weight), list(conv.bias)))
             elif isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
-                setattr(module, name, packed(conv, [conv.weight], [conv.bias]))
+                setattr(module, name, pack(conv, [conv.weight], [conv.bias]))
     return model
 
 
-def packed(conv: FusedConv2d | nn.Conv2d, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> PackedConv2d:
+def pack(conv: FusedConv2d | nn.Conv2d, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> PackedConv2d:
     """The packed form of a convolution with these weights and biases."""
     stride = getattr(conv, "stride", (1, 1))
     geometry = {"padding": conv.padding, "dilation": conv.dilation, "stride": stride}

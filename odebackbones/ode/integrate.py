@@ -20,7 +20,7 @@ from odebackbones.ode.methods.fixed_point import in_fixed_point
 from odebackbones.ode.methods.implicit_euler import ConvergenceError
 from odebackbones.ode.schedule import capacity, count_evaluations
 from odebackbones.ode.slots import modules_of, tracking_norms
-from odebackbones.ode.solvers import SolverConfig, changed, has_fixed_cost
+from odebackbones.ode.solvers import SolverConfig, has_fixed_cost, with_changes
 from odebackbones.ode.stats import SolverStats
 
 Solve = Callable[[CheckedField, Method, Tensor, SolverConfig, FieldState], tuple[Tensor, Tensor | None]]
@@ -167,6 +167,6 @@ def integrate_adaptively(
     stats = SolverStats(found.nfe, 0, steps, found.rejected)
     if not (is_differentiated or found.moves_buffers or tracking_norms(modules_of(vector_field))):
         return found.state, stats
-    fixed = changed(solver, method="euler", steps=steps)  # for its gradient mode and its checks
+    fixed = with_changes(solver, method="euler", steps=steps)  # for its gradient mode and its checks
     end, cost = integrate(vector_field, found.steps, state, fixed, parameters=parameters, name=name)
     return end, replace(stats, nfe=found.nfe + cost.nfe, nfe_backward=cost.nfe_backward)

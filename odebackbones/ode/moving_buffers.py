@@ -28,7 +28,7 @@ class MovingBuffers:
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.slots = [(slot, module) for module in modules for slot in buffer_slots(module)]
-        self.latest = [recorded(slot.value()) for slot, _ in self.slots]
+        self.latest = [record_buffer(slot.value()) for slot, _ in self.slots]
         self.untold = [False] * len(self.slots)  # which moved without torch telling
         self.moving: set[int] = set()
         self.snapshots = 0  # after the start
@@ -56,7 +56,7 @@ class MovingBuffers:
             told[i] = differs
         for i, moved in enumerate(told):
             if moved:
-                self.latest[i] = recorded(now[i])
+                self.latest[i] = record_buffer(now[i])
                 self.moving.add(i)
         return [record.copy for record in self.latest]
 
@@ -72,7 +72,7 @@ class MovingBuffers:
             slot.owner[slot.key] = buffer.clone() if i in self.moving and isinstance(buffer, Tensor) else buffer
 
 
-def recorded(buffer: Any) -> Recorded:
+def record_buffer(buffer: Any) -> Recorded:
     """The buffer as it is now."""
     return Recorded(buffer, version(buffer), buffer.detach().clone() if isinstance(buffer, Tensor) else buffer)
 

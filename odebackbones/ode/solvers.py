@@ -99,7 +99,7 @@ def has_option(solver: SolverConfig, name: str) -> bool:
     return name not in OPTIONS or solver.method in OPTIONS[name]
 
 
-def changed(solver: SolverConfig, **changes: Any) -> SolverConfig:
+def with_changes(solver: SolverConfig, **changes: Any) -> SolverConfig:
     """Another configuration; options that a new method has not are left out, and so is the grid of other steps.
 
     Raises:

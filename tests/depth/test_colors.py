@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from depth.colors import NEAREST, color_depth, color_error, depth_shares, marks, scale_bar, stacked
+from depth.colors import NEAREST, color_depth, color_error, depth_shares, marks, scale_bar, stack_pictures
 
 
 def test_a_depth_has_the_same_color_in_every_picture():
@@ -43,4 +43,4 @@ def test_the_bar_has_the_colors_of_the_depths_and_their_marks():
 
 def test_pictures_are_stacked_with_a_gap():
     a, b = (torch.full((3, height, 5), value, dtype=torch.uint8) for height, value in ((2, 7), (3, 9)))
-    assert stacked([a, b])[0, :, 0].tolist() == [7, 7, 255, 255, 255, 255, 9, 9, 9]
+    assert stack_pictures([a, b])[0, :, 0].tolist() == [7, 7, 255, 255, 255, 255, 9, 9, 9]

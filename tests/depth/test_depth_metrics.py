@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from depth.metrics import FIGURES, averaged, figures, pixel_sums, pooled
+from depth.metrics import FIGURES, average_images, figures, pixel_sums, pool_pixels
 
 PREDICTED, TRUE = torch.tensor([2.0, 5.0]), torch.tensor([4.0, 4.0])
 LN2, LN_5_4 = np.log(2), np.log(1.25)
@@ -81,10 +81,10 @@ def test_a_mean_over_images_counts_images_and_a_pooled_figure_pixels():
     pairs = [depths(0, 10), depths(1, 1000)]
     images = [sums(p, g) for p, g in pairs]
     each = [by_numpy(p, g) for p, g in pairs]
-    assert averaged(images) == pytest.approx({name: (each[0][name] + each[1][name]) / 2 for name in FIGURES})
+    assert average_images(images) == pytest.approx({name: (each[0][name] + each[1][name]) / 2 for name in FIGURES})
     together = by_numpy(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
-    assert pooled(images) == pytest.approx(together)
-    assert pooled(images)["rmse"] != pytest.approx(averaged(images)["rmse"], rel=0.01)
+    assert pool_pixels(images) == pytest.approx(together)
+    assert pool_pixels(images)["rmse"] != pytest.approx(average_images(images)["rmse"], rel=0.01)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from depth.data.transforms import AUGMENTATIONS, MAX_ZOOM, RandomCrop, flip, resize_depth, resized, zoom
+from depth.data.transforms import AUGMENTATIONS, MAX_ZOOM, RandomCrop, flip, resize_depth, resize_pair, zoom
 from odebackbones import InputError
 
 
@@ -44,7 +44,7 @@ def test_a_dense_map_is_taken_at_the_pixels_middles():
 
 
 def test_image_and_depth_stay_together():
-    for transform in (flip, RandomCrop((24, 32)), lambda s: resized(s, (20, 30))):
+    for transform in (flip, RandomCrop((24, 32)), lambda s: resize_pair(s, (20, 30))):
         for seed in range(4):
             torch.manual_seed(seed)
             image, depth = transform(pair(dense()))

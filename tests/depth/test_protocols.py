@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from depth.evaluate import MODEL, Comparison, EvalConfig
-from depth.protocols import eigen_crop, evaluated_truth, evaluation_pair, garg_crop, kb_crop, nyu_crop, prepared
+from depth.protocols import eigen_crop, evaluated_truth, evaluation_pair, garg_crop, kb_crop, nyu_crop, prepare
 from odebackbones import InputError
 
 
@@ -63,7 +63,7 @@ def test_a_prediction_is_resized_bilinearly_and_clamped_and_the_truth_left_alone
     truth = torch.full((4, 8), 5.0)
     prediction = torch.arange(8.0).reshape(2, 4) * 20
     expected = torch.nn.functional.interpolate(prediction[None, None], size=(4, 8), mode="bilinear")[0, 0]
-    found = prepared(prediction, truth, truth > 0, bounds=(1e-3, 80.0), median=False)
+    found = prepare(prediction, truth, truth > 0, bounds=(1e-3, 80.0), median=False)
     assert torch.equal(found, expected.clamp(1e-3, 80))
     assert (found.min(), found.max()) == (pytest.approx(1e-3), 80)
 
@@ -72,9 +72,9 @@ def test_median_scaling_makes_the_medians_of_the_counted_pixels_equal():
     draw = torch.Generator().manual_seed(0)
     truth, prediction = (1 + 9 * torch.rand(20, 30, generator=draw) for _ in range(2))
     counted = torch.rand(20, 30, generator=draw) < 0.3
-    found = prepared(3 * prediction, truth, counted, bounds=(1e-3, 80.0), median=True)
+    found = prepare(3 * prediction, truth, counted, bounds=(1e-3, 80.0), median=True)
     assert found[counted].quantile(0.5) == pytest.approx(float(truth[counted].quantile(0.5)))
-    again = prepared(7 * prediction, truth, counted, bounds=(1e-3, 80.0), median=True)
+    again = prepare(7 * prediction, truth, counted, bounds=(1e-3, 80.0), median=True)
     torch.testing.assert_close(found, again)
 
 

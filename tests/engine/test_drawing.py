@@ -8,8 +8,8 @@ from engine.images import drawing
 from engine.images.drawing import (
     GREATEST_SIDE,
     LEAST_SIDE,
-    captioned,
-    enlarged,
+    add_captions,
+    enlarge,
     font_file,
     legible,
     letters_of,
@@ -25,13 +25,13 @@ def test_a_png_holds_the_pixels():
 
 def test_small_images_are_enlarged_pixel_by_pixel():
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    assert enlarged(image).shape == (3, LEAST_SIDE, LEAST_SIDE)
-    assert torch.equal(enlarged(image)[:, ::10, ::10], image)
+    assert enlarge(image).shape == (3, LEAST_SIDE, LEAST_SIDE)
+    assert torch.equal(enlarge(image)[:, ::10, ::10], image)
 
 
 def test_each_line_of_a_caption_stands_below_the_image():
     black = torch.zeros(3, LEAST_SIDE, LEAST_SIDE, dtype=torch.uint8)
-    one, two = captioned(black, ["red 0.9"]), captioned(black, ["red 0.9", "blue 0.1"])
+    one, two = add_captions(black, ["red 0.9"]), add_captions(black, ["red 0.9", "blue 0.1"])
     assert torch.equal(one[:, :LEAST_SIDE], black)
     below = one[:, LEAST_SIDE:]
     assert below.max() == 255 and below.min() < 100
@@ -39,7 +39,7 @@ def test_each_line_of_a_caption_stands_below_the_image():
 
 
 def test_large_images_are_reduced():
-    assert max(captioned(torch.zeros(3, 2000, 1000, dtype=torch.uint8), []).shape) <= GREATEST_SIDE + 10
+    assert max(add_captions(torch.zeros(3, 2000, 1000, dtype=torch.uint8), []).shape) <= GREATEST_SIDE + 10
 
 
 def test_letters_that_the_own_font_lacks_are_drawn_in_one_of_the_systems_or_by_a_fallback(monkeypatch):

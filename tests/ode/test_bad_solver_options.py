@@ -10,7 +10,7 @@ from solver_variants import VARIANTS, solver_config
 from odebackbones.errors import InputError, SolverError
 from odebackbones.ode import SolverConfig, build_method, odeint
 from odebackbones.ode.integrate import integrate
-from odebackbones.ode.solvers import changed, min_nfe
+from odebackbones.ode.solvers import min_nfe, with_changes
 
 X0 = torch.tensor([[1.0, -2.0]])
 
@@ -120,12 +120,12 @@ def test_steps_and_a_grid_agree_or_are_refused():
 
 
 def test_a_change_of_the_method_leaves_out_what_the_new_one_has_not():
-    fixed = changed(SolverConfig("dopri5", gradient="backprop", rtol=1e-6, nodes=8), method="rk4", steps=3)
+    fixed = with_changes(SolverConfig("dopri5", gradient="backprop", rtol=1e-6, nodes=8), method="rk4", steps=3)
     assert fixed == SolverConfig("rk4", 3, "backprop")
-    assert changed(fixed, method="dopri5", rtol=1e-5) == SolverConfig("dopri5", gradient="backprop", rtol=1e-5)
-    assert changed(SolverConfig("euler", grid=(0.3, 1.0)), steps=5) == SolverConfig("euler", 5)
+    assert with_changes(fixed, method="dopri5", rtol=1e-5) == SolverConfig("dopri5", gradient="backprop", rtol=1e-5)
+    assert with_changes(SolverConfig("euler", grid=(0.3, 1.0)), steps=5) == SolverConfig("euler", 5)
     with pytest.raises(InputError, match="projected=True: solver 'leapfrog' has no such option"):
-        changed(SolverConfig("euler", projected=True), method="leapfrog")
+        with_changes(SolverConfig("euler", projected=True), method="leapfrog")
 
 
 @pytest.mark.parametrize(

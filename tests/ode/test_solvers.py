@@ -15,7 +15,7 @@ from odebackbones.ode.grids import distinct_times
 from odebackbones.ode.integrate import integrate
 from odebackbones.ode.methods.runge_kutta import RungeKutta
 from odebackbones.ode.methods.tableaus import ADAPTIVE_TABLEAUS, TABLEAUS
-from odebackbones.ode.solvers import changed, evaluation_times, uniform_grid
+from odebackbones.ode.solvers import evaluation_times, uniform_grid, with_changes
 
 ALL_TABLEAUS = {**TABLEAUS, **ADAPTIVE_TABLEAUS}
 TORCHDIFFEQ_NAMES = {name: m.torchdiffeq for name, m in METHODS.items() if m.build and m.torchdiffeq}
@@ -74,7 +74,7 @@ def test_the_error_shrinks_with_the_stated_order(variant, name):
 def test_the_order_holds_on_smooth_uneven_grids(variant, name):
     def solver(n):
         tight = TIGHT if variant == "implicit_euler" else {}
-        return changed(solver_config(variant, gradient="backprop"), grid=smooth_grid(n), **tight)
+        return with_changes(solver_config(variant, gradient="backprop"), grid=smooth_grid(n), **tight)
 
     order = observed_order(PROBLEMS[name], solver, 2 * STEPS.get(variant, 64))
     assert order == pytest.approx(ORDERS[variant], abs=0.1)
@@ -226,7 +226,7 @@ def test_fractions_are_the_ends_of_uneven_steps():
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lm"])
 def test_an_even_grid_of_fractions_is_that_of_steps(variant):
     problem, even = PROBLEMS["damped rotation"], solver_config(variant, 4, "backprop")
-    written = changed(even, grid=(0.25, 0.5, 0.75, 1.0))
+    written = with_changes(even, grid=(0.25, 0.5, 0.75, 1.0))
     assert torch.equal(solve(problem, written), solve(problem, even))
 
 
