@@ -26,8 +26,8 @@ FIXED_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d, FrozenBatchNormAct2d)
 def fuse(model: Model, *, prepack: bool = False) -> Model:
     """A copy of ``model`` for inference, in evaluation mode, with batch norms folded into convolutions.
 
-    Those of the ODE blocks are folded once for every evaluation time, which takes a set of weights for each; those of
-    the other layers where a norm of as many channels is declared right after a convolution, as in timm's and
+    Norms of ODE blocks are folded once for every evaluation time, which takes a set of weights for each. Norms of other
+    layers are folded where a norm with as many channels is declared right after a convolution, as in timm's and
     torchvision's networks. Outputs are equal up to rounding. Group norms stay, and so do norms that come before a
     convolution, as in Chen et al.'s field.
 

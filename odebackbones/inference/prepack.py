@@ -16,12 +16,12 @@ class PackedConv2d(nn.Module):
     """Convolutions of one shape for one CPU: weights in oneDNN's own layout, the ReLU within the convolution.
 
     oneDNN rearranges a plain weight at every call; for a small batch that is a tenth of a convolution's time. The
-    best layout depends on the input's size, so that a new size packs anew. The operator is that of torch.compile's
-    frozen CPU graphs. It is neither saved, nor exported, nor moved: save the model of which it was made.
+    best layout depends on the input's size, so that a new size packs again. The operator is that of torch.compile's
+    frozen CPU graphs. It is neither saved, nor exported, nor moved: save the model from which it was made.
 
     Args:
         weights: The weight of every node, on the CPU, in float32.
-        biases: Its bias, or None.
+        biases: The bias for each weight, or None.
         padding: As torch.nn.Conv2d's.
         stride: As torch.nn.Conv2d's.
         dilation: As torch.nn.Conv2d's.
@@ -68,7 +68,7 @@ class PackedConv2d(nn.Module):
 
 
 def pack_convolutions(model: Model) -> Model:
-    """Put packed convolutions in place of those of fused fields and of the discrete layers."""
+    """Put packed convolutions in place of the convolutions of fused fields and of discrete layers."""
     for module in list(model.modules()):
         for name, conv in list(module.named_children()):
             if isinstance(conv, FusedConv2d) and not len(conv.time_weight):

@@ -61,7 +61,7 @@ class ObservedField:
         """Count an evaluation at ``t``.
 
         Raises:
-            SolverError: It is one too many.
+            SolverError: The evaluation exceeds ``max_nfe``.
         """
         if self.nfe == self.max_nfe:
             raise SolverError(
@@ -109,7 +109,7 @@ class AdaptiveSolution:
     Attributes:
         state: ``(B, ...)`` at the end.
         steps: The accepted steps, as a method on a fixed grid.
-        nfe: Evaluations, those of rejected steps included.
+        nfe: Evaluations, including rejected steps.
         rejected: Rejected steps.
         moves_buffers: Whether the field has moved a buffer of its own; they stand as before.
     """
@@ -129,7 +129,7 @@ def solve_adaptively(
 
     Args:
         field: The vector field.
-        method: Its name and the time span.
+        method: Name of the method, and the time span.
         state: ``(B, ...)``
         solver: Tolerances, and the evaluations that are allowed.
         name: Whose solve it is, for errors.

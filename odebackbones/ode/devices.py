@@ -17,7 +17,7 @@ def require_float64(device: torch.device, *, what: str) -> None:
     """Refuse what is computed in float64 on a device without.
 
     Raises:
-        InputError: It has none.
+        InputError: The device has no float64.
     """
     if device.type in WITHOUT_FLOAT64:
         raise InputError(

@@ -25,8 +25,8 @@ def evaluate(vector_field: Callable[[float, Tensor], Any], t: float, state: Tens
     Tensors of the inference mode count no changes in place: of these the sum is compared, if asked to ``inspect``.
 
     Raises:
-        InputError: It has another shape than the state, is none of real floating point, or the field changed the state
-            in place; or the field takes the time for a tensor, or derivatives where no graph is kept.
+        InputError: The slope has another shape than the state or is not of real floating point; the field changed the
+            state in place; or the field takes the time for a tensor, or derivatives where no graph is kept.
     """
     if is_recording(state):
         return vector_field(t, state)
@@ -71,7 +71,7 @@ def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
     """The slope in the state's dtype; under autocast in the one that it comes in.
 
     Raises:
-        InputError: It is no tensor of the state's shape, or none of real floating point.
+        InputError: The slope is not a tensor of the state's shape, or not of real floating point.
     """
     if not isinstance(slope, Tensor):
         raise InputError(f"{source} gives a {type(slope).__name__}: return a tensor of the state's shape")
@@ -89,7 +89,7 @@ def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
 
 
 def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> InputError:
-    """What to say if a field failed because its time is a number, as one written for torchdiffeq does."""
+    """Error for a field failed because its time is a number, as one written for torchdiffeq does."""
     return InputError(
         f"{name_of(vector_field)} failed with its time {t:g}, which is a number here and no tensor ({error}): use "
         f"math.sin(t) and the like, or wrap the field: odebackbones.ode.TensorTime(field)"
@@ -97,7 +97,7 @@ def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> Inpu
 
 
 def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) -> InputError:
-    """What to say if a field changes the state that it gets."""
+    """Error for a field changes the state that it gets."""
     return InputError(
         f"{name_of(vector_field)} changes its input in place (at t = {t:g}), and with it the state of the solve: let "
         f"its first layer make a new tensor, as ReLU(inplace=False) does, or begin with x = x.clone()"
@@ -105,7 +105,7 @@ def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) ->
 
 
 def graph_missing(vector_field: Any, t: float, error: Exception) -> InputError:
-    """What to say if a field takes derivatives itself, in a part of a solve that keeps no graph."""
+    """Error for a field takes derivatives itself, in a part of a solve that keeps no graph."""
     return InputError(
         f"{name_of(vector_field)} takes derivatives, and there is no graph at t = {t:g} ({error}): compute them by "
         f"torch.func.grad, or under torch.enable_grad() with x = x.detach().requires_grad_() if x.requires_grad is "

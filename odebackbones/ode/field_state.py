@@ -45,7 +45,7 @@ class FieldState:
     :meth:`restored` brings all of it back for the time of a recomputation.
 
     Args:
-        roots: Whose modules compute, if they have any; what scripted ones hold is left as it is.
+        roots: Objects that compute; modules among them are searched. Scripted modules are left as they are.
         parameters: Tensors beyond theirs that the field depends on.
 
     Attributes:
@@ -93,11 +93,11 @@ class FieldState:
             self.slots_of.setdefault(id(slot.value()), []).append(slot)
 
     def include(self, graph: Graph, compute: Callable[[], Any]) -> None:
-        """Let what the solve turns out to depend on, and what no module holds, be inputs of it, too.
+        """Add to the inputs what the solve turns out to depend on and no module holds.
 
         Args:
-            graph: Of its first step.
-            compute: That step again.
+            graph: Graph of the first step.
+            compute: Computes the first step again.
 
         Raises:
             InputError: There is something else that can't be found.
@@ -134,7 +134,7 @@ class FieldState:
             raise unknown_tensor(leaves[0] if leaves else edges[0][0])
 
     def forget_own(self) -> None:
-        """After an evaluation: what it has set itself, as a hook that computes a weight does, is no input of it."""
+        """After an evaluation: drop from the inputs what it set itself, such as a weight that a hook computes."""
         known = {id(tensor) for tensor in self.tensors}
         inputs = [slot for slot in self.slots if id(slot.value()) in known]
         if len(inputs) < len(self.slots):
@@ -142,7 +142,7 @@ class FieldState:
             self.collect()
 
     def settle(self) -> None:
-        """After the forward pass: what it has set itself is no input of it, and has no graph.
+        """After the forward pass: drop from the inputs what it set itself, and cut the graphs of these.
 
         Raises:
             InputError: A buffer began to move after the first step, in a way that torch does not tell; or a tuple has
@@ -163,7 +163,7 @@ class FieldState:
                     )
 
     def cut_results(self, known: Container[int]) -> None:
-        """Let what modules keep of the solve refuse to be differentiated; ``known``: its inputs."""
+        """Make what modules keep of the solve refuse to be differentiated; ``known`` are its inputs."""
         for name, slot in self.results:
             slot.owner[slot.key] = without_graph(slot.value(), known, name=name)
 
@@ -173,7 +173,7 @@ class FieldState:
         return Moment(self.buffers.copies(), [value if isinstance(value, PLAIN) else MISSING for value in values])
 
     def go_back_to(self, moment: Moment) -> None:
-        """Let the modules compute with what these copies have, which stay as they are, and with these switches."""
+        """Let the modules compute with the values of these copies, which stay unchanged, and with these switches."""
         self.buffers.put(moment.buffers)
         for slot, value in zip(self.switches, moment.switches, strict=True):
             if value is not MISSING:
@@ -219,7 +219,7 @@ class FieldState:
             yield [tensor for tensor, wanted in zip(computed, needed, strict=True) if wanted]
 
     def stand_in(self, i: int, saved: Tensor, wanted: bool, *, itself: bool) -> Tensor:
-        """What to compute with in place of tensor ``i``: itself where that will do."""
+        """Return the tensor to compute with in place of tensor ``i``: tensor ``i`` itself where possible."""
         tensor, value = self.tensors[i], self.values[i]
         slots = self.slots_of.get(id(tensor), [])
         if same_storage(saved, value):
@@ -257,7 +257,7 @@ def require_shapes(modules: Sequence[nn.Module]) -> None:
 
 
 def unknown_tensor(end: Any) -> InputError:
-    """What to say of a tensor, or of the node of a graph, that a field depends on and that can't be found again."""
+    """Error for a tensor, or a node of a graph, that a field depends on and that cannot be restored."""
     shape = tuple(end.shape if isinstance(end, Tensor) else end._input_metadata[0].shape)
     return InputError(
         f"the vector field depends on a tensor of the shape {shape} that wants a gradient and that none of its modules "

@@ -42,7 +42,7 @@ Edge = tuple[Node, int]
 
 
 def open_ends(graph: Graph, known: Sequence[Tensor]) -> tuple[list[Tensor], list[Edge]]:
-    """Where a graph ends, but at its start and at ``known``: in leaves, and in what was computed before it began."""
+    """Find where a graph ends, except at its start and at ``known``: leaves, and results from before it began."""
     leaves = {id(tensor) for tensor in (*graph.start, *known)}
     edges = {(tensor.grad_fn, tensor.output_nr) for tensor in known if tensor.grad_fn is not None}
     waiting: list[Any] = [(end.grad_fn, end.output_nr) for end in graph.ends]
@@ -105,7 +105,7 @@ class Replacing(TorchFunctionMode):
 
 
 def tensors_at(edges: Sequence[Edge], compute: Callable[[], Any]) -> list[Tensor | None]:
-    """The tensors at these edges, found by computing once more; None for those that torch's functions don't get."""
+    """Find the tensors at these edges by computing again; None for tensors that torch's functions do not get."""
     if not edges:
         return []
     with torch.enable_grad(), Arguments(edges) as arguments:

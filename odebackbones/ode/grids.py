@@ -25,7 +25,7 @@ def distinct_times(times: Sequence[float], *, length: float) -> list[float]:
 
     Args:
         times: At least one.
-        length: Of the time span, which says what is little.
+        length: Length of the time span, the scale of what counts as little.
     """
     ordered = sorted(times)
     return [t for i, t in enumerate(ordered) if i == 0 or t - ordered[i - 1] > 1e-9 * abs(length)]

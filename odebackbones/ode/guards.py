@@ -58,12 +58,12 @@ def require_finite(
 
     Args:
         field: The vector field.
-        method: What was run.
-        state: From where.
-        end: To where.
-        reached: Of a solve in fixed point: the largest number that there may have been, over the format's limit, and
-            not finite if that or the end state isn't.
-        name: Whose solve it is.
+        method: The method that was run.
+        state: Initial state.
+        end: End state.
+        reached: For a solve in fixed point: bound on the largest number, divided by the format's limit; not finite if
+            the bound or the end state is not.
+        name: Name of the solve, for errors.
 
     Raises:
         SolverError: Names the solve, and the step and its times or the format that has more room.

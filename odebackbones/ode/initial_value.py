@@ -55,7 +55,7 @@ def odeint(
             written for tensors as times is wrapped: ``TensorTime(field)``.
         state: :math:`x_0`: ``(B, ...)``, any shape, or a tuple of tensors, which the field then takes and gives.
         t_span: ``(t0, t1)`` or more times in one direction, which may be backward; the solver takes its steps from
-            each to the next. Times that are tensors and want a gradient get that of the exact flow,
+            each to the next. Times that are tensors and require a gradient get the gradient of the exact flow,
             :math:`\partial L / \partial t_1 = \langle \partial L / \partial x(t_1), f(t_1, x(t_1)) \rangle`
             (the negative at :math:`t_0`), at one more evaluation for each solve that
             starts or ends there.
@@ -63,7 +63,7 @@ def odeint(
         parameters: Tensors besides ``state`` that the field depends on and that want gradients, and that no module of
             it holds; ``()`` if there are none. Without, what it depends on can't be seen: then ``"checkpoint"`` is
             ``"backprop"``, and the other modes ask for them.
-        **others: Nothing: what other solvers' functions take is refused with the words for it here.
+        **others: Must be empty: arguments of other solvers' functions are refused with their counterparts here.
 
     Returns:
         The end state, of the shape of ``state``, the states at all times if there are more than two, and the
@@ -130,7 +130,7 @@ class AtTime(torch.autograd.Function):
 
 
 def require_ours(solver: Any, others: Mapping[str, Any]) -> None:
-    """Refuse what other solvers' functions take, in the words for it here."""
+    """Refuse arguments of other solvers' functions, and name their counterparts here."""
     if others:
         name, value = next(iter(others.items()))
         raise InputError(
@@ -142,7 +142,7 @@ def require_ours(solver: Any, others: Mapping[str, Any]) -> None:
 
 
 def require_state(state: Any) -> None:
-    """Refuse what is no real tensor, or tuple of such."""
+    """Refuse a state that is neither a real tensor nor a tuple of real tensors."""
     tensors = state if isinstance(state, tuple) else (state,)
     if strange := [part for part in tensors if not isinstance(part, Tensor)]:
         raise InputError(
@@ -157,7 +157,7 @@ def require_state(state: Any) -> None:
 
 
 def require_monotone(t_span: Sequence[float] | Tensor) -> list[float]:
-    """The times as floats, refused if they are fewer than two, infinite, not in order, or torch.func's."""
+    """Return the times as floats; refuse fewer than two, infinite or unordered ones, and times of torch.func."""
     if any(isinstance(t, Tensor) and is_functorch_wrapped_tensor(t) for t in t_span):
         raise InputError("t_span: times have first derivatives by backward() only, and none in torch.func's transforms")
     times = [float(t.detach() if isinstance(t, Tensor) else t) for t in t_span]

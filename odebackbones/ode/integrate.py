@@ -105,7 +105,7 @@ def integrate(
 def integrate_on_grid(
     field: CheckedField, method: Method, state: Tensor, solver: SolverConfig, *, inputs: FieldState | None, name: str
 ) -> tuple[Tensor, SolverStats]:
-    """As :func:`integrate`, for steps that are known; ``inputs`` if a backward pass of ours may follow."""
+    """Integrate over known steps, as :func:`integrate`; ``inputs`` are given if our own backward pass may follow."""
     gradient, reached = solver.gradient if inputs else "backprop", None
     try:
         if inputs and gradient in SOLVES:
@@ -122,7 +122,7 @@ def integrate_on_grid(
 def differentiated_inputs(
     vector_field: VectorField, method: Method | AdaptiveMethod, state: Tensor, parameters: Sequence[Tensor]
 ) -> FieldState | None:
-    """What the field computes with, if a backward pass of ours may have to find it again."""
+    """Return what the field computes with, if our own backward pass may have to restore it."""
     if not can_differentiate(state):
         return None
     inputs = FieldState(vector_field, method, parameters=parameters)
@@ -130,7 +130,7 @@ def differentiated_inputs(
 
 
 def solve_empty_batch(field: CheckedField, method: Method | AdaptiveMethod, state: Tensor) -> Tensor:
-    """An empty state's end: there is no largest number and no norm of an error, but a graph to the parameters."""
+    """Return the end of an empty state, which has no largest number and no error norm, with a graph."""
     t = method.times[0][0] if isinstance(method, Method) else method.t_span[0]
     return state + field(t, state)
 
@@ -157,7 +157,7 @@ def integrate_adaptively(
 ) -> tuple[Tensor, SolverStats]:
     """Let torchdiffeq find the steps; for gradients and for running statistics, take them again, as a fixed grid.
 
-    The gradient is that of the accepted steps, exact for them (J. Zhuang et al.: Adaptive Checkpoint Adjoint Method
+    The gradient is exact for the accepted steps (J. Zhuang et al.: Adaptive Checkpoint Adjoint Method
     for Gradient Estimation in Neural ODE, ICML 2020, arXiv:2006.02493).
     """
     vector_field = field.vector_field

@@ -20,10 +20,10 @@ class Recorded(NamedTuple):
 class MovingBuffers:
     """The buffers of modules, tensors that are plain attributes among them, and which of them an evaluation moves.
 
-    Without those of norms that track statistics in training, which do not compute with them.
+    Buffers of norms that track statistics in training are left out: these do not compute with them.
 
     Args:
-        modules: Whose buffers.
+        modules: Modules that have the buffers.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
@@ -34,7 +34,7 @@ class MovingBuffers:
         self.snapshots = 0  # after the start
 
     def copies(self, *, look: bool = False) -> list[Any]:
-        """Copies of the buffers as they are now; of one that has not moved since the last call, the same copy.
+        """Copies of the buffers as they are now; a buffer that has not moved since the last call gives the same copy.
 
         torch's batch_norm counts no version up, so values are compared, too, in training: of all buffers once after
         the first step, or when asked to ``look``, and later of those that were found to move so.
@@ -67,7 +67,7 @@ class MovingBuffers:
         return self.snapshots > 1 and any(self.untold[i] for i in self.moving - unseen)
 
     def put(self, copies: Sequence[Any]) -> None:
-        """Let the modules compute with what these copies have, which stay as they are."""
+        """Let the modules compute with the values of these copies, which stay unchanged."""
         for i, ((slot, _), buffer) in enumerate(zip(self.slots, copies, strict=True)):
             slot.owner[slot.key] = buffer.clone() if i in self.moving and isinstance(buffer, Tensor) else buffer
 
@@ -92,5 +92,5 @@ def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
 
 
 def version(value: Any) -> int:
-    """How often a tensor was changed in place; those of the inference mode don't tell."""
+    """Return how often a tensor was changed in place; 0 for tensors of the inference mode, which do not count."""
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0

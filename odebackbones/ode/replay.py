@@ -28,7 +28,7 @@ class ReplayContext:
     """The autocast state of a forward pass, and where its random draws stand.
 
     Args:
-        device: Of the state; its generator counts, as do those of the CPU, of Python and of NumPy.
+        device: Device of the state; its generator counts, next to the generators of the CPU, Python and NumPy.
         modules: Whose attributes may be generators of their own.
     """
 
@@ -66,7 +66,7 @@ class ReplayContext:
 
 
 HOST = (Source(torch.get_rng_state, torch.set_rng_state), Source(random.getstate, random.setstate))
-"""The generators of every machine."""
+"""The generators that every machine has."""
 
 
 def numpys() -> list[Source]:
@@ -86,7 +86,7 @@ def accelerators(device: torch.device) -> list[Source]:
 
 
 def generators(modules: Iterable[nn.Module]) -> list[Source]:
-    """Those that modules have as attributes, also in containers: torch's, Python's and NumPy's."""
+    """Find the generators that modules have as attributes, also in containers: torch's, Python's and NumPy's."""
     values = [value for module in modules for value in vars(module).values()]
     return [source for value in values for own in (value, *items(value)) for source in sources_of(own)]
 

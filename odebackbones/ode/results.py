@@ -13,7 +13,7 @@ from odebackbones.ode.slots import Slot, tensor_slots
 
 
 def results_in(graph: Graph, modules: Sequence[nn.Module]) -> list[tuple[str, Slot]]:
-    """Where modules keep what they have computed in this graph, with a name; weights that hooks compute are left out.
+    """Find where modules keep what they computed in this graph, with names; weights that hooks compute are left out.
 
     A buffer with a graph loses it, with a warning.
     """
@@ -73,7 +73,7 @@ def without_graph(value: Any, known: Container[int], *, name: str) -> Any:
 
 
 class Ungraphed(torch.autograd.Function):
-    """A tensor of which no graph was kept."""
+    """A tensor whose graph was not kept."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, name: str) -> Tensor:
@@ -84,7 +84,7 @@ class Ungraphed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:
-        """Say so, if a gradient comes that is not zero."""
+        """Raise an error if a nonzero gradient arrives."""
         if any(gradient is not None and bool(gradient.any()) for gradient in gradients):
             raise InputError(
                 f"{ctx.name} was computed in a solve that keeps no graph of it: let it be a part of the state (a "

@@ -29,7 +29,7 @@ CAPACITIES = {
 
 
 def capacity(checkpoints: str | int, steps: int) -> Capacity:
-    """The capacity of a solve: a number of ``checkpoints`` is one of snapshots, beside one graph.
+    """Return the capacity of a solve: a number as ``checkpoints`` is a number of snapshots, with one graph.
 
     Raises:
         InputError: ``checkpoints`` is neither a known word nor a whole number of at least 1.
@@ -51,7 +51,7 @@ def next_snapshot(steps: int, snapshots: int) -> int:
 
     Args:
         steps: Steps after the kept state, at least 2.
-        snapshots: Snapshots in all, that of the kept state included, at least 2.
+        snapshots: Number of all snapshots, including the kept state, at least 2.
     """
     repeats = 1
     while math.comb(snapshots + repeats, snapshots) < steps:
@@ -72,7 +72,7 @@ def first_snapshots(steps: int, allowed: Capacity) -> tuple[int, ...]:
 
 
 class Advance(NamedTuple):
-    """Evaluate the steps from the latest kept state, at the start of step ``start``, to that of step ``target``."""
+    """Evaluate the steps from the latest kept state, at the start of ``start``, to the start of ``target``."""
 
     start: int
     target: int

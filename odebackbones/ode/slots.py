@@ -114,7 +114,7 @@ def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor
 
 
 def buffer_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has its buffers, and tensors as attributes; none of a norm that only counts batches in them."""
+    """Find a module's buffers and tensor attributes; nothing of a norm that only counts batches in its buffers."""
     if tracking_norms([module]):
         return []
     return [
@@ -128,7 +128,7 @@ def buffer_slots(module: nn.Module) -> list[Slot]:
 def tracking_norms(modules: Iterable[nn.Module]) -> list[nn.Module]:
     """The batch norms whose running statistics a forward pass updates, and does not use.
 
-    No instance norms: torch's update theirs whatever ``track_running_stats`` says by then.
+    Without instance norms: torch updates their statistics whatever ``track_running_stats`` says.
     """
     return [
         module
@@ -139,7 +139,7 @@ def tracking_norms(modules: Iterable[nn.Module]) -> list[nn.Module]:
 
 @contextmanager
 def replaced(settings: Sequence[tuple[Slot, Any]]) -> Iterator[None]:
-    """Put these in their slots, and afterwards what was there."""
+    """Put values in their slots, and restore the previous ones afterwards."""
     before = [(slot, slot.value()) for slot, _ in settings]
     try:
         for slot, value in settings:

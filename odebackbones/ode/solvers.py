@@ -25,24 +25,25 @@ class SolverConfig:
 
     Args:
         method: A name in :data:`METHODS`.
-        steps: Equal steps over the whole time span of a method with fixed steps: by default 4, or those of ``grid``.
+        steps: Number of equal steps over the time span, for methods with fixed steps; by default 4, or as many as
+            ``grid`` has.
         gradient: ``"checkpoint"`` keeps some states and evaluates the field again in the backward pass;
             ``"backprop"`` keeps all activations; ``"reversible"`` keeps nothing and reconstructs the states to the
             last bit (methods leapfrog, alf, reversible_heun); ``"adjoint"`` solves the continuous adjoint equation by
-            torchdiffeq, which is another gradient than that of the solve.
+            torchdiffeq, which is not the gradient of the solve.
         grid: Ends of uneven steps as fractions of the time span, ascending to 1, in place of ``steps``.
-        checkpoints: Of ``"checkpoint"``: ``"every"`` step's state is kept, ``"sqrt"``, for N steps, 2 + sqrt(N) states,
-            or that many; fewer states cost more evaluations.
+        checkpoints: States that ``"checkpoint"`` keeps: of ``"every"`` step, ``"sqrt"`` (2 + sqrt(N) of N steps), or a
+            number; fewer states cost more evaluations.
         rtol: Relative tolerance of adaptive methods and of fixed-point iterations, by default 1e-3.
         atol: Absolute tolerance of both, by default 1e-4.
-        nodes: Of adaptive methods: norms with statistics per time keep them at the ends of so many equal parts of the
-            time span, by default 4.
-        max_nfe: Evaluations that a forward solve, from one time to the next, may take, an adaptive one's repetition of
-            the accepted steps not counted; None for any number.
-        degree: Of ``implicit_euler``: the degree of its truncated series; None iterates to ``rtol`` and ``atol``.
-        damping: Of ``alf``: eta in (0, 1]; only 1 is reversible, and of order 2.
-        projected: Of Runge-Kutta methods with fixed steps: keep the state from being negative, as ResNets do whose ReLU
-            follows the addition; of order 1 where that makes a difference.
+        nodes: For adaptive methods: number of equal parts of the time span, by default 4; norms with statistics per
+            time keep them at the ends of these parts.
+        max_nfe: Limit on the evaluations of a forward solve, from one time to the next, without an adaptive method's
+            repetition of the accepted steps; None for no limit.
+        degree: Degree of the truncated series of ``implicit_euler``; None iterates to ``rtol`` and ``atol``.
+        damping: Eta of ``alf``, in (0, 1]; only 1 is reversible, and of order 2.
+        projected: For Runge-Kutta methods with fixed steps: keep the state from being negative, as ResNets do whose
+            ReLU follows the addition; of order 1 where that makes a difference.
         state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
             ``"float64"`` fixed point (:data:`~odebackbones.ode.methods.fixed_point.FORMATS`); ``"auto"`` is
             ``"float"``, but ``"int32"`` where ``"reversible"`` has a backward pass to come.
@@ -100,10 +101,10 @@ def has_option(solver: SolverConfig, name: str) -> bool:
 
 
 def with_changes(solver: SolverConfig, **changes: Any) -> SolverConfig:
-    """Another configuration; options that a new method has not are left out, and so is the grid of other steps.
+    """Return the configuration with changes; options that a new method lacks are left out, and so is an old grid.
 
     Raises:
-        InputError: A change is none that the new method has.
+        InputError: A change is not an option of the new method.
     """
     if ("steps" in changes) != ("grid" in changes):  # the one replaces the other
         changes = {"steps": None, "grid": None, **changes}
@@ -120,13 +121,13 @@ LOST = ("steps", "grid", "rtol", "atol", "nodes", "degree", "damping")
 
 
 def require_count(name: str, value: int | None) -> None:
-    """Refuse what is neither None nor a whole number of at least 1."""
+    """Refuse a value that is neither None nor a whole number of at least 1."""
     if value is not None and not is_whole(value):
         raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
 
 
 def require_positive(name: str, value: float | None, *, most: float) -> None:
-    """Refuse what is neither None nor a number above 0, or one above ``most``."""
+    """Refuse a value that is neither None nor a number above 0 and at most ``most``."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= most:
@@ -135,7 +136,7 @@ def require_positive(name: str, value: float | None, *, most: float) -> None:
 
 
 def require_budgets(budgets: Sequence[int]) -> None:
-    """Refuse what is no sequence of numbers of steps."""
+    """Refuse a value that is not a sequence of numbers of steps."""
     if not isinstance(budgets, Sequence):
         raise InputError(f"budgets={budgets!r}: expected numbers of steps, such as (1, 2, 4)")
     for steps in budgets:
@@ -145,7 +146,7 @@ def require_budgets(budgets: Sequence[int]) -> None:
 
 
 def require_ascending(grid: tuple[float, ...], steps: int | None) -> None:
-    """Refuse fractions that don't ascend from above 0 to 1, or that are not as many as the steps."""
+    """Refuse fractions that do not ascend from above 0 to 1, or whose number is not ``steps``."""
     ends = (0.0, *grid) if isinstance(grid, Sequence) else ()
     if len(ends) < 2 or ends[-1] != 1.0 or any(a >= b for a, b in zip(ends, ends[1:])):  # noqa: B905, RUF007
         raise InputError(f"grid={grid}: expected the ends of the steps as fractions that ascend from above 0 to 1")
@@ -154,7 +155,7 @@ def require_ascending(grid: tuple[float, ...], steps: int | None) -> None:
 
 
 def require_taken(solver: SolverConfig) -> None:
-    """Refuse options that the method ignores, with the methods that have them."""
+    """Refuse options that the method ignores, and name the methods that have them."""
     for field in fields(solver):
         value = getattr(solver, field.name)
         if value != field.default and not has_option(solver, field.name):
@@ -167,7 +168,7 @@ def require_taken(solver: SolverConfig) -> None:
 
 
 def require_possible(solver: SolverConfig) -> None:
-    """Refuse combinations of method, gradient and arithmetic that don't exist, and name those that do."""
+    """Refuse combinations of method, gradient and arithmetic that do not exist, and name the existing ones."""
     method = METHODS[solver.method]
     if solver.gradient == "reversible" and (not method.reversible or solver.damping != 1.0):
         able = ", ".join(name for name, other in METHODS.items() if other.reversible)
@@ -225,7 +226,7 @@ def fixed_method(solver: SolverConfig, t_span: tuple[float, float]) -> Method:
 
 
 def require_finite_times(times: Sequence[float]) -> None:
-    """Refuse infinite times and those that are no numbers."""
+    """Refuse times that are infinite or NaN."""
     if not all(map(math.isfinite, times)):
         raise InputError(f"t_span={tuple(times)}: expected finite times; a steady state needs a long, finite span")
 
@@ -250,7 +251,7 @@ def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
 
 
 def min_nfe(solver: SolverConfig) -> int:
-    """The least evaluations that a forward solve takes; of an adaptive method, its ``nodes``."""
+    """Return the fewest evaluations that a forward solve takes; for an adaptive method, its ``nodes``."""
     if solver.nodes is not None:
         return solver.nodes
     return sum(fixed_method(replace(solver, max_nfe=None), (0.0, 1.0)).evaluations())

@@ -41,7 +41,7 @@ class FlatField(nn.Module):
 
     Args:
         vector_field: ``(t, tuple) -> tuple``.
-        shapes: Of the tuple's tensors.
+        shapes: Shapes of the tuple's tensors.
     """
 
     def __init__(self, vector_field: Callable[..., Any], shapes: Sequence[torch.Size]) -> None:
@@ -57,7 +57,7 @@ class FlatField(nn.Module):
         """The slope as a row.
 
         Raises:
-            InputError: The field's slopes are not as many, or have other shapes than the state.
+            InputError: The field's slopes differ from the state in number or shapes.
         """
         state = split(row, self.shapes)
         slopes, source = self.vector_field(t, state), f"{name_of(self.vector_field)} (at t = {t:g})"

@@ -22,7 +22,7 @@ from odebackbones.ode.solvers import METHODS, SolverConfig, is_adaptive
 from odebackbones.ode.stats import SolverStats
 
 WARNED: set[str] = set()
-"""The methods whose adjoint was warned of in this process."""
+"""Methods of whose adjoint this process has warned."""
 
 
 def solve_adjoint(
@@ -36,7 +36,7 @@ def solve_adjoint(
 ) -> tuple[Tensor, SolverStats]:
     """Solve forward without a graph, and get gradients by solving the adjoint equation backward.
 
-    Its error is that of two different discretizations: the backward solve misses the states of the forward one.
+    Its error comes from two different discretizations: the backward solve misses the states of the forward solve.
 
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366; on its error: A. Gholami, K. Keutzer, G. Biros: ANODE, IJCAI 2019, arXiv:1902.10298
@@ -69,7 +69,7 @@ def solve_adjoint(
 
 
 def include_all(inputs: FieldState, field: CheckedField, t0: float, state: Tensor, context: ReplayContext) -> None:
-    """Let all that an evaluation depends on be inputs of the solve."""
+    """Make everything that an evaluation depends on an input of the solve."""
     with without_trace(inputs.modules, state.device), context.autocast():
         graph = graph_of(lambda states: [field(t0, states[0])], [state])
         inputs.include(graph, lambda: field(t0, graph.start[0]))
@@ -109,7 +109,7 @@ def torchdiffeq_adjoint(
 def warn_of_error(
     field: CheckedField, t_span: tuple[float, float], state: Tensor, end: Tensor, solver: SolverConfig
 ) -> None:
-    """Say what the adjoint is, and by how much its way back misses the initial state."""
+    """Warn of what the adjoint is, and by how much its way back misses the initial state."""
     observed = ObservedField(field, ReplayContext(state.device), None, "")
     with without_trace(modules_of(field.vector_field), state.device):
         try:

@@ -44,7 +44,7 @@ class Recomputation:
     """A solve without a graph, and what its backward pass needs to repeat it.
 
     Args:
-        steps: Of the solve.
+        steps: Steps of the solve.
         allowed: Snapshots and graphs at one time.
         state: ``(B, ...)``
         inputs: What the field computes with.
@@ -91,12 +91,12 @@ class Recomputation:
         return Snapshot(carry, self.context.rng_state(), self.inputs.moment())
 
     def go_back_to(self, snapshot: Snapshot) -> None:
-        """Let random draws, buffers and switches be as they were."""
+        """Restore random generators, buffers and switches."""
         self.context.restore_rng(snapshot.random_state)
         self.inputs.go_back_to(snapshot.moment)
 
     def take_snapshots(self, state: Tensor) -> list[Snapshot]:
-        """The snapshots, which are given up; solved for anew by a second backward pass (retain_graph=True)."""
+        """Hand over the snapshots; a second backward pass (retain_graph=True) solves for them again."""
         kept, self.kept = self.kept, []
         if not kept:
             self.go_back_to(self.first)
@@ -108,7 +108,7 @@ def solve_with_checkpoints(steps: Steps, allowed: Capacity, state: Tensor, input
     """The end state ``(B, ...)``, with the gradients of :class:`CheckpointedSolve`.
 
     Args:
-        steps: Of the solve.
+        steps: Steps of the solve.
         allowed: Snapshots and graphs at one time.
         state: ``(B, ...)``
         inputs: What the field computes with.
@@ -227,7 +227,7 @@ def recomputed_gradients(
 def pull_back(
     graph: Graph, gradients: list[Tensor | None], parameters: Sequence[Tensor], sums: "Sums"
 ) -> list[Tensor | None]:
-    """Turn the gradients of a step's end into those of its start, and add those of ``parameters`` to ``sums``."""
+    """Pull gradients back from a step's end to its start, and add the gradients of ``parameters`` to ``sums``."""
     pairs = [(end, g) for end, g in zip(graph.ends, gradients, strict=True) if g is not None and end.requires_grad]
     leaves = [tensor for tensor in graph.start if tensor.requires_grad]
     if not pairs:
@@ -252,7 +252,7 @@ class Sums:
             total = self.totals[i]
             if contribution is None:
                 continue
-            if total is None:  # a tensor of our own: that of autograd may be another's gradient too
+            if total is None:  # a tensor of our own: autograd may use its tensor as another gradient, too
                 self.totals[i] = contribution.clone()
             else:
                 total.add_(contribution)

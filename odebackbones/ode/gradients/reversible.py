@@ -140,7 +140,7 @@ class FixedPair:
         method: The method.
         numbers: The pair in whole quanta; it is ours.
         power: The quantum's power of two.
-        dtype: Of the states that the field sees.
+        dtype: Dtype of the states that the field sees.
     """
 
     def __init__(

@@ -14,9 +14,9 @@ from odebackbones.ode.tuples import parts
 class ImplicitEulerSeries(Method):
     r"""Backward Euler by its truncated series: :math:`x_{n+1} = \sum_{k \le d} (h F)^k x_n \approx (I - h F)^{-1} x_n`.
 
-    F is the field at the step's start (the iterations take it at the end, as the method has it), so that of degree 1
-    this is Euler's method, and of degree 2 PolyNet's block I + F + F² of every step's own F. Powers are compositions,
-    hence a solver for fields with f(t, 0) = 0.
+    F is the field at the step's start (the iterations take it at the end, as the method is defined). With degree 1 this
+    is Euler's method, and with degree 2 PolyNet's block I + F + F², with an F of its own in every step. Powers are
+    compositions, hence a solver for fields with f(t, 0) = 0.
 
     X. Zhang, Z. Li, C. C. Loy, D. Lin: PolyNet: A Pursuit of Structural Diversity in Very Deep Networks, CVPR 2017,
     arXiv:1611.05725
