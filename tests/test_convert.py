@@ -172,12 +172,12 @@ def test_with_the_duration_of_its_blocks_a_flow_learns_as_the_resnet_does(name):
     ("model", "words"),
     [
         (lambda: timm.create_model("ecaresnet50t"), "attention EcaModule: a vector field has timm's 'se'"),
-        (lambda: timm.create_model("resnet50_gn"), "with GroupNorm can't be"),
+        (lambda: timm.create_model("resnet50_gn"), "with GroupNorm cannot be"),
         (
             lambda: timm.create_model("resnet18", drop_block_rate=0.1),
-            r"^layer3\.1: an identity block with drop_block can't",
+            r"^layer3\.1: an identity block with drop_block cannot",
         ),
-        (lambda: timm.create_model("resnet18", act_layer="silu"), "with SiLU can't be"),
+        (lambda: timm.create_model("resnet18", act_layer="silu"), "with SiLU cannot be"),
         (lambda: timm.create_model("resnet10t"), "ResNet has no stage of two or more"),
         (lambda: torchvision.models.vgg11(), "VGG has no stage"),
     ],
