@@ -16,7 +16,7 @@ class Claim:
     Attributes:
         what: What was measured.
         value: The number.
-        bound: Its bound.
+        bound: Bound on the number.
         at_least: Whether the bound is a lower one.
     """
 
@@ -47,7 +47,7 @@ class Part:
 def times_over(
     reference: str, calls: Mapping[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = process_time
 ) -> tuple[dict[str, float], float]:
-    """Times of the calls over that of one of them: medians of the ratios to its own calls right before and after.
+    """Times of the calls over the time of one of them: medians of the ratios to its calls right before and after.
 
     Neighbors meet the same load of the machine. One round more comes first, to warm up.
 

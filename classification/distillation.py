@@ -23,9 +23,9 @@ class DistillationConfig:
 
     Args:
         teacher: The trained network; null for no distillation.
-        temperature: T, that of the softened scores.
-        weight: Of the teacher's scores; those of the labels have the rest of 1.
-        feature_weight: Of the features' error.
+        temperature: Temperature T of the softened scores.
+        weight: Weight of the loss on the teacher's scores; the loss on the labels has the rest of 1.
+        feature_weight: Weight of the features' error.
     """
 
     teacher: ModelConfig | None = None
@@ -56,7 +56,7 @@ class Distillation:
         student: A network with the same input.
         student_input: timm's description of it (:func:`~classification.model.input_config`).
         num_classes: Classes.
-        loss: That of the labels.
+        loss: Loss on the labels.
 
     Raises:
         InputError: The teacher has no trained weights, takes other images, or has other features where they count.
@@ -113,7 +113,7 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
     """The trained network, in evaluation mode.
 
     Raises:
-        InputError: It has no trained weights, or other classes.
+        InputError: The teacher has no trained weights, or other classes.
     """
     if not (config.pretrained or config.checkpoint):
         raise InputError(
@@ -142,7 +142,7 @@ def normalization(found: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def common_levels(student: nn.Module, teacher: nn.Module, image: Tensor) -> list[str]:
-    """The modules after the last of which each stride of timm's ``feature_info`` is reached.
+    """Find the module at whose end each stride of timm's ``feature_info`` is reached.
 
     Raises:
         InputError: They differ between the two, or their outputs do.
@@ -180,7 +180,7 @@ def features(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tenso
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean square of the difference over that of ``wanted``, in float32."""
+    """Mean square of the difference over the mean square of ``wanted``, in float32."""
     wanted = wanted.float()
     size = wanted.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
     return F.mse_loss(found.float(), wanted) / size

@@ -15,7 +15,7 @@ class EvalConfig:
         solvers: Methods to try, e.g. ``[euler, midpoint]`` or ``[dopri5]``; none by default.
         steps: Steps to try, of methods with fixed steps.
         tolerances: Relative and absolute tolerances to try, of adaptive methods.
-        calibration: Training images on which statistics per time are estimated anew for every solver; 0 interpolates
+        calibration: Training images on which statistics per time are estimated again for every solver; 0 interpolates
             the trained ones.
     """
 

@@ -27,7 +27,7 @@ class ModelConfig:
     Args:
         backbone: Any timm model: ``ode_resnet50``, ``resnet50``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights (true: downloads them), or from those of the network's names
+        pretrained: Start from timm's pretrained weights (true: downloads them), or from weights of the network's names
             and shapes in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's
             names. Training and report say what was not taken; a classifier of another number of classes is not.
         checkpoint: Start from this file of weights (``.safetensors``, or torch's of tensors only) for this very

@@ -16,7 +16,7 @@ def mistakes(images: LabeledImages, scores: Tensor) -> tuple[Picture, ...]:
 
     Args:
         images: The evaluated set.
-        scores: Its logits ``(N, C)``.
+        scores: Logits ``(N, C)``.
     """
     confidences, taken = scores.softmax(1).max(1)
     wrong = [i for i, label in enumerate(images.labels) if int(taken[i]) != label]

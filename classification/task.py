@@ -51,7 +51,7 @@ class ClassificationTask:
 
     Args:
         config: The run's configuration.
-        metadata: A checkpoint's; without it the classes are those of the training set, which is then read.
+        metadata: Metadata of a checkpoint; without it the classes come from the training set, which is then read.
     """
 
     name: ClassVar[str] = "classification"

@@ -28,7 +28,7 @@ class Baselines:
     """Predictions that are the same for all images.
 
     Attributes:
-        constant: The depth [m] that lies within a factor of 1.25 of the most pixels: that of the best delta1.
+        constant: The depth [m] that lies within a factor of 1.25 of the most pixels: the constant with the best delta1.
         median: Every pixel's median depth [m] at a common size, ``(h, w)``.
     """
 
@@ -49,7 +49,7 @@ def fit_baselines(dataset: DepthDataset, *, cut: Callable[[Tensor], Tensor] = la
     """The baselines of a training set.
 
     Args:
-        dataset: Its depth maps are read.
+        dataset: Data set whose depth maps are read.
         cut: The part of a depth map ``(H, W)`` that is evaluated.
     """
     indices = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int))

@@ -16,8 +16,8 @@ class PredictConfig:
     """What a prediction on files writes besides pictures.
 
     Args:
-        unit: Of depth maps that are predicted, as 16-bit PNG, and of those that are scored, as ``data.unit``; null:
-            that of the data, or, where model.max_depth is more than 16 bits of it hold, a coarser one.
+        unit: Unit of predicted depth maps, as 16-bit PNG, and of scored ones, named as ``data.unit``; null takes the
+            data's unit, or a coarser one where 16 bits of it do not reach model.max_depth.
         intrinsics: fx, fy, cx, cy [px] of the images; with them a colored point cloud is written, too.
     """
 

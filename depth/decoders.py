@@ -22,7 +22,7 @@ class SkipDecoder(nn.Module):
     Alhashim, P. Wonka: High Quality Monocular Depth Estimation via Transfer Learning, 2018, arXiv:1812.11941
 
     Args:
-        in_channels: Of the features, from the finest to the coarsest.
+        in_channels: Channels of the features, from the finest to the coarsest.
         width: Channels at the finest stride; the coarser ones have 2, 4, 6 and 8 times as many.
 
     Shape:
@@ -55,7 +55,7 @@ class SkipDecoder(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions before each of which stands a ReLU, and the identity: ``(B, C, H, W) -> (B, C, H, W)``."""
+    """Two convolutions, each after a ReLU, plus the identity: ``(B, C, H, W) -> (B, C, H, W)``."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class FusionDecoder(nn.Module):
     G. Lin et al.: RefineNet, CVPR 2017, arXiv:1611.06612
 
     Args:
-        in_channels: Of the features, from the finest to the coarsest.
+        in_channels: Channels of the features, from the finest to the coarsest.
         width: A quarter of the channels of all that is fused.
 
     Shape:

@@ -42,9 +42,9 @@ class ImageResult:
     """An image's sums for every predictor, of the pixels that count.
 
     Attributes:
-        index: Of the image in its set.
+        index: Number of the image in its set.
         sums: Predictor -> sums.
-        distances: Of the model and each bin of the truth's distance: the sum of |e| / g, and the pixels, ``(bins, 2)``.
+        distances: For the model, in each bin of the true distance: sum of |e| / g, and the pixels, ``(bins, 2)``.
     """
 
     index: int
@@ -60,7 +60,7 @@ class DepthMetrics:
         averaged: Predictor -> figure -> mean over the images.
         pooled: Predictor -> figure, over all pixels.
         distances: Upper ends of the bins [m].
-        error_over_distance: Of the model, mean |e| / g in each bin; NaN where there are no pixels.
+        error_over_distance: Errors of the model, mean |e| / g in each bin; NaN where there are no pixels.
         images: How many had pixels that count.
         skipped: How many had none.
     """
@@ -105,7 +105,7 @@ class Comparison:
         """The sums of one image.
 
         Args:
-            index: Its number.
+            index: Number of the image.
             predictions: Predictor -> ``(h, w)`` [m].
             truth: ``(H, W)`` [m], of the pixels that the protocol lets count; 0 elsewhere.
         """

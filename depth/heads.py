@@ -11,7 +11,7 @@ class SigmoidHead(nn.Module):
     r"""Depth between the bounds: :math:`a + (b - a)\, \sigma(w * x)`.
 
     Args:
-        in_channels: Of the features.
+        in_channels: Channels of the features.
         bounds: Least and greatest depth a and b [m].
 
     Shape:
@@ -36,7 +36,7 @@ class LogBinsHead(nn.Module):
     F. Bhat et al.: AdaBins, CVPR 2021, arXiv:2011.14141
 
     Args:
-        in_channels: Of the features.
+        in_channels: Channels of the features.
         bounds: Least and greatest depth [m].
         bins: Number of depths.
 

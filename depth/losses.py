@@ -119,11 +119,11 @@ class LossConfig:
     """Weights of the losses that are added; 0 leaves one out.
 
     Args:
-        silog: Of the scale-invariant log error with BTS's lambda 0.85 and factor 10.
-        berhu: Of the reverse Huber loss [1/m].
-        l1: Of the mean absolute error [1/m].
-        gradient: Of the matching of the log depth's gradients at four scales.
-        smoothness: Of the edge-aware smoothness.
+        silog: Weight of the scale-invariant log error with BTS's lambda 0.85 and factor 10.
+        berhu: Weight of the reverse Huber loss [1/m].
+        l1: Weight of the mean absolute error [1/m].
+        gradient: Weight of the matching of the log depth's gradients at four scales.
+        smoothness: Weight of the edge-aware smoothness.
     """
 
     silog: float = 1.0

@@ -47,7 +47,7 @@ class Figure:
 
     Attributes:
         formula: From the means of :data:`MOMENTS`.
-        unit: Its unit; empty for a ratio.
+        unit: Unit of the figure; empty for a ratio.
         better: Which direction is the good one.
     """
 
@@ -80,7 +80,7 @@ class PixelSums:
 
     Attributes:
         pixels: How many pixels count.
-        sums: Of :data:`MOMENTS`, in their order.
+        sums: Sums of :data:`MOMENTS`, in their order.
     """
 
     pixels: int

@@ -23,13 +23,13 @@ class ModelConfig:
     Args:
         backbone: Any timm model with feature maps: ``ode_vgg16_bn``, ``vgg16_bn``, ``ode_resnet101``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from those of its
+        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from weights of its
             name and shape in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's names.
             Training and report say what was not taken.
         checkpoint: Start from the weights of another depth run: its ``best.pt``, of the same model.
         decoder: ``skip``, light, to stride 2; or ``fusion``, as DPT's, to stride 4.
         decoder_width: Channels of the skip decoder at stride 2 (at 4 to 32 it has 2, 4, 6 and 8 times as many); a
-            quarter of those of the fusion decoder.
+            quarter of the fusion decoder's.
         head: ``sigmoid``, or ``log_bins``: a mean of depths at equal ratios.
         bins: How many depths ``log_bins`` has.
         min_depth: Least depth that is predicted [m].
@@ -103,7 +103,7 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
     """A depth model on the backbone of that name.
 
     Args:
-        backbone: timm's name, or a whole configuration, of which ``settings`` are changed.
+        backbone: timm's name, or a whole configuration, in which ``settings`` are changed.
         loaded: Leave the weights random, as others will be loaded.
         **settings: The other fields of :class:`ModelConfig`.
 

@@ -56,6 +56,6 @@ def ply(depth: Tensor, image: Tensor, intrinsics: list[float]) -> bytes:
 
 
 def require_intrinsics(values: list[float] | None, *, setting: str) -> None:
-    """Refuse what is no fx, fy, cx, cy."""
+    """Refuse values that are not fx, fy, cx, cy."""
     if values is not None and (len(values) != 4 or min(values[:2]) <= 0):
         raise InputError(f"{setting}={values}: expected fx, fy, cx, cy [px], the first two above 0")

@@ -20,7 +20,7 @@ def depth_prediction(
         image: ``(3, H, W)`` uint8.
         depth: ``(H, W)`` [m].
         config: What is written.
-        unit: Of the 16-bit PNG.
+        unit: Unit of the 16-bit PNG.
         max_depth: The model's greatest depth [m].
     """
     bar = scale_bar(image.shape[2], max_depth=max_depth)

@@ -32,7 +32,7 @@ class Protocol:
         description: In words, for the report.
         min_depth: Truth at or below it doesn't count, and predictions are raised to it [m].
         max_depth: Truth at or above it doesn't count, and predictions are lowered to it [m]; None takes the model's.
-        frame: The part of the image that the model sees, and of which the truth is taken; None is the whole.
+        frame: The part of the image that the model sees and where the truth is taken; None is the whole.
         region: The part that counts; None is all.
         region_of_whole: Whether the region is one of the whole image, and not of the frame.
     """
@@ -103,7 +103,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "nyu": Protocol("rows 45-470, columns 41-600, to 10 m", max_depth=10.0, region=nyu_crop),
 }
-"""Name -> protocol; the KITTI ones are after Garg et al. 2016; ``kb-garg`` is that of AdaBins (Bhat et al. 2021)."""
+"""Name -> protocol; the KITTI ones are after Garg et al. 2016; ``kb-garg`` is AdaBins' (Bhat et al. 2021)."""
 
 
 def crop_to_frame(values: Tensor, protocol: str) -> Tensor:

@@ -50,7 +50,7 @@ class DepthTask:
 
     Args:
         config: The run's configuration.
-        metadata: A checkpoint's; without it the baselines are those of the training set, which is then read.
+        metadata: Metadata of a checkpoint; without it the baselines come from the training set, which is then read.
     """
 
     name: ClassVar[str] = "depth"

@@ -32,7 +32,7 @@ class ModelConfig:
     Args:
         backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from those of its
+        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from weights of its
             name and shape in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's names.
             Training and report say what was not taken.
         frozen_norm: Let the backbone's batch norms use their running statistics and not be trained: for fine-tuning

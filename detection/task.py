@@ -53,7 +53,7 @@ class DetectionTask:
 
     Args:
         config: The run's configuration.
-        metadata: A checkpoint's; without it the classes are those of the training set, which is then read.
+        metadata: Metadata of a checkpoint; without it the classes come from the training set, which is then read.
     """
 
     name: ClassVar[str] = "detection"

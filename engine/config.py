@@ -21,7 +21,7 @@ class RunConfig:
         name: The run's name: it writes to OUTPUT/NAME.
         output: Folder of all runs.
         resume: Go on from OUTPUT/NAME/last.pt if it is there.
-        seed: Of weights, batches, augmentation and sampling.
+        seed: Seed of weights, batches, augmentation and sampling.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
         eval_every: Epochs from one evaluation to the next; the last epoch is always evaluated.
         tensorboard: Write TensorBoard events too (needs ``pip install odebackbones[tensorboard]``).
@@ -52,7 +52,7 @@ class OptimConfig:
     Args:
         opt: timm's name of the optimizer: ``adamw``, ``momentum`` (SGD with momentum), ``sgd`` (with Nesterov's), ...
         lr: Peak learning rate.
-        momentum: Of ``momentum`` and ``sgd``.
+        momentum: Momentum of ``momentum`` and ``sgd``.
         weight_decay: Not applied to biases and norms.
         epochs: Passes over the training set.
         batch_size: Images a process and a backward pass.

@@ -24,7 +24,7 @@ def warn(message: str) -> None:
 
 
 def write_csv(history: History, path: Path) -> None:
-    """Write the whole table anew; a column that a row lacks stays empty there."""
+    """Write the whole table again; a column that a row lacks stays empty there."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")

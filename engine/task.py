@@ -57,7 +57,7 @@ class Prediction:
     """What a model finds in an image.
 
     Attributes:
-        picture: Of it, ``(3, H', W')`` uint8.
+        picture: Picture of it, ``(3, H', W')`` uint8.
         facts: The same as plain data.
         files: Further files: what follows the image's name -> content.
         counts: How much of what was found, by kind, to be added up.

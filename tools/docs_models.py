@@ -30,7 +30,7 @@ REPLACED = {
 HEAD = """# Models and options
 
 Written by `python tools/docs_models.py`; a test keeps it up to date. Importing `odebackbones` registers these models in
-timm. Parameters are those of the classifier with the default number of classes.
+timm. Parameters include the classifier with the default number of classes.
 
 """
 

@@ -25,7 +25,7 @@ class Encoder:
 
     Attributes:
         name: timm's.
-        arguments: Of ``timm.create_model``.
+        arguments: Arguments of ``timm.create_model``.
         folded: Whether its norms are folded into the convolutions, for the latency.
     """
 
@@ -34,7 +34,7 @@ class Encoder:
     folded: bool = False
 
     def build(self) -> nn.Module:
-        """It with random weights, statistics of norms that are not those of a new one, and in channels-last order.
+        """Build the encoder with random weights and non-default norm statistics, in channels-last order.
 
         The order is the one that the tools train and evaluate in.
         """

@@ -30,7 +30,7 @@ MODES: dict[str, SolverConfig] = {
 BARE, TORCHDIFFEQ, ADJOINT = "bare loop", "torchdiffeq odeint", "torchdiffeq odeint_adjoint"
 FORWARD = "forward pass of the bare loop"
 LOOP_BOUNDS = {BARE: 1.03, TORCHDIFFEQ: 1.0}
-"""What the plain loop may take of their time: as much but for noise, and no more."""
+"""Largest share of their time that the plain loop may take: all of it, up to noise."""
 
 Solve = Callable[[nn.Module, Tensor, int], Tensor]
 
@@ -110,7 +110,7 @@ def training_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str,
 
 
 def loop_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, float]:
-    """CPU time of a training step with the plain loop over that of others: by reference.
+    """CPU time of a training step with the plain loop over the CPU time of other loops, by reference.
 
     They differ by less than the machine's noise: short solves, and many.
     """

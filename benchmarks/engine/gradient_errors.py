@@ -83,7 +83,7 @@ def training_step(net: SmallNet, solver: SolverConfig, features: Tensor, labels:
 
 
 def relative_error(found: list[Tensor], reference: list[Tensor]) -> float:
-    """Norm of the difference over that of the reference, of all tensors together."""
+    """Norm of the difference over the norm of the reference, of all tensors together."""
     a, b = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (found, reference))
     return float((a - b).norm() / b.norm())
 

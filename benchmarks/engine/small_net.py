@@ -26,7 +26,7 @@ class SmallNet(nn.Module):
 
     Args:
         make_field: Makes the block's field.
-        solver: Of the block.
+        solver: Solver of the block.
         **kwargs: Further arguments of the block.
 
     Shape:

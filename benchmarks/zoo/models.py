@@ -1,4 +1,4 @@
-"""What every registered model costs, and that of its discrete counterpart and of the controls."""
+"""What every registered model costs, next to its discrete counterpart and the controls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -17,13 +17,13 @@ class DataConfig:
     Args:
         format: ``folder``, or torchvision's ``mnist``, ``fashion_mnist``, ``cifar10`` or ``cifar100``.
         root: Folder with a folder for each split, in which each class has a folder of images (torchvision's
-            ImageFolder); or that of torchvision's data set.
+            ImageFolder); or the folder of torchvision's data set.
         train: Folder of the training split in it; torchvision's have their own splits.
         val: Folder of the validation split in it.
         download: Fetch torchvision's data set if it is not in ``root``.
-        augment: Of training images: ``none``; ``flip``; ``shift``, for digits (a crop after padding by 4 px); ``crop``,
-            for small images (that, and flip: He et al. 2016, section 4.2); or ``imagenet``: a crop of any size, flip
-            and color jitter.
+        augment: For training images: ``none``; ``flip``; ``shift``, for digits (a crop after padding by 4 px);
+            ``crop``, for small images (the same and flip: He et al. 2016, section 4.2); or ``imagenet``: a crop of any
+            size, flip and color jitter.
         image_size: Side of the network's input [px]; null takes the network's own.
         in_memory: Decode the images once and keep them.
         verify: Decode every image before training, so that broken files are found then and not in training.

@@ -124,7 +124,7 @@ class TorchvisionImages:
         download: Fetch what is not there.
 
     Raises:
-        InputError: It is not there, damaged, or can't be had.
+        InputError: The data set is missing or damaged, or can't be downloaded.
     """
 
     def __init__(self, name: str, root: Path, *, train: bool, download: bool = False) -> None:

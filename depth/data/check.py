@@ -117,7 +117,7 @@ def has_part(pair: DepthPair, depth: Tensor, expected: Expected) -> bool:
     """Whether a pair has depths below the greatest one in the part that is evaluated.
 
     Raises:
-        InputError: It has no such part; names the image.
+        InputError: The depth map has no such part; names the image.
     """
     try:
         part = expected.cut(depth)
@@ -203,7 +203,7 @@ def describe(split: str, found: DepthPairs, *, max_depth: float | None) -> str:
 
     Args:
         split: What to call it.
-        found: Its pairs.
+        found: Pairs of the split.
         max_depth: The model's greatest depth [m]; None if there is no doubt about the unit.
     """
     few = spread(found)

@@ -50,17 +50,17 @@ class DataConfig:
             of their names: ``:800`` are the first 800.
         val: Validation split, likewise.
         rgb: Folder: name of the folder of images.
-        depth: Folder: name of the folder of depth maps, which have the images' names but for the ending.
-        unit: Of depth maps in whole numbers: ``m/256`` (KITTI), ``mm`` (NYU, ScanNet, most cameras), ``cm``, ``m/5000``
-            (TUM) and so on; floats are meters. Or a number, the meters of 1 in the file, be it whole or not.
+        depth: Folder: name of the folder of depth maps, which have the images' names except for the ending.
+        unit: Unit of depth maps in whole numbers: ``m/256`` (KITTI), ``mm`` (NYU, ScanNet, most cameras), ``cm``,
+            ``m/5000`` (TUM) and so on; floats are meters. Or a number, the meters of 1 in the file, be it whole or not.
         strict: Stop at faulty pairs, naming them; otherwise leave them out, and report it.
         verify: Decode every pair at the start, so that faults are found then and not in training.
         exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the depth map has the
-            size of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, but for ``ignore``.
+            size of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, except with ``ignore``.
         check_unit: Refuse depths that are far from ``model.max_depth``, as those read in a wrong unit are.
         size: Height and width [px] that images are resized to; null: as they are.
         crop: Height and width [px] of a random crop for training; null: none.
-        augment: Of training pairs: ``none``, ``flip``, ``color`` (and flip), or ``scale`` (and the others): zooming
+        augment: For training pairs: ``none``, ``flip``, ``color`` (and flip), or ``scale`` (and the others): zooming
             in by up to a quarter, with the depth divided by as much.
         in_memory: Keep the decoded pairs.
         workers: Processes that load pairs; 0: the main one.

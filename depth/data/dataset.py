@@ -26,7 +26,7 @@ class DepthDataset(Dataset[Sample]):
 
     Args:
         pairs: What to serve.
-        transforms: Of an image in uint8 and its depth, one after the other.
+        transforms: Transforms of an image in uint8 and its depth, one after the other.
         cut: What is done to both as they are read, before anything else.
         in_memory: Keep the decoded pairs.
     """
@@ -92,7 +92,7 @@ def decode_as(pair: DepthPair, size: Sequence[int], exif: Turning) -> np.ndarray
     """The image ``(H, W, 3)`` uint8, upright or as it is stored: ``auto`` decides it by the depth map's size.
 
     Raises:
-        InputError: It can't be read, or the depth map's size does not tell.
+        InputError: The image can't be read, or the depth map's size does not tell.
     """
     unclear: list[int] = []
 
@@ -120,7 +120,7 @@ def proportion(size: Sequence[int]) -> float:
 
 
 def is_near(a: float, b: float) -> bool:
-    """Whether two proportions are those of one view: cameras' own differ by less than 1 % from their depth's."""
+    """Whether two proportions belong to one view: a camera's images and depth maps differ by less than 1 %."""
     return abs(a / b - 1.0) <= SAME_SHAPE
 
 

@@ -24,8 +24,8 @@ def read_depth(path: Path, *, unit: Unit, unit_of_floats: Unit | None = None) ->
     Args:
         path: Whole numbers (16 or 32 bits), or floats; where a float is not finite or not above 0, nothing was
             measured.
-        unit: Of its numbers; a unit's name is one of whole numbers, and floats are meters then.
-        unit_of_floats: Of floats, if it is another.
+        unit: Unit of its numbers; a unit's name is one of whole numbers, and floats are meters then.
+        unit_of_floats: Unit of floats, if it is another.
 
     Raises:
         InputError: The file can't be read, or holds something else.

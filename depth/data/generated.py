@@ -34,7 +34,7 @@ def generate_scenes(folder: Path, *, preset: str, images: int, size: tuple[int, 
         preset: A name of :data:`PRESETS`.
         images: How many.
         size: Height and width [px].
-        seed: Of numpy's generator.
+        seed: Seed of numpy's generator.
 
     Returns:
         The folder.
@@ -47,7 +47,7 @@ def generate_scenes(folder: Path, *, preset: str, images: int, size: tuple[int, 
 
 
 def check_parameters(*, preset: str, images: int, size: tuple[int, int], seed: int) -> None:
-    """Refuse what gives no set of scenes; the arguments are those of :func:`generate_scenes`."""
+    """Refuse parameters that give no set of scenes; the arguments are as in :func:`generate_scenes`."""
     if preset not in PRESETS:
         raise unknown_name("preset of --data.scenes", preset, PRESETS)
     if len(size) != 2:

@@ -22,11 +22,11 @@ def kitti_pair(line: list[str], root: Path, depth_root: Path) -> tuple[Path, Pat
         line: Either Eigen's split as BTS has it: ``DATE/DRIVE/image_02/data/0000000069.png
             DRIVE/proj_depth/groundtruth/image_02/0000000069.png 721.5377``; or as Monodepth2 has it: ``DATE/DRIVE 69
             l``.
-        root: Of the raw data.
-        depth_root: Of the annotated depth, with or without ``train`` and ``val``.
+        root: Root folder of the raw data.
+        depth_root: Root folder of the annotated depth, with or without ``train`` and ``val``.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The split is neither.
 
     Returns:
         Image and depth map; None for a frame in Monodepth2's form that has no annotated depth, as a drive's first and

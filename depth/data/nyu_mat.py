@@ -106,7 +106,7 @@ def read_splits(path: Path, images: int) -> dict[str, list[int]]:
         images: How many there are.
 
     Raises:
-        InputError: It isn't such a file; or a number is of no image, or there twice.
+        InputError: The file is of another kind, or a number belongs to no image or occurs twice.
     """
     content = _load_mat(path)
     lists: dict[str, list[int]] = {}

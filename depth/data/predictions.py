@@ -20,7 +20,7 @@ ENDINGS = ("_depth", "")
 
 
 def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
-    """The predictions of the pairs, by their names, or by those of their images, or of a folder and the image.
+    """Find the predictions of the pairs by their names, by their images' names, or by a folder's and the image's.
 
     Names other than the pairs' own count only if no two images share them.
 
@@ -57,7 +57,7 @@ def names(pair: DepthPair, uses: Counter[str]) -> tuple[str, ...]:
 
 
 def other_names(pair: DepthPair) -> set[str]:
-    """The image's name, alone and after that of one of the folders above it."""
+    """The image's name, alone and after the name of one of the folders above it."""
     image = pair.image
     folders = [folder.name for folder in list(image.parents)[: 1 + ANCESTORS]]
     return {image.stem, *(f"{folder}_{image.stem}" for folder in folders)} - {pair.name}
@@ -69,7 +69,7 @@ def require_all(prediction: Tensor, counted: Tensor, file: Path) -> None:
     Args:
         prediction: ``(H, W)`` [m], 0 where there is none.
         counted: ``(H, W)`` bool; of another size, all pixels must have one.
-        file: Of the prediction.
+        file: File of the prediction.
 
     Raises:
         InputError: There are such pixels.
@@ -84,8 +84,8 @@ def read_prediction(path: Path, *, unit: Unit, unit_of_floats: Unit = 1.0) -> Te
 
     Args:
         path: The file.
-        unit: Of whole numbers.
-        unit_of_floats: Of others; by default meters.
+        unit: Unit of whole numbers.
+        unit_of_floats: Unit of others; by default meters.
 
     Raises:
         InputError: It can't be read.

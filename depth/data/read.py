@@ -126,7 +126,7 @@ def pair_files(images: Path, depths: Path) -> tuple[DepthPair, ...]:
 
 
 def depth_files(folder: Path) -> dict[str, Path]:
-    """The depth maps of a folder by their names without an ending; of several with one name that of most precision."""
+    """Find a folder's depth maps by their names without ending; of several with one name the most precise one."""
     files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
     found = {f.stem: f for f in sorted(files, key=lambda f: SUFFIXES.index(f.suffix.lower()))}
     if doubles := len(files) - len(found):
@@ -141,7 +141,7 @@ def read_list(
     """The pairs that a text file names, one a line, and the file's name.
 
     Args:
-        root: Of the images: their names are relative to it.
+        root: Root folder of the images: their names are relative to it.
         file: Lines ``IMAGE DEPTH ...``, or TUM's ``TIME IMAGE TIME DEPTH``; what follows, such as a focal length, is
             left aside, and so are comments (``#``) and lines whose depth is ``None``, as in Eigen's list of KITTI's
             test images.

@@ -30,7 +30,7 @@ class DepthPairs:
     Attributes:
         name: Folder or list, for messages and reports.
         pairs: In the data set's order.
-        unit: Of the depth maps.
+        unit: Unit of the depth maps.
         problems: Pairs that were left out, one line each.
         exif: What an orientation in an image's EXIF data does.
         limit: A depth from which on it stands for "nothing there" [m].

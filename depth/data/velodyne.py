@@ -155,7 +155,7 @@ def read_calibration(path: Path) -> Calibration:
             recording's day (``P_rect_02`` and ``R_rect_00``; ``R`` and ``T``).
 
     Raises:
-        InputError: It is missing, or a line of it.
+        InputError: The file is missing, or a line of it.
     """
     cameras = _CalibrationFile(path / RAW_CAMERAS if path.is_dir() else path)
     if path.is_dir():
@@ -179,8 +179,8 @@ def project(
     Consistency", CVPR 2017), which moreover confuses a few pixels when it looks for the nearest point.
 
     Args:
-        points: Of :func:`read_points`; those behind the camera or outside of the image count for nothing.
-        calibration: Of :func:`read_calibration`.
+        points: Points of :func:`read_points`; those behind the camera or outside of the image count for nothing.
+        calibration: Calibration of :func:`read_calibration`.
         size: H and W [px].
         camera: 2 is KITTI's left color camera, 3 the right one.
         first_pixel: What u and v are at the first pixel: 1 as the field has it, 0 where KITTI's calibration puts it.

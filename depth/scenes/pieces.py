@@ -17,7 +17,7 @@ class Part:
     Args:
         low: One corner.
         high: The opposite one.
-        texture: Of all parts that name it; None for that of the piece.
+        texture: Texture of all parts that name it; None for the piece's own.
     """
 
     low: Triple = (0, 0, 0)
@@ -35,7 +35,7 @@ class Piece:
         depth: From its back to its front [m].
         textures: One of them is drawn.
         parts: What it is built of.
-        elevation: Of its bottom over the ground [m].
+        elevation: Height of its bottom over the ground [m].
     """
 
     width: Range
@@ -80,7 +80,7 @@ def build(
         rng: Draws its texture and elevation.
         extent: Width, height and depth, ``(3,)`` [m].
         at: x and z of its center in the world [m].
-        yaw: Of its front, to the right from the z-axis [rad].
+        yaw: Angle of its front, to the right from the z-axis [rad].
     """
     own = piece.textures[rng.integers(len(piece.textures))](rng)
     textures = {None: own} | {part.texture: part.texture(rng) for part in piece.parts if part.texture}

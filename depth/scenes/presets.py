@@ -16,7 +16,7 @@ class Preset:
 
     Args:
         max_depth_m: What is farther has no depth [m].
-        unit: Of the depth files.
+        unit: Unit of the depth files.
         draw: Draws a scene from a random state and for a size (height, width) [px].
     """
 

@@ -133,7 +133,7 @@ def cast(camera: Camera, shapes: Geometry, rays: Rays) -> tuple[np.ndarray, np.n
 
 
 def windows(camera: Camera, shapes: Geometry, half: np.ndarray, size: tuple[int, ...]) -> list[tuple[slice, slice]]:
-    """Rows and columns outside of which surfaces cannot be.
+    """Rows and columns that bound where surfaces can be.
 
     A surface that reaches behind the camera is open toward each side on which it has a corner.
 
@@ -188,11 +188,11 @@ def colors_of(
 
     Args:
         scene: What is rendered.
-        shapes: Its surfaces.
-        rays: Of its camera.
+        shapes: Surfaces of the scene.
+        rays: Rays of its camera.
         depth: ``(H, W)`` [m].
         owner: Number of the surface, ``(H, W)``.
-        shadows: Of :func:`contact_shadows`, ``(H, W)``.
+        shadows: Shadows of :func:`contact_shadows`, ``(H, W)``.
     """
     seen, ends, sky = sorted_by_texture(scene.surfaces, owner.ravel())
     owners, near, directions = owner.ravel()[seen], depth.ravel()[seen], rays.directions.reshape(3, -1)
@@ -214,14 +214,14 @@ def sorted_by_texture(
     """Sort pixels, as many surfaces share a texture and each call has its price.
 
     Args:
-        surfaces: Of the scene.
+        surfaces: Surfaces of the scene.
         owner: Number of the surface that a pixel sees, or ``SKY``, ``(N,)``.
 
     Returns:
         The pixels that see a surface; which of these see each texture that is seen; and the pixels that see the sky.
     """
     palette = list(dict.fromkeys(surface.texture for surface in surfaces))
-    # The last entry is that of SKY, which is -1.
+    # The last entry belongs to SKY, which is -1.
     number = np.array([*(palette.index(surface.texture) for surface in surfaces), len(palette)], np.int16)[owner]
     order = np.argsort(number, kind="stable")
     ends = np.searchsorted(number[order], np.arange(len(palette) + 1)).tolist()

@@ -26,8 +26,8 @@ class Surface:
         center: In the world [m].
         half: Half the extents along its own axes [m].
         yaw: By which its axes are turned about y: its z-axis points along (sin yaw, 0, cos yaw) [rad].
-        texture: Its colors.
-        shape: Its form.
+        texture: Colors of the surface.
+        shape: Form of the surface.
     """
 
     center: tuple[float, float, float]
@@ -57,12 +57,12 @@ class Geometry:
     """S surfaces as arrays, and a camera's rays along their axes.
 
     Args:
-        shapes: Of each, ``(S,)``.
+        shapes: Shapes of each, ``(S,)``.
         center: ``(3, S)`` [m].
         half: ``(3, S)`` [m].
-        cos: Of the yaw, ``(S,)``.
-        sin: Of the yaw, ``(S,)``.
-        origin: Of the rays, from each center along each one's axes, ``(3, S)`` [m].
+        cos: Cosine of the yaw, ``(S,)``.
+        sin: Sine of the yaw, ``(S,)``.
+        origin: Origin of the rays, from each center along each one's axes, ``(3, S)`` [m].
         per_pixel: As of :class:`Rays`, along each one's axes, ``(2, 3, S)``.
     """
 
@@ -84,8 +84,8 @@ def rotate(vectors: Components, cos: Number, sin: Number) -> tuple[np.ndarray, n
 
     Args:
         vectors: Their x, y and z, of any one shape.
-        cos: Of the yaw, of a shape that broadcasts with it.
-        sin: Of the yaw, likewise.
+        cos: Cosine of the yaw, of a shape that broadcasts with it.
+        sin: Sine of the yaw, likewise.
     """
     x, y, z = vectors
     return cos * x - sin * z, y, sin * x + cos * z
@@ -184,7 +184,7 @@ def look_at(
         shapes: The surfaces.
         owner: Which of them a pixel sees, ``(N,)``.
         depth: ``(N,)`` [m].
-        directions: Of the rays, ``(3, N)``.
+        directions: Directions of the rays, ``(3, N)``.
         light: Unit vector toward the light, ``(3,)``.
 
     Returns:
@@ -217,7 +217,7 @@ def extents(
     plane (Igehy, Tracing Ray Differentials, SIGGRAPH 1999). The moves per pixel to the right and downwards add up.
 
     Args:
-        faces: Of the pixels.
+        faces: Faces of the pixels.
         along: Directions of their rays along the surfaces' axes.
         depth: ``(N,)`` [m].
         per_pixel: Changes of the directions per pixel along the surfaces' axes, ``(3, N)`` for each way.

@@ -69,7 +69,7 @@ def noise(table: np.ndarray, x: np.ndarray, y: np.ndarray, foot: np.ndarray) -> 
     """Value noise of waves about 2 long: smooth between random values at whole numbers, ``(N,)`` in [-1, 1].
 
     Args:
-        table: Of :func:`lattice`.
+        table: Table of :func:`lattice`.
         x: ``(N,)``, in cells.
         y: ``(N,)``, in cells.
         foot: Extent of a pixel, ``(N,)``, in cells.

@@ -32,8 +32,8 @@ class ReadOptions:
         strict: Refuse what could be repaired.
         verify: Decode every image, not its header only.
         exif: What an orientation in EXIF data does.
-        classes: Names in the order of the labels; None: those of the data set.
-        chosen: Whether the user named the classes: others are left out, which is no fault.
+        classes: Names in the order of the labels; None takes the data set's names.
+        chosen: Whether the user named the classes: leaving out others is then not a fault.
     """
 
     strict: bool = False

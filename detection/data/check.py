@@ -87,7 +87,7 @@ def without_thin_images(annotations: Annotations, *, size: tuple[int, int], stri
 
 
 def thinness(width: int, height: int, size: tuple[int, int]) -> str:
-    """What is wrong with an image of which the detector's resizing leaves no pixel; nothing with others."""
+    """Say what is wrong with an image that the detector's resizing would reduce to no pixel; nothing for others."""
     shorter, longer = sorted((width, height))
     if shorter * min(size[0] / shorter, size[1] / longer) >= LEAST_SIDE:
         return ""

@@ -207,7 +207,7 @@ def reference(key: Any, where: str) -> int | str:
     """The id of an image as an annotation names it: a whole number, however it is written, or a text.
 
     Raises:
-        InputError: It is something else.
+        InputError: The content is something else.
     """
     number = whole_or_none(key)
     if number is None and not isinstance(key, str):

@@ -58,7 +58,7 @@ def flag(value: Any, where: str) -> bool:
 
 
 def corners_of(entry: dict[str, Any], where: str, log: ProblemLog) -> Box:
-    """COCO's x, y, width, height as corners; of a rotated box (CVAT's), those of the upright one around it."""
+    """Convert COCO's x, y, width, height to corners; a rotated box (CVAT) gives the upright box around it."""
     x, y, width, height = box_numbers(field(entry, "bbox", where), where)
     attributes = entry.get("attributes")
     angle = number_or_none(attributes.get("rotation")) if isinstance(attributes, dict) else None

@@ -44,12 +44,12 @@ class DataConfig:
         val: Validation split, likewise.
         train_images: COCO only: folder of the training images, relative to root, or absolute.
         val_images: COCO only: folder of the validation images, likewise.
-        classes: Names in the order of the labels, all of the data set's or some; null: those of the data set.
+        classes: Names in the order of the labels, all of the data set's or some; null takes all.
         strict: Stop at faulty boxes and images; otherwise repair or leave them out, and report it.
         verify: Decode every image at the start, so that broken files are found then and not in training.
         exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the recorded size
-            says that the boxes are of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, but
-            for ``ignore``.
+            says that the boxes are of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn,
+            except with ``ignore``.
         augment: Augmentation of training images: none, flip, ssd or lsj.
         workers: Processes that load images; 0: the main one.
         shapes: Parameters of the generated set.

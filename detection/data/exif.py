@@ -11,7 +11,7 @@ def is_turned(
 ) -> bool:
     """Whether to turn an image upright.
 
-    With ``auto``, the recorded size decides where it is that of one of the two; elsewhere (no size, a square, a half
+    With ``auto``, the recorded size decides where it matches one of the two; elsewhere (no size, a square, a half
     turn, a mirror) the image is turned, as the tools show it in which people draw boxes, and so is it in predictions.
 
     Args:

@@ -99,7 +99,7 @@ def require_areas(source: str, boxes: Sequence[tuple[Box, float]]) -> None:
 
 
 def is_near(found: float, expected: float) -> bool:
-    """Whether two areas are one but for rounding."""
+    """Whether two areas are equal up to rounding."""
     return abs(found - expected) <= 0.01 * expected
 
 

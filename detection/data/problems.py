@@ -39,7 +39,7 @@ class ProblemLog:
         self.note(problem, repair, kind=kind)
 
     def note(self, fact: str, consequence: str, *, kind: str) -> None:
-        """Record what is no fault, but must be known; a strict reading goes on, too."""
+        """Record something that is not a fault but must be known; strict reading continues."""
         self.lines.append(f"{fact}: {consequence}")
         self.kinds[f"{kind} ({consequence})"] += 1
         self.examples.setdefault(f"{kind} ({consequence})", fact)

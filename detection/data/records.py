@@ -16,12 +16,12 @@ class ImageRecord:
     Args:
         image_id: Unique in the data set.
         path: The image file.
-        width: Of the image as it is served [px].
+        width: Width of the image as it is served [px].
         height: Likewise [px].
         boxes: Corners x1, y1, x2, y2 [px], inside the image, (N, 4) float32.
         labels: 1..C, or ``IGNORE_LABEL`` for a region of no class, (N,) int64.
         crowd: Regions ignored in matching: COCO's crowds, VOC's difficult, KITTI's DontCare, (N,) bool.
-        area: Of the object [px^2]; COCO: of the annotation's segment, (N,) float32.
+        area: Area of the object [px^2]; COCO: of the annotation's segment, (N,) float32.
         turned: Whether the file is turned upright, as its EXIF data say, to be the image that the boxes are of.
     """
 

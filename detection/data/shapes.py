@@ -30,7 +30,7 @@ def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
         folder: Where to; its parents are made.
         images: How many.
         size: Height and width [px].
-        seed: Of numpy's generator.
+        seed: Seed of numpy's generator.
 
     Returns:
         The folder.
@@ -41,7 +41,7 @@ def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
 
 
 def check_parameters(*, images: int, size: int, seed: int) -> None:
-    """Refuse what gives no set of shapes; the arguments are those of :func:`generate_shapes`."""
+    """Refuse parameters that give no set of shapes; the arguments are as in :func:`generate_shapes`."""
     for name, value, least in (("images", images, 1), ("size", size, MIN_SIZE_PX), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"shapes: {name} must be at least {least}, got {value}; set --data.shapes")

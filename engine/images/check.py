@@ -11,7 +11,7 @@ from engine.log import progress_bar, warn
 
 
 def warn_of_common_images(train: Iterable[Path], val: Iterable[Path]) -> None:
-    """Warn of files that are in both splits: what is measured on them is no evidence."""
+    """Warn of files that are in both splits: measurements on them are not evidence."""
     validation = {path.resolve() for path in val}
     if common := {path.resolve() for path in train} & validation:
         warn(

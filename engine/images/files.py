@@ -119,7 +119,7 @@ def facts_of(image: Image.Image) -> ImageFacts:
 
 
 def require_range(image: Image.Image) -> None:
-    """Refuse numbers of which it is not known what is white."""
+    """Refuse numbers whose white point is unknown."""
     if image.mode == "F" or (image.mode == "I" and image.format not in SIXTEEN_BITS):
         kind = "floating-point numbers" if image.mode == "F" else "whole numbers"
         raise ValueError(f"32-bit {kind} have no known range; convert it to 8 or 16 bits")

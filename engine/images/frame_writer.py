@@ -1,4 +1,4 @@
-"""Pictures of frames as files: stills by their names, those of a video as one video."""
+"""Pictures of frames as files: stills by their names, frames of a video as one video."""
 
 from pathlib import Path
 from typing import Self
@@ -52,7 +52,7 @@ class FrameWriter:
         """Write the picture ``(3, H, W)`` uint8 made of ``frame``.
 
         Raises:
-            InputError: It can't be written, or it is not of the size of the video's first one.
+            InputError: The picture can't be written, or differs in size from the video's first frame.
         """
         if frame.video_fps is None:
             path = self.folder / picture_name(frame.name)

@@ -46,7 +46,7 @@ class Inputs:
     """The files that inputs stand for.
 
     Attributes:
-        files: Images and videos, those of a folder in the order of their names.
+        files: Images and videos; files of a folder are in the order of their names.
         passed_over: What else there was in folders, by kind.
     """
 
@@ -105,7 +105,7 @@ def is_video(path: Path) -> bool:
 
 
 def read_frames(path: Path, *, turn: bool = True) -> Iterator[Frame]:
-    """The one frame of an image, or those of a video.
+    """Read the one frame of an image, or the frames of a video.
 
     Args:
         path: The file.

@@ -35,7 +35,7 @@ def measure(task: Task, model: nn.Module, device: torch.device, optim: OptimConf
 
     Args:
         task: Gives the probe.
-        model: It is not changed: training steps, which change statistics, are those of a copy.
+        model: Model to measure. It is not changed: training steps, which change statistics, run on a copy.
         device: Where it is.
         optim: The precision.
         body: Name of the backbone in it, if it is but a part.

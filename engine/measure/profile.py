@@ -50,7 +50,7 @@ class Latency:
 
 
 def median_interval(times: Sequence[float]) -> tuple[float, float]:
-    """Between which of the times the median lies but for one time in twenty, whatever their distribution.
+    """Return the 95 % confidence interval of the median, which holds for any distribution of the times.
 
     The k-th least and the k-th greatest with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`; of five and fewer all.
     """

@@ -104,7 +104,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _gallery(title: str, pictures: Sequence[Picture]) -> str:
-    """Show the pictures, as many beside each other as fit; those of one named row share a line of their own."""
+    """Show as many pictures next to each other as fit; pictures of one named row share a line of their own."""
     if not pictures:
         return ""
     rows = [(row, "\n".join(map(_figure, members))) for row, members in groupby(pictures, lambda picture: picture.row)]

@@ -26,7 +26,7 @@ class Quantity:
         unit: Its unit, e.g. ``"ms"``, ``"MiB"``, ``"M"`` or ``"GMAC"``; empty for a pure number.
         better: Which direction is the good one.
         group: The table it stands in: ``"accuracy"``, ``"cost"`` or ``"speed"``.
-        interval: In which the true value is but for one time in twenty, where that was measured.
+        interval: 95 % confidence interval, where it was measured.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, written to ``pictures/NAME.png`` and embedded in the HTML; those of one ``row`` stand side by side."""
+    """A PNG, written to ``pictures/NAME.png`` and embedded in the HTML; pictures of one ``row`` stand side by side."""
 
     name: str
     caption: str

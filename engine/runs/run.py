@@ -95,7 +95,7 @@ class LoadedRun:
         device: Where it is.
         checkpoint: The file of its weights, in the run's folder.
         history: The log of its training.
-        facts: Of its training.
+        facts: Facts of its training.
     """
 
     task: Task
@@ -150,7 +150,7 @@ def has_report(checkpoint: Path) -> bool:
 
 
 def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
-    """Set the reports of ``runs`` side by side in ``out``, their speed measured anew, in turn.
+    """Set the reports of ``runs`` side by side in ``out``, with their speed measured again, in turn.
 
     Args:
         runs: Evaluated runs; the first is the reference.

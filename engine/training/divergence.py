@@ -46,7 +46,7 @@ def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float
     """The mean total loss so far.
 
     Raises:
-        InputError: It is not finite; the last checkpoint stays as it is.
+        InputError: The mean loss is not finite; the last checkpoint stays as it is.
     """
     mean = sum(float(total) for total in totals.values()) / batches
     if mean != mean or mean in (float("inf"), float("-inf")):

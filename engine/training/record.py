@@ -13,7 +13,7 @@ from engine.training.settings import PRETRAINED, flatten_settings, is_among
 SECONDS_A_MINUTE = 60
 
 TOLD = ("run", "model", "eval")
-"""Groups of settings of which a report tells elsewhere."""
+"""Groups of settings that a report shows elsewhere."""
 
 
 def read_history(path: Path) -> History:
@@ -69,7 +69,7 @@ def training_facts(
 
     Args:
         content: The checkpoint's.
-        defaults: Of its task's configuration.
+        defaults: Defaults of its task's configuration.
         free: Settings and groups that the weights do not depend on.
         epochs: How many the run has been trained for; 0 if that is not known.
     """
@@ -83,7 +83,7 @@ def training_facts(
 
 
 def start_facts(model: Mapping[str, Any]) -> dict[str, str]:
-    """Which weights a model was given to start from, if not those of a file by name, which leave a record."""
+    """Say which weights a model started from; weights matched by name leave a record of their own."""
     if model.get("checkpoint"):
         return {"checkpoint": model["checkpoint"]}
     return {PRETRAINED: "timm's weights"} if model.get("pretrained") is True else {}

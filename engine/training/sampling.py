@@ -84,7 +84,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         return self.updates * self.accumulate
 
     def batch_number(self, i: int) -> int:
-        """The number of this process's batch ``i`` among those of all processes."""
+        """The number of this process's batch ``i`` among the batches of all processes."""
         return i * self.world_size + self.rank
 
     def __iter__(self) -> Iterator[list[SampleKey]]:

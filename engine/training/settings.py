@@ -37,8 +37,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collect
     """The settings that differ and that the weights depend on: of the run itself, the seed alone.
 
     Args:
-        old: Of the run as it was started.
-        new: Of the run as it is resumed.
+        old: Settings of the run as it was started.
+        new: Settings of the run as it is resumed.
         free: Settings and groups that the weights do not depend on.
     """
     before, after = dict(flatten_settings(old)), dict(flatten_settings(new))

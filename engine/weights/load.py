@@ -43,7 +43,7 @@ def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
     """Give the model all its weights, whatever stands before their names in the file.
 
     Raises:
-        InputError: The file has not all of them; names those that differ.
+        InputError: The file lacks some of them; names the differences.
     """
     record, own = load_matching_weights(model, str(checkpoint), setting="--checkpoint"), model.state_dict()
     options = {"conv1.weight": "--in-chans", "fc.weight": "--num-classes"}

@@ -31,10 +31,10 @@ class WeightTransfer:
 
     Attributes:
         file: Where they came from.
-        taken: Names of those that the file has.
-        new: Those that it doesn't have; they are as they were.
-        reshaped: Those that it has in another shape, which is told; they are as they were, too.
-        unused: The file's that the network doesn't have.
+        taken: Names that the file has.
+        new: Names that the file lacks; these weights stay as they were.
+        reshaped: Names that the file has in another shape, with that shape; these weights stay as they were.
+        unused: Names in the file that the network lacks.
         network: The network that the file is of, with its arguments; empty if the file doesn't say.
         prefix: What stands before the names of the taken weights in the file.
     """
@@ -67,7 +67,7 @@ def load_matching_weights(network: nn.Module, file: str, *, setting: str) -> Wei
         setting: What errors call the file.
 
     Raises:
-        InputError: It can't be read, or has none of the network's weights.
+        InputError: The file can't be read, or has none of the network's weights.
     """
     (weights, origin), own = read_weights(file, setting=setting), network.state_dict()
     if not origin:
@@ -106,14 +106,14 @@ def by_own_names(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Te
 
 
 def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file by name, those of a moving average if it has one, and the network that they are of.
+    """Read a file's tensors by name, from its moving average if it has one, and the network they belong to.
 
     Args:
-        file: Of weights; or a folder: a run's, whose best ones are read, or one that tools/convert.py and timm write.
+        file: File of weights, or a folder: a run's, whose best weights are read, or one by tools/convert.py or timm.
         setting: What errors call it.
 
     Raises:
-        InputError: It is missing, damaged, or holds code.
+        InputError: The file is missing, damaged, or holds code.
     """
     path = Path(file)
     if path.is_dir():
@@ -144,9 +144,9 @@ def trained_network(config: Mapping[str, Any]) -> str:
 
 
 def source_names(weights: Iterable[str], own: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """The prefix under which most weights of a network are found in a file, and its names -> those in the file.
+    """Find the prefix under which a file has most weights of a network, and the network's names -> the file's names.
 
-    It is that of a detector, a depth model, Lightning (``model.``), mmcv (``backbone.``), MoCo (``encoder_q.``), ...
+    Prefixes come from detectors, depth models, Lightning (``model.``), mmcv (``backbone.``), MoCo (``encoder_q.``), ...
     """
     weights, wanted = list(weights), {canonical_name(name): name for name in own}
     found: dict[str, dict[str, str]] = {"": {}}

@@ -41,7 +41,7 @@ def require_model(name: str, *, what: str) -> None:
 
 
 def require_published(name: str, *, setting: str) -> None:
-    """Refuse ``pretrained: true`` for a model of which nobody published weights, as the ODE models."""
+    """Refuse ``pretrained: true`` for a model without published weights, such as the ODE models."""
     if ":" not in name and not timm.models.is_model_pretrained(name):
         raise InputError(
             f"{setting}=true: there are no published weights of {name}; give a file of weights: a run's best.pt (of "
@@ -101,7 +101,7 @@ def create_features(
         name: timm's name.
         arguments: The user's.
         levels: Which feature maps, by their numbers.
-        pretrained: Whether timm's weights are loaded; or a file of weights, of which it takes those that fit
+        pretrained: Whether timm's weights are loaded; or a file of weights, from which it takes the ones that fit
             (:func:`~engine.weights.pretrained.load_matching_weights`).
         any_size: Refuse what takes images of one size only.
     """
