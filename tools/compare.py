@@ -49,7 +49,7 @@ def common_task(checkpoints: Sequence[Path]) -> type[Task]:
     names = {load_checkpoint(checkpoint)["task"]: checkpoint for checkpoint in checkpoints}
     if len(names) > 1:
         stated = ", ".join(f"{checkpoint} is of {name}" for name, checkpoint in names.items())
-        raise InputError(f"runs of several tasks can't be compared: {stated}; take those of one")
+        raise InputError(f"runs of several tasks can't be compared: {stated}; take runs of one task")
     return TASKS[next(iter(names))]
 
 

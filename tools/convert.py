@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     sizes = {name: size for name, size in sizes.items() if size is not None}
     if sizes and not given.checkpoint:
         option = next(iter(sizes)).replace("_", "-")
-        raise InputError(f"--{option} is that of a --checkpoint, and there is none")
+        raise InputError(f"--{option} belongs to a --checkpoint, and none is given")
     model = load_network(given.model, checkpoint=given.checkpoint, **sizes).eval()
     if any(isinstance(module, ODEBlock) for module in model.modules()):
         if given.bases or given.basis or given.gradient or given.fit or given.steps:

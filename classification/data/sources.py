@@ -133,7 +133,9 @@ class TorchvisionImages:
         except Exception as error:  # what torchvision raises on damaged files is of any kind
             advice = "check the network, and delete" if download else "--data.download true fetches it; first delete"
             reason = " ".join(str(error).split())[:SHOWN]
-            raise InputError(f"data.root={root}: no whole {name} there ({reason}); {advice} a damaged copy") from error
+            raise InputError(
+                f"data.root={root}: incomplete or missing {name} ({reason}); {advice} a damaged copy"
+            ) from error
         self.classes: list[str] = list(self.images.classes)
         self.labels = [int(label) for label in self.images.targets]
 

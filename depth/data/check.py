@@ -193,7 +193,7 @@ def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
         hint = f"data.unit ({', or '.join(others)})" if others else "data.unit, as a number of meters if need be,"
     low, high = (bound * max_depth for bound in SET_RANGE)
     raise InputError(
-        f"{found.name}: scenes end at {far:.3g} m, read in {unit}, where model.max_depth={max_depth:g} m lets expect "
+        f"{found.name}: scenes end at {far:.3g} m, read in {unit}, but model.max_depth={max_depth:g} m implies "
         f"{low:.3g} to {high:.3g} m: set {hint} or model.max_depth, or pass data.check_unit=false if all is right"
     )
 

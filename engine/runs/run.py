@@ -57,7 +57,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
             warn(f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster")
         if rank() == 0:
             if config.run.resume and not last.exists():
-                tqdm.write(f"{folder}: no run to go on with; it starts anew")
+                tqdm.write(f"{folder}: no run to resume; it starts from the beginning")
             for line in task.describe_data():
                 tqdm.write(line)
             if warmup_of(config.optim) < config.optim.warmup_epochs:
@@ -174,7 +174,7 @@ def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: 
     speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
     facts = device_facts(runs[0].device)
     note = (
-        f"Speed was measured anew for this comparison: the models took turns for {repeats} rounds (throughput: "
+        f"Speed was measured again for this comparison: the models took turns for {repeats} rounds (throughput: "
         f"{throughput_rounds(repeats)}) in one process."
     )
     return [

@@ -57,12 +57,13 @@ def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
     if missing := [key for key in record.new if not key.endswith("num_batches_tracked")]:
         hint = "; --num-classes 0 leaves the classifier out" if missing[0].startswith("fc.") else ""
         instead = f"; it has {join_names(record.unused)} instead" if record.unused else ""
-        raise InputError(f"--checkpoint {checkpoint}: has not {join_names(missing)} of {name}{instead}{hint}")
+        raise InputError(f"--checkpoint {checkpoint}: lacks {join_names(missing)} of {name}{instead}{hint}")
     prefix = f"{record.prefix}." if record.prefix else ""
     children = tuple(f"{prefix}{child}." for child, _ in model.named_children() if child != "fc")
     if deeper := [key for key in record.unused if key.startswith(children)]:
         raise InputError(
-            f"--checkpoint {checkpoint}: has also {join_names(deeper)}, which {name} has not: it is of a deeper network"
+            f"--checkpoint {checkpoint}: has also {join_names(deeper)}, which {name} lacks: it belongs to a deeper "
+            f"network"
         )
     if record.unused:
         print(f"not used: {join_names(record.unused)} of {checkpoint}")

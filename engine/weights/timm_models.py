@@ -31,7 +31,7 @@ def require_free(setting: str, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that are not the user's to give; ``setting`` is what they are called."""
     taken = sorted(arguments.keys() & RESERVED_ARGS)
     if taken:
-        raise InputError(f"{setting}: {', '.join(taken)}: not for a model to be given; leave it out")
+        raise InputError(f"{setting}: {', '.join(taken)}: set by the task; remove it from the model's arguments")
 
 
 def require_model(name: str, *, what: str) -> None:

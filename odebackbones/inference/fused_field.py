@@ -79,7 +79,7 @@ class FusedField(nn.Module):
         Raises:
             InputError: Always.
         """
-        raise InputError("a fused model keeps its solver: change that of the model it was made of, then fuse")
+        raise InputError("a fused model keeps its solver: change the solver of the original model, then fuse that")
 
     def node(self, t: float) -> int:
         """The node at ``t``."""

@@ -20,6 +20,4 @@ def require_float64(device: torch.device, *, what: str) -> None:
         InputError: The device has no float64.
     """
     if device.type in WITHOUT_FLOAT64:
-        raise InputError(
-            f"{what} computes in float64, which {device.type!r} devices have not: take gradient='checkpoint'"
-        )
+        raise InputError(f"{what} computes in float64, which {device.type!r} devices lack: take gradient='checkpoint'")

@@ -69,7 +69,7 @@ def test_color_images_come_as_torchvision_has_them(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_data_that_are_not_there_are_named_with_what_to_do(tmp_path, name):
-    with pytest.raises(InputError, match=rf"data\.root={tmp_path}: no whole {name} there .*--data\.download true"):
+    with pytest.raises(InputError, match=rf"data\.root={tmp_path}: incomplete or missing {name} .*--data\.download true"):
         TorchvisionImages(name, tmp_path, train=True)
 
 
@@ -78,7 +78,7 @@ def test_damaged_data_are_named(tmp_path):
     folder.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (folder / f"{name}-ubyte").write_bytes(b"no digits")
-    with pytest.raises(InputError, match=r"no whole mnist there .*; first delete a damaged copy"):
+    with pytest.raises(InputError, match=r"incomplete or missing mnist .*; first delete a damaged copy"):
         TorchvisionImages("mnist", tmp_path, train=True)
 
 

@@ -138,7 +138,7 @@ def test_an_exported_model_is_the_same_function():
     [
         ({"backbone": "ode_vgg17"}, r"unknown model.backbone 'ode_vgg17'; did you mean 'ode_vgg1"),
         ({"backbone_args": {"step": 2}}, r"unknown argument 'step'; did you mean 'steps'"),
-        ({"backbone_args": {"out_indices": [1]}}, r"model.backbone_args: out_indices: not for a model to be given"),
+        ({"backbone_args": {"out_indices": [1]}}, r"model.backbone_args: out_indices: set by the task; remove it"),
         ({"decoder": "skipp"}, r"unknown model.decoder 'skipp'; did you mean 'skip'"),
         ({"head": "bins"}, r"unknown model.head 'bins'; did you mean 'log_bins'"),
         ({"bins": 1}, r"model.bins=1: expected at least 2"),

@@ -164,7 +164,7 @@ def test_a_set_in_another_unit_is_refused(tmp_path, meters, written, read_as, ma
     for i in range(3):
         write_pair(tmp_path / "rgb" / f"{i}.png", tmp_path / "depth" / f"{i}.png", meters=meters, unit=written)
     assert len(read(tmp_path, unit=written, max_depth=max_depth).pairs) == 3
-    with pytest.raises(InputError, match=r"scenes end at .* read in .*, where model.max_depth=.* set data.unit"):
+    with pytest.raises(InputError, match=r"scenes end at .* read in .*, but model.max_depth=.* set data.unit"):
         read(tmp_path, unit=read_as, max_depth=max_depth)
     assert len(read(tmp_path, unit=read_as, max_depth=max_depth, check_unit=False).pairs) == 3
 

@@ -91,7 +91,7 @@ def test_levels_are_found_by_stride_where_the_model_leaves_out_its_first_ones_by
 
 @pytest.mark.parametrize("name", ["class_path", "init_args", "out_indices", "pretrained", "features_only"])
 def test_names_that_are_not_a_backbones_to_be_given_are_refused(name):
-    with pytest.raises(InputError, match=f"model.backbone_args: {name}: not for a model"):
+    with pytest.raises(InputError, match=f"model.backbone_args: {name}: set by the task; remove it"):
         ModelConfig(backbone_args={name: 1})
 
 

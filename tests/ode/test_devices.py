@@ -39,5 +39,5 @@ def test_times_are_float32_there(method, gradient, no_float64, monkeypatch):
 @pytest.mark.parametrize("gradient", ["reversible", "backprop"])
 def test_fixed_point_is_refused_there_before_it_starts(gradient, no_float64):
     solver = SolverConfig("alf", 4, "reversible")
-    with pytest.raises(InputError, match=r"'cpu' devices have not: take gradient='checkpoint'"):
+    with pytest.raises(InputError, match=r"'cpu' devices lack: take gradient='checkpoint'"):
         odeint(tanh_field(), numbers(4, 3), solver=solver if gradient == "reversible" else by_backprop(solver))

@@ -77,9 +77,7 @@ def test_of_a_contrastive_training_the_query_encoder_is_taken(tmp_path, capsys):
     weights = {prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()}
     weights |= {"module.encoder_q.fc.0.weight": torch.zeros(8, 64), "module.queue": torch.zeros(4, 8)}
     torch.save({"state_dict": weights}, tmp_path / "moco.pth")
-    with pytest.raises(
-        InputError, match=r"has not fc.weight, fc.bias of .*; --num-classes 0 leaves the classifier out"
-    ):
+    with pytest.raises(InputError, match=r"lacks fc.weight, fc.bias of .*; --num-classes 0 leaves the classifier out"):
         load_network("resnet20_cifar", checkpoint=tmp_path / "moco.pth")
     found = load_network("resnet20_cifar", checkpoint=tmp_path / "moco.pth", num_classes=0).eval()
     x = torch.randn(2, 3, 32, 32)
@@ -154,17 +152,17 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
             ["resnet20_cifar", *own, "--in-chans=1"],
             "conv1.weight is [16, 3, 3, 3] in it and [16, 1, 3, 3] in resnet20_",
         ),
-        (["resnet32_cifar", *own], "has not layer1.3.conv1.weight, "),
+        (["resnet32_cifar", *own], "lacks layer1.3.conv1.weight, "),
         (["resnet20_cifar", f"--checkpoint={deeper}", "--num-classes=3"], "has also layer1.3.conv1.weight, "),
         (["resnet20_cifar", *own, "--in-chans=0"], "in_chans=0: expected a whole number"),
-        (["resnet20_cifar", "--in-chans=1"], "--in-chans is that of a --checkpoint, and there is none"),
+        (["resnet20_cifar", "--in-chans=1"], "--in-chans belongs to a --checkpoint, and none is given"),
         (["resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--bases", "1", "2"], "bases=[1, 2]: expected"),
         (
             [f"local-dir:{tmp_path / 'ode'}", "--bases=1"],
             "for the way to an ODE model; this one has",
         ),
         (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
-        (["resnet20_cifar", "--num-classes=3"], "--num-classes is that of a --checkpoint"),
+        (["resnet20_cifar", "--num-classes=3"], "--num-classes belongs to a --checkpoint"),
         (["resnet20_cifar", "--checkpoint=broken.th"], "--checkpoint='broken.th': no weights, or damaged ones"),
         (["resnet20_cifar", *own, "--steps=1"], "--steps: fewer steps take a fit"),
         (["resnet20_cifar", *own, "--fit=."], "--fit: say how many weights"),
