@@ -30,7 +30,7 @@ from engine.measure.calls import loss_call
 from engine.measure.model import measure
 from engine.measure.profile import measure_throughput, training_memory_mib
 from engine.report.records import Report, model_label
-from engine.task import Prediction, Probe
+from engine.task import TRIED, Prediction, Probe
 from engine.training.evaluation import evaluation_batches
 from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import InputError
@@ -39,20 +39,12 @@ from odebackbones.transfer import Transfer, solver_transfer
 EVALUATED_AT_ONCE = 100
 """Images."""
 
-TRIED = 2
-"""Images of the evaluation before a training."""
-
 PROBED = 16
 """Images of the batch whose training memory is measured."""
 
 
 class ClassificationTask:
-    """A timm model on images with classes.
-
-    Args:
-        config: The run's configuration.
-        metadata: Metadata of a checkpoint; without it the classes come from the training set, which is then read.
-    """
+    """A timm model on images with classes, which the checkpoint or the training set names."""
 
     name: ClassVar[str] = "classification"
     monitor: ClassVar[str] = "top1"

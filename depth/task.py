@@ -30,7 +30,7 @@ from engine.distributed import gather_lists, share
 from engine.measure.calls import features_call, loss_call
 from engine.measure.model import measure
 from engine.report.records import Report, model_label
-from engine.task import Prediction, Probe
+from engine.task import TRIED, Prediction, Probe
 from engine.training.evaluation import evaluation_batches
 from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import truncate
@@ -38,20 +38,12 @@ from odebackbones.errors import truncate
 BODY = "body"
 """The backbone's name in the model."""
 
-TRIED = 2
-"""Images of the evaluation before a training."""
-
 FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
 """Figures in the training log."""
 
 
 class DepthTask:
-    """Monocular depth on pairs of an image and its depth map.
-
-    Args:
-        config: The run's configuration.
-        metadata: Metadata of a checkpoint; without it the baselines come from the training set, which is then read.
-    """
+    """Monocular depth on pairs of an image and its depth map, with baselines from the training set."""
 
     name: ClassVar[str] = "depth"
     monitor: ClassVar[str] = "delta1"

@@ -35,7 +35,7 @@ from engine.images.check import warn_of_common_images
 from engine.measure.calls import features_call, loss_call
 from engine.measure.model import measure
 from engine.report.records import Quantity, Report, model_label
-from engine.task import Prediction, Probe
+from engine.task import TRIED, Prediction, Probe
 from odebackbones.errors import InputError, join_names, truncate
 
 BODY = "backbone.body"
@@ -44,17 +44,9 @@ BODY = "backbone.body"
 LEAST_SHOWN, DEFAULT_SHOWN = 0.05, 0.5
 """Confidence from which on a prediction shows an object: at least, and where no evaluation tells."""
 
-TRIED = 2
-"""Images of the evaluation before a training."""
-
 
 class DetectionTask:
-    """Faster R-CNN on a data set with boxes.
-
-    Args:
-        config: The run's configuration.
-        metadata: Metadata of a checkpoint; without it the classes come from the training set, which is then read.
-    """
+    """Faster R-CNN on images with boxes, whose classes the checkpoint or the training set names."""
 
     name: ClassVar[str] = "detection"
     monitor: ClassVar[str] = "AP"

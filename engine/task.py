@@ -13,6 +13,10 @@ from engine.config import OptimConfig, RunConfig
 from engine.report.records import Report
 
 
+TRIED = 2
+"""Images of the evaluation before a training."""
+
+
 class TaskConfig(Protocol):
     """A task's configuration: a dataclass with these two among its fields."""
 

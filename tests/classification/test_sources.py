@@ -69,7 +69,9 @@ def test_color_images_come_as_torchvision_has_them(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_data_that_are_not_there_are_named_with_what_to_do(tmp_path, name):
-    with pytest.raises(InputError, match=rf"data\.root={tmp_path}: incomplete or missing {name} .*--data\.download true"):
+    with pytest.raises(
+        InputError, match=rf"data\.root={tmp_path}: incomplete or missing {name} .*--data\.download true"
+    ):
         TorchvisionImages(name, tmp_path, train=True)
 
 
