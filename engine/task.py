@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from engine.config import OptimConfig, RunConfig
 from engine.report.records import Report
 
-
 TRIED = 2
 """Images of the evaluation before a training."""
 
