@@ -67,6 +67,7 @@ def test_the_report_tells_the_metrics_and_the_cost(trained, caplog):
 
 
 def test_the_report_tells_how_the_training_went(trained):
+    assert run("eval", "classification", "--checkpoint", trained, cwd=trained.parents[1]).returncode == 0
     report = read_report(trained / "report")
     curves = {curve.title: curve for curve in report.curves}
     assert curves.keys() == {"Training: loss", "Training: top1"}
