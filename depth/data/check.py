@@ -83,7 +83,7 @@ def sound_pairs(found: DepthPairs, expected: Expected, *, strict: bool, verify: 
         except InputError as error:
             problems[pair] = str(error)
     for examples in by_kind(list(problems.values())):
-        warn(f"{found.name}: {len(examples)} faulty pairs, such as {examples[0]}")
+        warn(f"{found.name}: {len(examples)} faulty pair(s), such as {examples[0]}")
     if beyond:
         warn(
             f"{found.name}: {beyond} depths beyond {BEYOND} times model.max_depth, as some tools have for the sky, "

@@ -28,6 +28,9 @@ UNKNOWN_OPTION = (
 )
 """How jsonargparse says that there is no such option."""
 
+UNKNOWN_CHOICE = r'Parser key "([\w.-]+)": Expected a typing\.Literal\[(.*)\]\. Got value: (\S+)'
+"""How jsonargparse says that a value is not among an option's choices."""
+
 
 def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
     """The task that the first argument names, and the other arguments."""
@@ -95,6 +98,9 @@ def explain(error: ArgumentError, parser: ArgumentParser) -> InputError:
     for pattern in UNKNOWN_OPTION:
         if found := re.search(pattern, message):
             return unknown_name("option", ".".join(found.groups()), parser.get_defaults().keys())
+    if found := re.search(UNKNOWN_CHOICE, message):
+        option, choices, value = found.groups()
+        return unknown_name(f"value of {option}", value, re.findall(r"'([^']*)'", choices))
     return InputError(f"{message} (--help lists the options)")
 
 

@@ -154,7 +154,7 @@ def test_faulty_pairs_can_be_left_out_with_a_word(folder, caplog):
         found = read(folder, strict=False)
     assert names(found) == ["000", "002", "003", "004", "005"]
     assert "001.png: can't be read" in found.problems[0]
-    assert "1 faulty pairs, such as " in caplog.text
+    assert "1 faulty pair(s), such as " in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ OPTIONS = {
     "unknown key": (["--optim.lrr=3"], ["optim.lrr"]),
     "wrong type": (["--optim.lr=fast"], ["optim.lr", "fast"]),
     "unknown optimizer": (["--optim.opt=adamv"], ["'adamv'", "adamw"]),
+    "unknown format": (["--data.format=cocoo"], ["unknown value of data.format 'cocoo'", "did you mean 'coco'"]),
     "unknown augmentation": (["--data.augment=flop"], ["'flop'", "flip"]),
     "no such device": (["--run.device=cuda:77"], ["cuda"]),
     "a device of another kind": (["--run.device=meta"], ["meta", "cpu"]),
