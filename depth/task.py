@@ -232,10 +232,11 @@ class DepthTask:
             sample = transform(sample)
         batch = collate([(sample[0], sample[1][None])] * 2)
 
+        optim = self.config.optim
+
         def features() -> list[Tensor]:
             return model.features(images_to_device(batch[0], device, optim))  # pyright: ignore[reportCallIssue]
 
-        optim = self.config.optim
         height, width = self.config.data.size or image.shape[1:]
         return Probe(
             infer=lambda: self.infer(model, image, device),

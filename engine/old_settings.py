@@ -1,4 +1,4 @@
-"""Settings by the names that they had before 0.2.0, when each task had names of its own."""
+"""Settings under their names from before 0.2.0, when each task had its own names."""
 
 import copy
 import json
@@ -18,17 +18,17 @@ RENAMED = {
     "distillation.teacher.name": "distillation.teacher.backbone",
     "distillation.teacher.args": "distillation.teacher.backbone_args",
 }
-"""A setting's old name -> its name now."""
+"""Old name of a setting -> its current name."""
 
 VALUES = {"data.augment": {"hflip": "flip"}}
-"""A setting -> what a value of it was called -> what it is called now."""
+"""Setting -> old name of a value -> current name of the value."""
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings, in groups, by today's names and values.
+    """Translate settings, in groups, to current names and values.
 
     Raises:
-        InputError: A setting is there by both names.
+        InputError: A setting is given under both names.
     """
     found = copy.deepcopy(dict(settings))
     for old, new in RENAMED.items():
@@ -47,7 +47,7 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def group_in(settings: dict[str, Any], names: list[str]) -> dict[str, Any] | None:
-    """The group of settings of these names, one in the other, if there is one."""
+    """Return the group of settings under these nested names, or None if there is none."""
     group: Any = settings
     for name in names:
         group = group.get(name) if isinstance(group, dict) else None
@@ -55,7 +55,7 @@ def group_in(settings: dict[str, Any], names: list[str]) -> dict[str, Any] | Non
 
 
 def current_arguments(arguments: list[str]) -> list[str]:
-    """The same command-line arguments by today's names and values, files of settings included, with a line for each."""
+    """Translate command-line arguments, and files of settings, to current names and values, with a warning for each."""
     found = list(arguments)
     for i, argument in enumerate(arguments):
         option, mark, value = argument.partition("=")
@@ -63,14 +63,14 @@ def current_arguments(arguments: list[str]) -> list[str]:
         if name != option:
             warn(f"{option} is called {name} now")
         found[i] = name + mark + (current_value(name, value) if mark else "")
-        is_value = i > 0 and arguments[i - 1].startswith("--") and "=" not in arguments[i - 1]
-        if is_value:
+        follows_option = i > 0 and arguments[i - 1].startswith("--") and "=" not in arguments[i - 1]
+        if follows_option and not argument.startswith("--"):
             found[i] = current_value(found[i - 1], argument)
     return found
 
 
 def current_option(option: str) -> str:
-    """An option of today's name: ``--model.args.steps`` becomes ``--model.backbone_args.steps``."""
+    """Translate an option's name: ``--model.args.steps`` becomes ``--model.backbone_args.steps``."""
     for old, new in RENAMED.items():
         if option == f"--{old}" or option.startswith(f"--{old}."):
             return f"--{new}{option.removeprefix(f'--{old}')}"
@@ -78,7 +78,7 @@ def current_option(option: str) -> str:
 
 
 def current_value(option: str, value: str) -> str:
-    """An option's value of today's name; of ``--config`` the settings of the file, if it has old names."""
+    """Translate an option's value; for ``--config``, return the settings of the file if it has old names."""
     if option == "--config":
         return current_file(value)
     if any(old.startswith(f"{option.removeprefix('--')}.") for old in RENAMED):
@@ -90,7 +90,7 @@ def current_value(option: str, value: str) -> str:
 
 
 def current_group(name: str, value: str) -> str:
-    """A group of settings as one value, ``--distillation.teacher='{name: resnet18}'``, by today's names."""
+    """Translate a group of settings given as one value, such as ``--distillation.teacher='{name: resnet18}'``."""
     try:
         group = yaml.safe_load(value)
     except yaml.YAMLError:
@@ -108,7 +108,7 @@ def current_group(name: str, value: str) -> str:
 
 
 def current_file(path: str) -> str:
-    """A file of settings, or, if it has old names, its settings by today's; the parser says what can't be read."""
+    """Return the path, or the file's translated settings if it has old names; the parser reports unreadable files."""
     try:
         settings = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):

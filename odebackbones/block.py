@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, name_prefix
-from odebackbones.ode.evaluation import TensorTime
+from odebackbones.ode.evaluation import TensorTime, is_recording
 from odebackbones.ode.initial_value import Solution
 from odebackbones.ode.integrate import fixed_cost, integrate
 from odebackbones.ode.methods.adaptive import AdaptiveMethod
@@ -83,7 +83,7 @@ class ODEBlock(nn.Module):
         self.others = list(parameters)  # not registered: they belong elsewhere
         self.latest: SolverStats | None = None
         self.inspect = True  # until a solve has shown that the field leaves its input alone
-        self.method = method_for(field, solver, t_span, name=name)
+        self.method = method_for(field, solver, t_span, name=name)  # before the field: coefficients come first
         self.field = field
         self.register_load_state_dict_pre_hook(rename_old)
 
@@ -106,11 +106,12 @@ class ODEBlock(nn.Module):
             )
         if is_drawn:
             solver = with_steps(solver, self.sample_steps()) if self.budgets else solver
-            method = build_method(solver, self.sample_span())
+            method = build_method(solver, self.sample_span(), name=self.name)
         end, stats = integrate(
             self.field, method, x, solver, parameters=self.others, name=self.name, inspect=self.inspect
         )
-        self.inspect, self.latest = False, stats if is_drawn or not has_fixed_cost(solver) else None
+        self.inspect = self.inspect and is_recording(x)
+        self.latest = stats if is_drawn or not has_fixed_cost(solver) else None
         return Solution(end, stats)
 
     def sample_steps(self) -> int:
@@ -139,8 +140,9 @@ class ODEBlock(nn.Module):
         if not same_steps(solver, self.solver):
             self.move_statistics(evaluation_times(solver, self.t_span))
             self.budgets = ()
-        del self.method  # a learned method is a submodule, any other is not
-        self.method, self.solver, self.latest = method, solver, None
+        field = self.field
+        del self.method, self.field  # in this order again: optimizers know parameters by their numbers
+        self.method, self.field, self.solver, self.latest = method, field, solver, None
 
     def move_statistics(self, times: list[float]) -> None:
         """Move per-time statistics to new evaluation times."""

@@ -134,6 +134,13 @@ def test_a_gradient_mode_leaves_the_coefficients_of_lm_and_the_drawing_of_steps(
     assert drawing.budgets == (1, 4) and drawing.field.norm1.nodes == times
 
 
+def test_parameters_keep_their_order_when_the_solver_changes():
+    block = ODEBlock(DecayField(), SolverConfig("lm", 4))
+    names = [name for name, _ in block.named_parameters()]
+    set_gradient(block, "backprop")
+    assert [name for name, _ in block.named_parameters()] == names == ["method.coefficients", "field.rate"]
+
+
 def test_a_drawn_end_time_does_not_go_with_another_solvers_own_steps():
     with pytest.raises(InputError, match="steer"):
         decay(steer=0.2).set_solver(SolverConfig("rk4", grid=(0.5, 1.0)))

@@ -89,7 +89,7 @@ def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
 
 
 def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> InputError:
-    """Error for a field failed because its time is a number, as one written for torchdiffeq does."""
+    """Error for a field that failed because its time is a number, as one written for torchdiffeq does."""
     return InputError(
         f"{name_of(vector_field)} failed with its time {t:g}, which is a number here and no tensor ({error}): use "
         f"math.sin(t) and the like, or wrap the field: odebackbones.ode.TensorTime(field)"
@@ -97,7 +97,7 @@ def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> Inpu
 
 
 def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) -> InputError:
-    """Error for a field changes the state that it gets."""
+    """Error for a field that changes the state that it gets."""
     return InputError(
         f"{name_of(vector_field)} changes its input in place (at t = {t:g}), and with it the state of the solve: let "
         f"its first layer make a new tensor, as ReLU(inplace=False) does, or begin with x = x.clone()"
@@ -105,7 +105,7 @@ def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) ->
 
 
 def graph_missing(vector_field: Any, t: float, error: Exception) -> InputError:
-    """Error for a field takes derivatives itself, in a part of a solve that keeps no graph."""
+    """Error for a field that takes derivatives itself, in a part of a solve that keeps no graph."""
     return InputError(
         f"{name_of(vector_field)} takes derivatives, and there is no graph at t = {t:g} ({error}): compute them by "
         f"torch.func.grad, or under torch.enable_grad() with x = x.detach().requires_grad_() if x.requires_grad is "

@@ -42,6 +42,7 @@ def test_a_setting_by_both_names_is_refused():
 
 ARGUMENTS = [
     (["--data.dataset", "mnist"], ["--data.format", "mnist"], "--data.dataset is called --data.format now"),
+    (["--print_config", "--model.name=a"], ["--print_config", "--model.backbone=a"], "--model.name is called"),
     (["--model.args.steps=4"], ["--model.backbone_args.steps=4"], "--model.args.steps is called"),
     (["--data.augment", "hflip"], ["--data.augment", "flip"], "--data.augment=hflip is called flip now"),
     (

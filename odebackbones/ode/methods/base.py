@@ -1,7 +1,8 @@
 """What a method is: times that are known before a solve, and a step from carry to carry.
 
-A method holds no field and changes nothing in itself: the field is an argument of every step, so that torch.fx,
-torch.export and ONNX see plain calls. The *carry* is the state, and whatever else a method remembers between steps.
+A method holds no field: the field is an argument of every step, so that torch.fx, torch.export and ONNX see plain
+calls. It changes nothing in itself, except for the notes that the copy of :meth:`Method.for_solve` takes. The *carry* is
+the state, and whatever else a method remembers between steps.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class Method:
 
     @property
     def t_span(self) -> tuple[float, float]:
-        """Start and end."""
+        """Start and end, up to rounding."""
         return self.grid[0][0], sum(self.grid[-1])
 
     def evaluations(self) -> list[int]:
