@@ -1,4 +1,4 @@
-"""What a part of the benchmark brings back: tables, and numbers with the bounds that they were promised to keep."""
+"""Results of a benchmark part: tables, and measured numbers with the bounds that they are promised to keep."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from engine.report.records import Curve, Table
 
 @dataclass(frozen=True)
 class Claim:
-    """A measured number beside its bound.
+    """A measured number with its bound.
 
     Attributes:
         what: What was measured.
         value: The number.
         bound: Bound on the number.
-        at_least: Whether the bound is a lower one.
+        at_least: Whether the bound is a lower bound.
     """
 
     what: str
@@ -37,7 +37,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Part:
-    """The outcome of one part."""
+    """Results of one benchmark part."""
 
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...] = ()
@@ -47,12 +47,12 @@ class Part:
 def times_over(
     reference: str, calls: Mapping[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = process_time
 ) -> tuple[dict[str, float], float]:
-    """Times of the calls over the time of one of them: medians of the ratios to its calls right before and after.
+    """Return times relative to the reference call: medians of the ratios to its runs right before and after.
 
-    Neighbors meet the same load of the machine. One round more comes first, to warm up.
+    Adjacent calls see the same machine load. One extra round comes first, to warm up.
 
     Returns:
-        The ratios of all, and the reference's median time [s].
+        The ratios of all calls, and the reference's median time [s].
     """
 
     def time_call(call: Callable[[], Any]) -> float:

@@ -1,1 +1,1 @@
-"""Classification on any timm model: pretrains the backbones, and tunes converted ones."""
+"""Classification with any timm model: pretraining of the backbones, and fine-tuning of converted ones."""

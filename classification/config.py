@@ -1,4 +1,4 @@
-"""What the user can set about a classification run."""
+"""Settings of a classification run."""
 
 from dataclasses import dataclass, field
 
@@ -12,16 +12,16 @@ from engine.config import OptimConfig, RunConfig
 
 @dataclass(frozen=True)
 class ClassificationConfig:
-    """A classification run.
+    """Settings of a classification run.
 
     Args:
-        run: Where it goes, and what makes it repeatable.
+        run: Where the run writes, and what makes it repeatable.
         data: Images and their classes.
         model: The network.
-        loss: What is learnt from the labels.
-        distillation: What is learnt from a teacher.
-        eval: What a report tries beside the model as it is.
-        optim: Training.
+        loss: Loss on the labels.
+        distillation: Distillation from a teacher.
+        eval: Other solvers that the report tries, in addition to the model as it is.
+        optim: How the weights are trained.
     """
 
     run: RunConfig = field(default_factory=RunConfig)

@@ -1,4 +1,4 @@
-"""Training toward a trained teacher: its softened scores, and its features."""
+"""Distillation: training toward the softened scores and the features of a trained teacher."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from odebackbones.errors import InputError
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """What is learnt from a teacher.
+    """Distillation from a teacher.
 
     Args:
         teacher: The trained network; null for no distillation.
         temperature: Temperature T of the softened scores.
-        weight: Weight of the loss on the teacher's scores; the loss on the labels has the rest of 1.
-        feature_weight: Weight of the features' error.
+        weight: Weight of the loss on the teacher's scores; the loss on the labels has weight 1 minus this.
+        feature_weight: Weight of the error of the features.
     """
 
     teacher: ModelConfig | None = None
@@ -43,23 +43,23 @@ class DistillationConfig:
 
 
 class Distillation:
-    r"""The losses of a student beside its teacher:
+    r"""Losses of a student that learns from a teacher.
 
     :math:`(1 - w) \mathrm{CE} + w T^2 \mathrm{KL}(\sigma(z_t / T) \| \sigma(z_s / T)) + w_f \sum_i
-    \|h_{s,i} - h_{t,i}\|^2 / \|h_{t,i}\|^2`, over the last features i of every stride in timm's ``feature_info``.
+    \|h_{s,i} - h_{t,i}\|^2 / \|h_{t,i}\|^2`, with i the last feature map of every stride in timm's ``feature_info``.
 
     G. Hinton, O. Vinyals, J. Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531;
     A. Romero et al.: FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550
 
     Args:
-        config: Teacher and weights.
-        student: A network with the same input.
-        student_input: timm's description of it (:func:`~classification.model.input_config`).
-        num_classes: Classes.
+        config: Teacher, temperature and weights of the losses.
+        student: Network with the same input as the teacher.
+        student_input: timm's description of the student's input (:func:`~classification.model.input_config`).
+        num_classes: Number of classes.
         loss: Loss on the labels.
 
     Raises:
-        InputError: The teacher has no trained weights, takes other images, or has other features where they count.
+        InputError: The teacher lacks trained weights, takes other images, or has other features, if these count.
     """
 
     def __init__(
@@ -80,18 +80,18 @@ class Distillation:
         image = torch.randn(1, *student_input["input_size"], generator=torch.Generator().manual_seed(0))
         self.levels = common_levels(student, teacher, image) if config.feature_weight else []
         fused = fuse(teacher)
-        if torch.allclose(fused(image), teacher(image), rtol=1e-3, atol=1e-3):  # not of every network of timm's
+        if torch.allclose(fused(image), teacher(image), rtol=1e-3, atol=1e-3):  # not so for every timm network
             teacher = fused
         self.teacher = teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def losses(self, model: nn.Module, student: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The named losses of a batch.
+        """Return the named losses of a batch.
 
         Args:
-            model: What is called: the student, or its replica in distributed training.
+            model: Model to call: the student, or its replica in distributed training.
             student: The student itself.
             images: ``(B, C, H, W)``.
-            labels: ``(B,)``, or shares of all classes ``(B, C)``.
+            labels: Class indices ``(B,)``, or class probabilities ``(B, C)``.
         """
         config, temperature = self.config, self.config.temperature
         self.teacher = self.teacher.to(images.device)
@@ -110,10 +110,10 @@ class Distillation:
 
 
 def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
-    """The trained network, in evaluation mode.
+    """Build the trained teacher, in evaluation mode.
 
     Raises:
-        InputError: The teacher has no trained weights, or other classes.
+        InputError: The teacher lacks trained weights, or has other classes.
     """
     if not (config.pretrained or config.checkpoint):
         raise InputError(
@@ -127,7 +127,7 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
             raise InputError(
                 f"distillation.teacher {config.backbone} lacks trained weights, and all are needed: {record}"
             )
-    elif trained["num_classes"] != num_classes:  # then timm has left the classifier out
+    elif trained["num_classes"] != num_classes:  # timm has then left out the classifier
         raise InputError(
             f"distillation.teacher {config.backbone} was trained on {trained['num_classes']} classes, and the data "
             f"have {num_classes}: take one that was trained on them"
@@ -136,16 +136,16 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
 
 
 def normalization(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be alike of two networks' inputs: channels, mean and deviation."""
+    """Return the input properties on which two networks must agree: channels, mean and standard deviation."""
     return {"channels": found["input_size"][0], "mean": tuple(found["mean"]), "std": tuple(found["std"])}
 
 
 @torch.no_grad()
 def common_levels(student: nn.Module, teacher: nn.Module, image: Tensor) -> list[str]:
-    """Find the module at whose end each stride of timm's ``feature_info`` is reached.
+    """Return the name of the last module of each stride in timm's ``feature_info``.
 
     Raises:
-        InputError: They differ between the two, or their outputs do.
+        InputError: The modules or the shapes of their outputs differ between student and teacher.
     """
     shapes = []
     with evaluating(student):
@@ -166,7 +166,7 @@ def common_levels(student: nn.Module, teacher: nn.Module, image: Tensor) -> list
 
 @contextmanager
 def features(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the outputs of these modules."""
+    """Collect the outputs of the named modules."""
     found: dict[str, Tensor] = {}
     handles = [
         model.get_submodule(name).register_forward_hook(lambda m, i, output, n=name: found.update({n: output}))
@@ -180,7 +180,7 @@ def features(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tenso
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean square of the difference over the mean square of ``wanted``, in float32."""
+    """Return the mean square of the difference over the mean square of ``wanted``, in float32."""
     wanted = wanted.float()
     size = wanted.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
     return F.mse_loss(found.float(), wanted) / size

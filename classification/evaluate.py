@@ -1,4 +1,4 @@
-"""What the report of a classifier tries beside the model as it was trained."""
+"""Settings of what a classifier's report tries, in addition to the model as it was trained."""
 
 from dataclasses import dataclass, field
 
@@ -12,11 +12,11 @@ class EvalConfig:
     """Other solvers for the same weights: accuracy, time and memory over steps or tolerance.
 
     Args:
-        solvers: Methods to try, e.g. ``[euler, midpoint]`` or ``[dopri5]``; none by default.
-        steps: Steps to try, of methods with fixed steps.
-        tolerances: Relative and absolute tolerances to try, of adaptive methods.
-        calibration: Training images on which statistics per time are estimated again for every solver; 0 interpolates
-            the trained ones.
+        solvers: Solvers to try, e.g. ``[euler, midpoint]`` or ``[dopri5]``; none by default.
+        steps: Numbers of steps to try, for methods with fixed steps.
+        tolerances: Relative and absolute tolerances to try, for adaptive methods.
+        calibration: Number of training images from which norm statistics per time are estimated again for every solver;
+            0 interpolates the trained statistics.
     """
 
     solvers: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How good a classification is."""
+"""Metrics of a classification."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ TOP_K = 5
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class's figures; precision is 0 if nothing was taken for it, as in scikit-learn."""
+    """Metrics of one class; precision is 0 if no image was assigned to the class, as in scikit-learn."""
 
     name: str
     images: int
@@ -23,13 +23,13 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """A classifier's figures on a data set.
+    """Metrics of a classifier on a data set.
 
     Attributes:
-        top1: Share of the images whose class has the highest score.
-        top5: Share of those whose class is among the five highest.
+        top1: Share of images whose class has the highest score.
+        top5: Share of images whose class is among the five highest scores.
         per_class: Precision, recall and F1 of every class.
-        confusion: Images of class i that were taken for class j, ``(C, C)``.
+        confusion: Number of images of class i that were assigned to class j, ``(C, C)``.
     """
 
     top1: float
@@ -39,29 +39,29 @@ class ClassificationMetrics:
 
     @property
     def precision(self) -> float:
-        """Macro: the mean over the classes, each counting once."""
+        """Macro precision: the mean over the classes, each counting once."""
         return self.mean("precision")
 
     @property
     def recall(self) -> float:
-        """Macro: the mean over the classes, each counting once."""
+        """Macro recall: the mean over the classes, each counting once."""
         return self.mean("recall")
 
     @property
     def f1(self) -> float:
-        """Macro: the mean over the classes, each counting once."""
+        """Macro F1: the mean over the classes, each counting once."""
         return self.mean("f1")
 
     def mean(self, name: str) -> float:
-        """Of a figure, over the classes."""
+        """Average a metric over the classes."""
         return sum(getattr(each, name) for each in self.per_class) / len(self.per_class)
 
 
 def evaluate_scores(scores: Tensor, labels: Tensor, classes: Sequence[str]) -> ClassificationMetrics:
-    r"""The metrics of scores, such as logits.
+    r"""Compute the metrics of scores, such as logits.
 
-    With TP of a class the images of it that were taken for it: precision is TP over all that were taken for it, recall
-    TP over all of it, :math:`F_1 = 2 P R / (P + R)`.
+    With TP the images of a class that were assigned to it, precision is TP over all images that were assigned to the
+    class, recall is TP over all images of the class, and :math:`F_1 = 2 P R / (P + R)`.
 
     M. Sokolova, G. Lapalme: A systematic analysis of performance measures for classification tasks, Information
     Processing & Management 45, 2009
@@ -69,7 +69,7 @@ def evaluate_scores(scores: Tensor, labels: Tensor, classes: Sequence[str]) -> C
     Args:
         scores: ``(N, C)``.
         labels: ``(N,)`` in 0..C-1.
-        classes: The C names.
+        classes: Names of the C classes.
     """
     number = len(classes)
     ranked = scores.topk(min(TOP_K, number), dim=1).indices == labels[:, None]

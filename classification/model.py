@@ -27,12 +27,12 @@ class ModelConfig:
     Args:
         backbone: Any timm model: ``ode_resnet50``, ``resnet50``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights (true: downloads them), or from weights of the network's names
-            and shapes in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's
-            names. Training and report say what was not taken; a classifier of another number of classes is not.
-        checkpoint: Start from this file of weights (``.safetensors``, or torch's of tensors only) for this very
-            network and these classes in the folders' alphabetical order, such as the ``model.safetensors`` that
-            ``tools/convert.py`` writes.
+        pretrained: Start from timm's pretrained weights (true: downloads them), or from the weights in a file that
+            match the network in name and shape: a run's folder or its ``best.pt``, of any task, or weights with timm's
+            names. Training and report list what was not taken, such as a classifier with another number of classes.
+        checkpoint: Start from this weight file (``.safetensors``, or a torch file with tensors only), written for
+            exactly this network and these classes in the folders' alphabetical order, such as the
+            ``model.safetensors`` that ``tools/convert.py`` writes.
     """
 
     backbone: str = "ode_resnet50"
@@ -47,16 +47,16 @@ class ModelConfig:
 
 
 def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loaded: bool = False) -> nn.Module:
-    """The network that ``config`` names.
+    """Build the network that ``config`` names.
 
     Args:
-        config: Backbone, its arguments, weights.
-        setting: What errors call it: ``model``, ``distillation.teacher``, ...
-        num_classes: Classes.
-        loaded: Leave the weights random, as others will be loaded.
+        config: Backbone, its arguments, and its weights.
+        setting: Name of the setting in error messages: ``model``, ``distillation.teacher``, ...
+        num_classes: Number of classes.
+        loaded: Leave the weights random, as other weights will be loaded.
 
     Raises:
-        InputError: timm doesn't know it, or the weights are another's.
+        InputError: timm doesn't know the network, or the weights belong to another network.
     """
     require_model(config.backbone, what=setting)
     if config.pretrained is True:
@@ -65,7 +65,7 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
     if config.checkpoint and not loaded:
         if not Path(config.checkpoint).is_file():
             raise InputError(f"{setting}.checkpoint={config.checkpoint!r}: no such file")
-        overlay = {"file": config.checkpoint, "num_classes": num_classes}  # else timm leaves the classifier out
+        overlay = {"file": config.checkpoint, "num_classes": num_classes}  # otherwise timm leaves out the classifier
         kwargs |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
         setting = f"{setting} (with the weights of {config.checkpoint}: another network's, or of other classes?)"
     if not loaded:
@@ -77,11 +77,11 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
 
 
 def input_config(config: ModelConfig, *, image_size: int | None = None) -> dict[str, Any]:
-    """timm's description of the network's input: ``input_size`` (C, H, W), ``mean``, ``std``, ``crop_pct``, ...
+    """Return timm's description of the network's input: ``input_size`` (C, H, W), ``mean``, ``std``, ``crop_pct``, ...
 
     Args:
         config: The network.
-        image_size: Side of the images [px], in place of the network's own.
+        image_size: Side of the images [px], instead of the network's own.
     """
     with torch.device("meta"):
         model = build_classifier(config, setting="model", num_classes=2, loaded=True)

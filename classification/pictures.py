@@ -1,4 +1,4 @@
-"""What a classifier takes for something else."""
+"""Pictures of a classifier's mistakes."""
 
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -12,10 +12,10 @@ IN_A_ROW = 4
 
 
 def mistakes(images: LabeledImages, scores: Tensor) -> tuple[Picture, ...]:
-    """The images that were taken for another class with the greatest confidence.
+    """Draw the images that were taken for another class with the highest confidence.
 
     Args:
-        images: The evaluated set.
+        images: The evaluated data set.
         scores: Logits ``(N, C)``.
     """
     confidences, taken = scores.softmax(1).max(1)

@@ -8,16 +8,16 @@ from engine.images.drawing import add_captions, legible
 from engine.task import Prediction
 
 SHOWN = 3
-"""Classes that a prediction names."""
+"""Number of classes that a prediction names."""
 
 
 def class_prediction(image: Tensor, logits: Tensor, classes: Sequence[str]) -> Prediction:
-    """The image with its likeliest classes, and these with their probabilities as plain data.
+    """Draw the image with its likeliest classes, and list these with their probabilities as plain data.
 
     Args:
         image: ``(3, H, W)`` uint8.
-        logits: ``(C,)``
-        classes: Their names.
+        logits: ``(C,)``.
+        classes: Names of the C classes.
     """
     values, labels = logits.softmax(0).topk(min(SHOWN, len(classes)))
     found = {"labels": [classes[label] for label in labels.tolist()], "scores": values.tolist()}

@@ -10,11 +10,11 @@ from odebackbones.transfer import Transfer
 TOP1 = "top-1 accuracy"
 
 SHOWN_CLASSES = 20
-"""Of the table of confusions: more don't fit a page."""
+"""Largest number of classes in the table of confusions: more don't fit on a page."""
 
 
 def accuracy_quantities(metrics: ClassificationMetrics) -> tuple[Quantity, ...]:
-    """Top-1 and, of more than five classes, top-5 accuracy; the means of precision, recall and F1 over the classes."""
+    """Return top-1 accuracy, top-5 accuracy for more than five classes, and macro precision, recall and F1."""
     named = {
         TOP1: metrics.top1,
         "top-5 accuracy": metrics.top5 if len(metrics.per_class) > TOP_K else None,
@@ -26,13 +26,13 @@ def accuracy_quantities(metrics: ClassificationMetrics) -> tuple[Quantity, ...]:
 
 
 def class_table(metrics: ClassificationMetrics) -> Table:
-    """One row a class."""
+    """Build the table of metrics, with one row per class."""
     rows = tuple((c.name, c.images, c.precision, c.recall, c.f1) for c in metrics.per_class)
     return Table("Classes", ("class", "images", "precision", "recall", "F1"), rows)
 
 
 def confusion_tables(metrics: ClassificationMetrics) -> tuple[Table, ...]:
-    """How many of each class were taken for which; none if there are many classes."""
+    """Build the table of how many images of each class were taken for which; no table for many classes."""
     names = [c.name for c in metrics.per_class]
     if len(names) > SHOWN_CLASSES:
         return ()
@@ -50,7 +50,7 @@ def classification_report(
     pictures: tuple[Picture, ...],
     notes: tuple[str, ...],
 ) -> Report:
-    """Put together what was measured."""
+    """Assemble the report from what was measured."""
     return Report(
         name=name,
         title=f"Classification: {name}",

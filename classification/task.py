@@ -37,14 +37,14 @@ from odebackbones.errors import InputError
 from odebackbones.transfer import Transfer, solver_transfer
 
 EVALUATED_AT_ONCE = 100
-"""Images."""
+"""Number of images in an evaluation batch."""
 
 PROBED = 16
-"""Images of the batch whose training memory is measured."""
+"""Number of images in the batch whose training memory is measured."""
 
 
 class ClassificationTask:
-    """A timm model on images with classes, which the checkpoint or the training set names."""
+    """Classification with a timm model; the checkpoint or the training set names the classes."""
 
     name: ClassVar[str] = "classification"
     monitor: ClassVar[str] = "top1"
@@ -66,24 +66,24 @@ class ClassificationTask:
 
     @classmethod
     def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """None but the run's own."""
+        """Return no settings: a prediction uses the run's own."""
         return {}
 
     def describe_data(self) -> list[str]:
-        """Images and classes of both splits."""
+        """Describe the numbers of images and classes of both splits."""
         return [describe("train", self.train_images), describe("val", self.val_images)]
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
-        """Judge two images."""
+        """Evaluate two validation images."""
         samples = [self.val_images[i] for i in range(min(TRIED, len(self.val_images)))]
         scores = self.infer(model, torch.stack([image for image, _ in samples]), device)
         self.metrics(scores, torch.tensor([label for _, label in samples]))
 
     def verify(self) -> None:
-        """Look for damaged images, unless all are decoded anyway, and for those that are in both splits.
+        """Refuse damaged images, unless all are decoded anyway, and warn of images that are in both splits.
 
         Raises:
-            InputError: There are some.
+            InputError: Some images are damaged.
         """
         sources = [images.source for images in (self.train_images, self.val_images)]
         folders = [source.files for source in sources if isinstance(source, FolderImages)]
@@ -95,7 +95,7 @@ class ClassificationTask:
 
     @cached_property
     def train_images(self) -> LabeledImages:
-        """The training set, augmented."""
+        """The augmented training set."""
         data = self.config.data
         return self.images(train=True, augment=data.augment, in_memory=data.in_memory)
 
@@ -112,7 +112,7 @@ class ClassificationTask:
     def images(
         self, *, train: bool, in_memory: bool, classes: list[str] | None = None, augment: str = "none"
     ) -> LabeledImages:
-        """A split of the data."""
+        """Build a split of the data."""
         data, channels = self.config.data, self.input_config["input_size"][0]
         if channels not in MODES:
             raise InputError(f"model {self.config.model.backbone} takes {channels} channels, and images have 3 or 1")
@@ -130,12 +130,12 @@ class ClassificationTask:
 
     @cached_property
     def transform(self) -> Transform:
-        """From an image to the network's input."""
+        """Transform from an image to the network's input."""
         return build_transform(self.input_config)
 
     @cached_property
     def distillation(self) -> Distillation | None:
-        """The teacher's part in the losses, if there is one."""
+        """Losses of distillation, or None without a teacher."""
         config, number = self.config.distillation, len(self.classes)
         if config.teacher is None:
             return None
@@ -143,20 +143,20 @@ class ClassificationTask:
         return Distillation(config, student, student_input=self.input_config, num_classes=number, loss=self.config.loss)
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
-        """The network; with random weights if others will be loaded."""
+        """Build the network, with random weights if other weights will be loaded."""
         return build_classifier(self.config.model, setting="model", num_classes=len(self.classes), loaded=loaded)
 
     def train_dataset(self) -> Dataset[Any]:
-        """The training set with augmentation."""
-        _ = self.distillation  # a teacher that does not fit shows before training starts
+        """Return the augmented training set."""
+        _ = self.distillation  # an unsuitable teacher shows before training starts
         return self.train_images
 
     def collate(self, samples: list[Any]) -> Any:
-        """Images ``(B, C, H, W)`` and labels ``(B,)``."""
+        """Stack samples into images ``(B, C, H, W)`` and labels ``(B,)``."""
         return default_collate(samples)
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """Cross-entropy, or the losses of distillation."""
+        """Return the cross-entropy, or the losses of distillation."""
         images, labels = images_to_device(batch[0], device, self.config.optim), batch[1].to(device, non_blocking=True)
         if self.mix is not None:
             images, labels = self.mix(images, labels)
@@ -165,7 +165,7 @@ class ClassificationTask:
         return {"loss": label_loss(model(images), labels, self.config.loss)}
 
     def scores(self, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""
+        """Return the logits ``(N, C)`` of the validation set, and its labels ``(N,)``."""
         indices = list(share(len(self.val_images)))
         kwargs = {"workers": self.workers, "batch_size": EVALUATED_AT_ONCE, "collate": self.collate}
         batches = evaluation_batches(self.val_images, indices, **kwargs)
@@ -175,27 +175,27 @@ class ClassificationTask:
         return scores, labels
 
     def infer(self, model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-        """The logits of a batch, in float32 on the CPU: ``(B, C, H, W) -> (B, classes)``."""
-        if model.training:  # setting the mode walks all modules: not in every call that is timed
+        """Return the logits of a batch, in float32 on the CPU: ``(B, C, H, W) -> (B, classes)``."""
+        if model.training:  # setting the mode walks all modules, which should not happen in every timed call
             model.eval()
         with torch.inference_mode(), autocast(device, self.config.optim):
             return model(images_to_device(images, device, self.config.optim)).float().cpu()
 
     def metrics(self, scores: Tensor, labels: Tensor) -> ClassificationMetrics:
-        """Of logits."""
+        """Compute the metrics of logits."""
         return evaluate_scores(scores, labels, self.classes)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """The metrics that are followed during training."""
+        """Return the metrics that are monitored during training."""
         metrics = self.metrics(*self.scores(model, device))
         return {name: getattr(metrics, name) for name in ("top1", "top5", "precision", "recall", "f1")}
 
     def metadata(self) -> dict[str, Any]:
-        """The names of the classes."""
+        """Return the names of the classes."""
         return {"classes": self.classes}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
-        """Metrics, confusions, cost, speed and mistakes."""
+        """Build the report of metrics, confusions, cost, speed and mistakes."""
         tried = self.other_solvers(model, device)
         scores, labels = self.scores(model, device)
         measured = measure(self, model, device, self.config.optim)
@@ -211,7 +211,7 @@ class ClassificationTask:
         return report, {}
 
     def other_solvers(self, model: nn.Module, device: torch.device) -> list[Transfer]:
-        """Accuracy, speed and training memory under the solvers that the config names; nothing if it names none."""
+        """Measure accuracy, speed and training memory under the solvers in the config; nothing if it has none."""
         config = self.config.eval
         if not config.solvers:
             if config != EvalConfig():
@@ -234,13 +234,13 @@ class ClassificationTask:
         )
 
     def calibration(self, device: torch.device) -> list[Tensor] | None:
-        """Batches of training images, without augmentation; None if statistics are to be interpolated."""
+        """Return batches of training images, without augmentation; None if statistics are to be interpolated."""
         number = self.config.eval.calibration
         if not number:
             return None
         images = self.images(train=True, in_memory=False)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.config.run.seed))
-        drop_last = number > EVALUATED_AT_ONCE  # all batches count alike
+        drop_last = number > EVALUATED_AT_ONCE  # all batches have the same weight
         workers = loader_processes(self.workers)
         loader = DataLoader(
             Subset(images, order[:number].tolist()), EVALUATED_AT_ONCE, num_workers=workers, drop_last=drop_last
@@ -248,21 +248,19 @@ class ClassificationTask:
         return [images_to_device(batch, device, self.config.optim) for batch, _ in loader]
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """The image with its likeliest classes, and these with their probabilities as plain data."""
+        """Draw the image with its likeliest classes, and list these with their probabilities as plain data."""
         mode = MODES[self.input_config["input_size"][0]]
         batch = self.transform(to_pil_image(image).convert(mode))[None]
         return class_prediction(image, self.infer(model, batch, device)[0], self.classes)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """The network on the first validation image, copies of it as a batch to train on, and as many as it evaluates
-        at once.
-        """
+        """Probe the network on the first validation image, a training batch of its copies, and an evaluation batch."""
         image, label = self.val_images[0]
         batch = (torch.stack([image] * PROBED), torch.tensor([label] * PROBED))
 
         optim = self.config.optim
 
-        def losses() -> dict[str, Tensor]:  # without mixed images and a teacher
+        def losses() -> dict[str, Tensor]:  # without mixup, CutMix and a teacher
             logits = model(images_to_device(batch[0], device, optim))
             return {"loss": label_loss(logits, batch[1].to(device), self.config.loss)}
 
@@ -278,7 +276,7 @@ class ClassificationTask:
         )
 
     def facts(self, probe: Probe) -> dict[str, str]:
-        """How the numbers came about."""
+        """Return how the numbers came about: model, data set, images and image size."""
         model, data = self.config.model, self.config.data
         height, width = probe.image_size
         return {

@@ -1,1 +1,1 @@
-"""Training, measuring and reporting, whatever the task."""
+"""Training, measuring and reporting, for any task."""

@@ -1,4 +1,4 @@
-"""Folders of data that are written whole or not at all, and never over anything else."""
+"""Data folders that are written completely or not at all, and never over anything else."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from odebackbones.errors import InputError
 
 
 def generate_if_missing(folder: Path, write: Callable[[Path], None], *, holds: Callable[[], bool]) -> Path:
-    """Write a data set beside its place and move it there once it is complete; keep the one that is there.
+    """Write a data set next to its place and move it there once it is complete; keep one that is already there.
 
     Args:
-        folder: Where to; its parents are made.
+        folder: Target folder; its parents are created.
         write: Writes the set into an empty folder.
-        holds: Tells whether ``folder`` holds the set already; raises if it holds anything else. It is asked again
+        holds: Tells whether ``folder`` already holds the set; raises if it holds anything else. It is called again
             after a failed move, as another process may have been first.
 
     Returns:
@@ -36,10 +36,10 @@ def generate_if_missing(folder: Path, write: Callable[[Path], None], *, holds: C
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill that becomes ``out`` when all went well; otherwise nothing is left of it.
+    """Yield a folder to fill, which becomes ``out`` if all goes well and is removed otherwise.
 
     Raises:
-        InputError: ``out`` is there already, and no empty folder.
+        InputError: ``out`` exists already and is not an empty folder.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already and not an empty folder; delete it or choose another")
@@ -49,7 +49,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder``, moved into its place at the end, or gone if something went wrong."""
+    """Yield a new folder next to ``folder``, moved into its place at the end, or removed if something goes wrong."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         built = Path(scratch) / folder.name  # not the temporary folder itself: only its owner may read that
@@ -59,16 +59,16 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def is_complete(folder: Path, info: dict[str, Any], *, index: str, kind: str) -> bool:
-    """Tell whether the folder holds the generated set; refuse to touch a folder of anything else.
+    """Tell whether the folder holds the generated set; refuse a folder that holds anything else.
 
     Args:
-        folder: What to look into.
-        info: The parameters of the set, of JSON's types.
-        index: Name of the set's JSON file that has ``info`` under that key.
-        kind: What the set is of, for the error.
+        folder: Folder to look into.
+        info: Parameters of the set, of JSON's types.
+        index: Name of the set's JSON file, which has ``info`` under that key.
+        kind: Kind of the set, for the error message.
 
     Raises:
-        InputError: The folder is not empty and not the set of these parameters.
+        InputError: The folder is not empty and does not hold the set with these parameters.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
@@ -84,7 +84,7 @@ def is_complete(folder: Path, info: dict[str, Any], *, index: str, kind: str) ->
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write next to ``path``, then rename: a crash or a full disk leaves the old file whole."""
+    """Write next to ``path``, then rename: a crash or a full disk leaves the old file intact."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Configuration that every task shares: the run, and the optimization."""
+"""Settings that all tasks share: the run and the optimization."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ SCHEDULES = ("cosine", "multistep")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where a run goes, and what makes it repeatable.
+    """Where a run writes, and what makes it repeatable.
 
     Args:
-        name: The run's name: it writes to OUTPUT/NAME.
+        name: Name of the run, which writes to OUTPUT/NAME.
         output: Folder of all runs.
-        resume: Go on from OUTPUT/NAME/last.pt if it is there.
+        resume: Continue from OUTPUT/NAME/last.pt if it exists.
         seed: Seed of weights, batches, augmentation and sampling.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
-        eval_every: Epochs from one evaluation to the next; the last epoch is always evaluated.
-        tensorboard: Write TensorBoard events too (needs ``pip install odebackbones[tensorboard]``).
+        eval_every: Number of epochs between evaluations; the last epoch is always evaluated.
+        tensorboard: Also write TensorBoard events (needs ``pip install odebackbones[tensorboard]``).
     """
 
     name: str = "run"
@@ -53,17 +53,17 @@ class OptimConfig:
         opt: timm's name of the optimizer: ``adamw``, ``momentum`` (SGD with momentum), ``sgd`` (with Nesterov's), ...
         lr: Peak learning rate.
         momentum: Momentum of ``momentum`` and ``sgd``.
-        weight_decay: Not applied to biases and norms.
-        epochs: Passes over the training set.
-        batch_size: Images a process and a backward pass.
-        accumulate: Backward passes an update; an update sees batch_size x accumulate x processes images.
-        schedule: ``cosine`` to zero, or ``multistep``: a tenth at each of the milestones.
-        milestones: Epochs of ``multistep``.
-        warmup_epochs: Epochs of linear warm-up; may be a fraction. At most half of the epochs are taken.
+        weight_decay: Weight decay; not applied to biases and norms.
+        epochs: Number of passes over the training set.
+        batch_size: Images per process and backward pass.
+        accumulate: Backward passes per update; an update sees batch_size x accumulate x processes images.
+        schedule: ``cosine`` decay to zero, or ``multistep``: division by ten at each milestone.
+        milestones: Epochs at which ``multistep`` lowers the learning rate.
+        warmup_epochs: Epochs of linear warm-up, which may be a fraction; at most half of all epochs.
         clip_grad: Bound on the gradient's norm; 0 for none.
-        ema_decay: Decay of the moving average of the weights, which is then what is evaluated; 0 for none.
-        amp: Autocast to ``bfloat16`` or ``float16``, or ``none``; a CPU that would only emulate bfloat16 takes float32.
-        channels_last: Keep the weights in channels-last order, which the activations then take on.
+        ema_decay: Decay of the moving average of the weights, which is then evaluated instead of them; 0 for none.
+        amp: Autocast to ``bfloat16`` or ``float16``, or ``none``; a CPU that only emulates bfloat16 uses float32.
+        channels_last: Keep the weights in channels-last memory order, which the activations then follow.
     """
 
     opt: str = "adamw"

@@ -1,4 +1,4 @@
-"""The processes that torchrun started, or the one that nobody did."""
+"""Processes of a run: those started by torchrun, or a single one without it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,12 @@ from odebackbones.errors import InputError
 
 
 def rank() -> int:
-    """This process's number, 0 if there is only one."""
+    """Return this process's number, 0 if there is only one process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -37,7 +37,7 @@ def processes(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Let the first process do what is inside before the others, which then find its files."""
+    """Let the first process run the block before the others, which then find its files."""
     if world_size() > 1 and rank() != 0:
         dist.barrier()
     yield
@@ -46,13 +46,13 @@ def main_process_first() -> Iterator[None]:
 
 
 def loader_processes(asked: int) -> int:
-    """How many processes load data: as asked, but no more than there are cores for each process that trains."""
+    """Return the number of data-loading processes: as asked, but at most the cores per training process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(asked, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))))
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for; under torchrun each process has its GPU.
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; under torchrun each process gets its own GPU.
 
     Raises:
         InputError: There is no such device.
@@ -75,21 +75,21 @@ def pick_device(name: str) -> torch.device:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give all processes the first one's buffers: each has counted its own batches into its running statistics."""
+    """Give all processes the first one's buffers: each process's running statistics cover only its own batches."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a number that each process has."""
+    """Return the mean of a number over all processes."""
     if world_size() > 1:
         dist.all_reduce(value)
     return value / world_size()
 
 
 def gather_lists(items: Sequence[Any]) -> list[Any]:
-    """The items of all processes, in the order of the processes."""
+    """Gather the items of all processes, in the order of the processes."""
     if world_size() == 1:
         return list(items)
     parts: list[Any] = [None] * world_size()
@@ -98,5 +98,5 @@ def gather_lists(items: Sequence[Any]) -> list[Any]:
 
 
 def share(length: int) -> range:
-    """The indices that this process evaluates: every ``world_size``-th, so that each is taken once."""
+    """Return the indices that this process evaluates: every ``world_size``-th, so that each is evaluated once."""
     return range(rank(), length, world_size())

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: a progress bar, a CSV table, and TensorBoard events."""
+"""Output of a run while it trains: a progress bar, a CSV table, and TensorBoard events."""
 
 import csv
 import io
@@ -14,17 +14,17 @@ from engine.distributed import rank
 from odebackbones.errors import InputError
 
 History = list[dict[str, float]]
-"""One row an epoch."""
+"""One row per epoch."""
 
 
 def warn(message: str) -> None:
-    """Tell of something that the user should know; of several processes the first one does."""
+    """Warn of something that the user should know; only the first of several processes does."""
     if rank() == 0:
         logging.getLogger("odebackbones").warning(message)
 
 
 def write_csv(history: History, path: Path) -> None:
-    """Write the whole table again; a column that a row lacks stays empty there."""
+    """Write the whole table; a column that a row lacks stays empty there."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -34,7 +34,7 @@ def write_csv(history: History, path: Path) -> None:
 
 
 class TensorBoard:
-    """TensorBoard events, or nothing if they are off."""
+    """Writer of TensorBoard events, which does nothing if they are off."""
 
     def __init__(self, folder: Path, *, enabled: bool) -> None:
         self.writer: Any = None
@@ -54,12 +54,12 @@ class TensorBoard:
 
 
 def progress_bar(title: str, items: Iterable[Any] | None = None, *, total: int | None = None) -> "tqdm[Any]":
-    """A bar with the time left, over ``items`` or by hand; only in the first process, and only on a terminal.
+    """Return a bar with the time left, over ``items`` or by hand; only in the first process, and only on a terminal.
 
     Args:
-        title: What stands before it.
-        items: What is gone through.
-        total: How many there are, if they have no length.
+        title: Text before the bar.
+        items: Items to iterate over.
+        total: Number of items, if they have no length.
     """
     hidden = None if rank() == 0 else True
     return tqdm(items, total=total, desc=title, disable=hidden, leave=False, dynamic_ncols=True)

@@ -1,4 +1,4 @@
-"""What a task gives the engine: detection, depth and classification differ in this, and in nothing else."""
+"""Interface of a task to the engine: detection, depth and classification differ in this, and in nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from engine.config import OptimConfig, RunConfig
 from engine.report.records import Report
 
 TRIED = 2
-"""Images of the evaluation before a training."""
+"""Number of images in the trial evaluation before training."""
 
 
 class TaskConfig(Protocol):
-    """A task's configuration: a dataclass with these two among its fields."""
+    """Configuration of a task: a dataclass with these two fields among others."""
 
     @property
     def run(self) -> RunConfig:
-        """Where the run goes."""
+        """Where the run writes, and what makes it repeatable."""
         ...
 
     @property
@@ -32,17 +32,17 @@ class TaskConfig(Protocol):
 
 @dataclass(frozen=True)
 class Probe:
-    """A model call to be measured: one inference, and one training step's loss, on images of the run's size.
+    """Model calls to measure: one inference, and the loss of one training step, on images of the run's size.
 
     Attributes:
         infer: Runs the model once on a batch of one image.
         loss: Runs the model in training mode on a batch and returns the loss.
         parts: Name -> modules whose time counts as that part of the inference.
-        image_size: (H, W) [px] of what ``infer`` sees.
-        batch_size: Images in a ``loss`` call.
-        body_loss: As ``loss``, through the backbone alone, if the model is more than that.
-        infer_batch: As ``infer``, on several images, if the task infers them at once.
-        infer_batch_size: Images in an ``infer_batch`` call.
+        image_size: (H, W) [px] of the image that ``infer`` sees.
+        batch_size: Number of images in a ``loss`` call.
+        body_loss: Like ``loss``, but through the backbone alone, if the model has other parts.
+        infer_batch: Like ``infer``, but on several images, if the task infers several at once.
+        infer_batch_size: Number of images in an ``infer_batch`` call.
     """
 
     infer: Callable[[], Any]
@@ -57,13 +57,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model finds in an image.
+    """Prediction of a model for an image.
 
     Attributes:
-        picture: Picture of it, ``(3, H', W')`` uint8.
-        facts: The same as plain data.
-        files: Further files: what follows the image's name -> content.
-        counts: How much of what was found, by kind, to be added up.
+        picture: Picture of the prediction, ``(3, H', W')`` uint8.
+        facts: The prediction as plain data.
+        files: Further files: the part of the name after the image's name -> content.
+        counts: Counts of what was found, by kind, to be added up over images.
     """
 
     picture: Tensor
@@ -76,71 +76,71 @@ class Task(Protocol):
     """One vision task on one data set, as the training loop and the tools see it."""
 
     name: ClassVar[str]
-    """The word on the command line: ``detection``, ..."""
+    """Name on the command line: ``detection``, ..."""
     monitor: ClassVar[str]
-    """The metric, higher is better, that picks the best checkpoint."""
+    """Metric that picks the best checkpoint; higher is better."""
     config_class: ClassVar[type[Any]]
-    """Its configuration, a :class:`TaskConfig`."""
+    """Class of the configuration, a :class:`TaskConfig`."""
     free_settings: ClassVar[tuple[str, ...]]
-    """Settings, and groups of them, that the weights do not depend on."""
+    """Settings, and groups of settings, that the weights do not depend on."""
     workers: int
-    """Processes that load data."""
+    """Number of processes that load data."""
 
     def __init__(self, config: Any, metadata: dict[str, Any] | None = None) -> None:
         """Read the data; with a checkpoint's ``metadata``, only what an evaluation needs."""
         ...
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
-        """The model with fresh or pretrained weights; with any if a checkpoint's will be ``loaded``."""
+        """Build the model with fresh or pretrained weights, or with any if a checkpoint's will be ``loaded``."""
         ...
 
     def describe_data(self) -> list[str]:
-        """A line about each split, for before the training; what is suspicious has been warned of."""
+        """Return a line about each split, printed before training; warnings of suspicious data have come earlier."""
         ...
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
-        """Evaluate a little, so that what would stop an evaluation stops the training before it starts."""
+        """Evaluate a few images, so that an error that would stop an evaluation stops the training before it starts."""
         ...
 
     def train_dataset(self) -> Dataset[Any]:
-        """The training samples; random augmentation draws from torch's generator."""
+        """Return the training samples; random augmentation draws from torch's generator."""
         ...
 
     def collate(self, samples: list[Any]) -> Any:
-        """A batch of samples."""
+        """Make a batch of samples."""
         ...
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """The named losses of a batch; their sum is minimized."""
+        """Return the named losses of a batch; their sum is minimized."""
         ...
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """The metrics on the validation set; called in every process, each takes its share."""
+        """Compute the metrics on the validation set; called in every process, each of which takes its share."""
         ...
 
     def metadata(self) -> dict[str, Any]:
-        """Plain data that a checkpoint needs besides weights and config, e.g. the class names."""
+        """Return the plain data that a checkpoint needs besides weights and config, e.g. the class names."""
         ...
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
-        """The full evaluation of a trained model, and further files (name -> content) to keep beside it."""
+        """Evaluate a trained model fully; return the report and further files (name -> content) to keep next to it."""
         ...
 
     @classmethod
     def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Settings, by their dotted names, that a prediction starts from in place of the checkpoint's.
+        """Return settings, by dotted name, from which a prediction starts instead of the checkpoint's.
 
         Args:
-            metrics: What the checkpoint's evaluation found.
+            metrics: Metrics of the checkpoint's evaluation.
         """
         ...
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """What the model finds in ``image: (3, H, W)`` uint8."""
+        """Predict on ``image: (3, H, W)`` uint8."""
         ...
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """What the profiler measures."""
+        """Return the model calls that the profiler measures."""
         ...
 
 
@@ -149,5 +149,5 @@ class ScoresPredictions(Protocol):
     """A task that can evaluate predictions in files, without a model."""
 
     def score(self, predictions: Path) -> Report:
-        """The evaluation of a folder of predictions on the validation set."""
+        """Evaluate a folder of predictions on the validation set."""
         ...

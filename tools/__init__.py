@@ -1,1 +1,1 @@
-"""The command-line tools; run them from a checkout: ``python tools/train.py detection --help``."""
+"""Command-line tools; run them from a checkout: ``python tools/train.py detection --help``."""

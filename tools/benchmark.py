@@ -1,4 +1,4 @@
-"""Measure the ODE engine against its bounds (1.5 hours on an idle core), what the models cost, a converted ResNet."""
+"""Measure the ODE engine against its bounds (1.5 hours on an idle core), the models' cost, or a converted ResNet."""
 
 import argparse
 import shlex
@@ -21,11 +21,11 @@ from engine.weights.load import load_network
 from odebackbones.errors import InputError, unknown_name
 
 Parts = Mapping[str, Callable[[int], Part]]
-"""Name on the command line -> measurement, given the rounds of its timings."""
+"""Name on the command line -> measurement, called with the number of timing rounds."""
 
 
 def conversion_parts(given: argparse.Namespace) -> Parts:
-    """The parts that measure a trained ResNet of one's own."""
+    """Return the parts that measure the user's own trained ResNet."""
     if not given.data or not given.checkpoint:
         raise InputError("conversion: give --data FOLDER, with train and test in it, and --checkpoint FILE")
     return conversion.parts(load_network(given.model, checkpoint=given.checkpoint, num_classes=None), given.data)
@@ -37,7 +37,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Parts]]] = {
     "depth": ("The encoders of depth", lambda _: {"encoders": encoders.run}),
     "conversion": ("A trained ResNet as an ODE model", conversion_parts),
 }
-"""Name on the command line -> title and parts."""
+"""Name on the command line -> title, and the function that returns the parts."""
 
 
 def main(arguments: list[str]) -> None:
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(run: Callable[[int], Part], *, rounds: int) -> Part:
-    """Run one part and print what it found."""
+    """Run one part and print its results."""
     part = run(rounds)
     for table in part.tables:
         print(f"\n{table.title}\n\n{markdown_table(table)}")
@@ -81,7 +81,7 @@ def measure(run: Callable[[int], Part], *, rounds: int) -> Part:
 
 
 def report(kind: str, title: str, parts: dict[str, Part], facts: dict[str, str]) -> Report:
-    """The parts as a report: first the bounds that are not kept, if there are any bounds."""
+    """Combine the parts into a report: first the bounds that are not kept, if there are any bounds."""
     claims = [claim for part in parts.values() for claim in part.claims]
     failed, kept = ([str(claim) for claim in claims if claim.holds == holds] for holds in (False, True))
     sections = [

@@ -15,7 +15,7 @@ from tools.tasks import TASKS
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate the runs that have no report yet, time all in turn, and write the comparison."""
+    """Evaluate the runs that have no report yet, time all runs in turn, and write the comparison."""
     options = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     options.add_argument(
         "runs", nargs="+", type=Path, help="folders of runs, or their best.pt or last.pt; the first is the reference"
@@ -41,10 +41,10 @@ def main(arguments: list[str]) -> None:
 
 
 def common_task(checkpoints: Sequence[Path]) -> type[Task]:
-    """The task that all checkpoints are of.
+    """Return the task of all checkpoints.
 
     Raises:
-        InputError: They are of several.
+        InputError: The checkpoints belong to several tasks.
     """
     names = {load_checkpoint(checkpoint)["task"]: checkpoint for checkpoint in checkpoints}
     if len(names) > 1:
@@ -54,7 +54,7 @@ def common_task(checkpoints: Sequence[Path]) -> type[Task]:
 
 
 def load(task: type[Task], checkpoint: Path, device: str) -> LoadedRun:
-    """A run's model, with the run's own configuration."""
+    """Load a run's model, with the run's own configuration."""
     config, _ = parse(
         config_parser(task, ""), task, [*config_arguments(load_checkpoint(checkpoint)), f"--run.device={device}"]
     )

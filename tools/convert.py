@@ -19,7 +19,7 @@ from odebackbones.errors import InputError
 from odebackbones.fields.basis import BASES
 
 IMAGES = 4
-"""Of noise, on which the two models are compared."""
+"""Number of noise images on which the two models are compared."""
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
 
 
 def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
-    """The ODE model, with fewer weights over time or in another basis if that is asked for."""
+    """Build the ODE model, with fewer weights over time or in another basis if asked for."""
     converted = from_resnet(model, gradient=given.gradient or "checkpoint")
     if given.fit is not None:
         return fit_to_images(model, converted, given)
@@ -78,7 +78,7 @@ def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
 
 
 def fit_to_images(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Module:
-    """The ODE model with fewer weights over time, fitted on images."""
+    """Build the ODE model with fewer weights over time, fitted on images."""
     bases = given.bases or given.steps
     if not bases or given.basis not in (None, "constant"):
         raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")
@@ -91,12 +91,12 @@ def fit_to_images(model: nn.Module, converted: nn.Module, given: Namespace) -> n
 
 
 def one_or_all(numbers: list[int]) -> int | list[int]:
-    """One number for all stages, or one for each."""
+    """Return one number for all stages, or one for each."""
     return numbers[0] if len(numbers) == 1 else numbers
 
 
 def report(model: nn.Module, converted: nn.Module) -> list[str]:
-    """What became of the model, in lines."""
+    """Describe the conversion, in lines of text."""
     lines = [
         f"{title}: {sum(p.numel() for p in m.parameters()):,} parameters, {describe(m)}"
         for title, m in (("from", model), ("to", converted))
@@ -112,7 +112,7 @@ def report(model: nn.Module, converted: nn.Module) -> list[str]:
 
 
 def describe(model: nn.Module) -> str:
-    """The blocks of every stage."""
+    """Describe the ODE blocks of all stages."""
     if not solver_stats(model):
         return "no ODE blocks"
     options = model_arguments(model)

@@ -1,4 +1,4 @@
-"""The demos: train an ODE-Net, the network that it replaces and the honest control, and compare them."""
+"""Demos: train an ODE-Net, the network that it replaces and a fair control, and compare them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 @dataclass(frozen=True)
 class Demo:
-    """Trainings that are compared.
+    """Training runs to compare.
 
     Attributes:
         config: File in ``configs``.
         output: Folder of the runs.
-        runs: Run -> its settings; the first is the reference, the last the control.
+        runs: Name of a run -> its settings; the first run is the reference, the last one the control.
     """
 
     config: str
@@ -33,7 +33,7 @@ DEMOS: dict[str, Demo] = {
         runs={
             "resnet34": ["--model.backbone=resnet34"],
             "ode_resnet34": ["--model.backbone=ode_resnet34"],
-            # One identity block a stage, and so the ODE's parameters
+            # One identity block per stage, and thus as many parameters as the ODE model
             "resnet34_one_block": ["--model.backbone=resnet34", "--model.backbone_args={layers: [2, 2, 2, 2]}"],
         },
     ),
@@ -43,7 +43,7 @@ DEMOS: dict[str, Demo] = {
         runs={
             "vgg16_quarter_bn": ["--model.backbone=vgg16_quarter_bn"],
             "ode_vgg16_quarter_bn": ["--model.backbone=ode_vgg16_quarter_bn"],
-            # One evaluation a stage, and so a residual network of the ODE's parameters
+            # One evaluation per stage, and thus a residual network with as many parameters as the ODE model
             "one_evaluation": ["--model.backbone_args={solver: euler, steps: 1}"],
         },
     ),
@@ -51,7 +51,7 @@ DEMOS: dict[str, Demo] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Train the models of a demo, unless they are there already, and compare them."""
+    """Train the models of a demo, unless they are trained already, and compare them."""
     task, rest = pick_task(arguments, {name: TASKS[name] for name in DEMOS})
     demo = DEMOS[task.name]
     for number, (name, settings) in enumerate(demo.runs.items(), start=1):

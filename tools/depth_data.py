@@ -1,4 +1,4 @@
-"""Make files of depth from KITTI's LiDAR or NYU-Depth-v2's MATLAB file: ``python tools/depth_data.py --help``."""
+"""Make depth files from KITTI's LiDAR or NYU-Depth-v2's MATLAB file: ``python tools/depth_data.py --help``."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -19,7 +19,7 @@ FIRST_PIXEL = (
 
 
 def main(arguments: list[str]) -> None:
-    """Write what the sub-command names, whole or not at all."""
+    """Run the sub-command, which writes its output completely or not at all."""
     parser = ArgumentParser(prog="tools/depth_data.py", description="Make files of depth from what a dataset has.")
     commands = parser.add_subparsers(required=True, metavar="velodyne|nyu")
     add_velodyne(commands.add_parser("velodyne", help="KITTI's LiDAR to sparse depth, 16-bit PNG, meters x 256"))
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
 
 def add_velodyne(parser: ArgumentParser) -> None:
-    """The options of KITTI's LiDAR."""
+    """Add the options for KITTI's LiDAR."""
     parser.add_argument("--points", type=Path, required=True, help="FRAME.bin, or a folder of them")
     parser.add_argument("--calib", type=Path, required=True, help=CALIBRATION)
     parser.add_argument("--images", type=Path, required=True, help="for their sizes: a folder, or one for all frames")
@@ -52,13 +52,13 @@ def run_velodyne(given: Namespace) -> None:
 
 
 def project_frame(frame: Scan, *, camera: int, first_pixel: int) -> np.ndarray:
-    """The depth map of a scan, ``(H, W)`` [m]."""
+    """Project a scan to its depth map, ``(H, W)`` [m]."""
     points, calibration = read_points(frame.points), read_calibration(frame.calibration)
     return project(points, calibration, image_size(frame.image), camera=camera, first_pixel=first_pixel)
 
 
 def add_nyu(parser: ArgumentParser) -> None:
-    """The options of NYU-Depth-v2."""
+    """Add the options for NYU-Depth-v2."""
     parser.add_argument("--mat", type=Path, required=True, help="nyu_depth_v2_labeled.mat")
     parser.add_argument("--splits", type=Path, required=True, help="splits.mat")
     parser.add_argument("--depths", choices=DEPTHS, default="filled", help="holes filled in (default), or as measured")

@@ -25,7 +25,7 @@ REPLACED = {
     "rev_resnet50": "resnet50",
     "augmented_ode_resnet50": "resnet50",
 }
-"""Models whose names do not say what they replace."""
+"""Model whose name does not say what it replaces -> the model that it replaces."""
 
 HEAD = """# Models and options
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """The whole page."""
+    """Build the whole page."""
     parts = [
         HEAD + table(("model", "in place of", "parameters", "ratio", ""), model_rows()),
         "## Options of the stages\n\nOne value for all stages. `steps`, `nodes`, `bases`, `norm_bases`, `duration` and "
@@ -54,13 +54,13 @@ def page() -> str:
 
 
 def table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     lines = [columns, ("---",) * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def model_rows() -> Iterator[tuple[str, ...]]:
-    """Each of our models with what it replaces."""
+    """Yield one row for each of our models, with the model that it replaces."""
     for name in timm.list_models():
         entrypoint = model_entrypoint(name)
         if entrypoint.__module__.startswith("odebackbones"):
@@ -68,17 +68,17 @@ def model_rows() -> Iterator[tuple[str, ...]]:
             ours, theirs = parameters(name), parameters(replaced) if timm.is_model(replaced) else 0
             ratio = f"{ours / theirs:.2f}" if theirs and replaced != name else ""
             text = (inspect.getdoc(entrypoint) or "").splitlines()[0]
-            yield f"`{name}`", f"`{replaced}`" if ratio else "", f"{ours / 1e6:.2f} M", ratio, to_dict(text)
+            yield f"`{name}`", f"`{replaced}`" if ratio else "", f"{ours / 1e6:.2f} M", ratio, to_cell(text)
 
 
 def parameters(name: str) -> int:
-    """How many a model has."""
+    """Count a model's parameters."""
     with torch.device("meta"):
         return sum(p.numel() for p in timm.create_model(name).parameters())
 
 
 def option_rows(kind: type, section: str) -> Iterator[tuple[str, ...]]:
-    """The options that a class's docstring explains, with their defaults."""
+    """Yield the options that a class's docstring explains, with their defaults."""
     explained = inspect.getdoc(kind) or ""
     text = re.split(rf"^{section}:\n", explained, flags=re.MULTILINE)[1]
     text = re.split(r"^\w[\w ]*:\n", text, flags=re.MULTILINE)[0]
@@ -86,11 +86,11 @@ def option_rows(kind: type, section: str) -> Iterator[tuple[str, ...]]:
     for name, meaning in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE):
         if name not in INTERNAL:
             default = defaults[name].default if name in defaults else inspect.Parameter.empty
-            yield f"`{name}`", "" if default is inspect.Parameter.empty else f"`{default!r}`", to_dict(meaning)
+            yield f"`{name}`", "" if default is inspect.Parameter.empty else f"`{default!r}`", to_cell(meaning)
 
 
-def to_dict(text: str) -> str:
-    """Text of a docstring in one line of a table."""
+def to_cell(text: str) -> str:
+    """Convert docstring text to one line of a table."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text.replace("``", "`"))
     text = re.sub(r":math:`(.*?)`", r"`\1`", text)
     return " ".join(text.split()).replace("|", "\\|")

@@ -19,14 +19,14 @@ from odebackbones.ode import SolverConfig, odeint
 FOLDER = Path("docs/images")
 
 COSTS = ("parameters of backbone ↓", "training memory of backbone, batch 2 [MiB] ↓", "latency of backbone [ms] ↓")
-"""The rows of a comparison that accuracy is drawn over."""
+"""Rows of a comparison over which accuracy is plotted."""
 
 EXAMPLES = {"detection": "example-00016.2-ode_resnet34", "depth": "example-00020.2-ode_vgg16_quarter_bn"}
-"""Pictures of the demos' comparisons that the documentation shows."""
+"""Task -> the picture of its demo's comparison that the documentation shows."""
 
 
 def main(arguments: list[str]) -> None:
-    """Draw all of them."""
+    """Draw all pictures."""
     parser = ArgumentParser(prog="tools/docs_pictures.py", description="Draw the pictures of README and docs.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder with the demos' runs")
     runs = parser.parse_args(arguments).runs
@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> None:
 
 
 def turning(t: float, x: torch.Tensor) -> torch.Tensor:
-    """A field that turns inward and slows down: ``(N, 2) -> (N, 2)``."""
+    """Evaluate a field that spirals inward and slows down: ``(N, 2) -> (N, 2)``."""
     return (torch.stack([x[:, 1], -x[:, 0]], dim=1) - 0.35 * x) * math.exp(-t / 3) * 1.4
 
 
 def path(steps: int, method: str, start: torch.Tensor) -> torch.Tensor:
-    """The states ``(T, N, 2)`` at the ends of the steps from t = 0 to 3."""
+    """Return the states ``(T, N, 2)`` at the ends of the steps from t = 0 to 3."""
     times = torch.linspace(0.0, 3.0, steps + 1).tolist()
     found = odeint(turning, start, times, SolverConfig(method, 1), parameters=()).states
     assert found is not None
@@ -56,7 +56,7 @@ def path(steps: int, method: str, start: torch.Tensor) -> torch.Tensor:
 
 
 def flow() -> Figure:
-    """A residual network's jumps, and the curve that they discretize."""
+    """Draw a residual network's jumps, and the curve that they discretize."""
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     start = torch.tensor([[1.0, 0.0], [0.55, 0.0]])
     for axes, steps, title in zip(
@@ -81,7 +81,7 @@ def flow() -> Figure:
 
 
 def budgets() -> Figure:
-    """States kept and evaluations made over the number of steps, by gradient mode: from the schedules themselves."""
+    """Plot states kept and evaluations made over the number of steps, by gradient mode, from the actual schedules."""
     from odebackbones.ode.integrate import EVALUATIONS_AGAIN
     from odebackbones.ode.schedule import capacity
 
@@ -110,7 +110,7 @@ def budgets() -> Figure:
 
 
 def accuracy_over_costs(report: dict[str, Any]) -> Figure:
-    """The first figure of a comparison over the parameters, the memory and the latency of its backbones."""
+    """Plot a comparison's main accuracy figure over the parameters, memory and latency of its backbones."""
     tables = {table["title"]: table for table in report["tables"]}
     models = tables["Accuracy"]["columns"][1:]
     rows = {row[0]: row[1:] for title in ("Accuracy", "Cost", "Speed") for row in tables[title]["rows"]}
@@ -128,7 +128,7 @@ def accuracy_over_costs(report: dict[str, Any]) -> Figure:
 
 
 def draw_points(axes: Axes, models: list[str], costs: list[float], accuracies: list[float]) -> None:
-    """A point for every model, from zero costs on."""
+    """Draw a point for every model, with the cost axis starting at zero."""
     for i, (model, cost, accuracy) in enumerate(zip(models, costs, accuracies, strict=True)):
         axes.plot(cost, accuracy, "osD^"[i % 4], color=COLORS[i], label=model, markersize=7)
     axes.set_xlim(0.0, 1.15 * max(costs))

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
 
 
 def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path:
-    """Evaluate with the checkpoint's own settings, and those that the arguments override."""
+    """Evaluate with the checkpoint's own settings, which the arguments can override."""
     parser = config_parser(task, MODEL_HELP)
     parser.add_argument(
         "--out", type=str, default="", help="folder of the report (default: RUN/report; of last.pt RUN/report_last)"
@@ -47,7 +47,7 @@ def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path
 
 
 def evaluate_files(task: type[Task], arguments: list[str], command: str) -> Path:
-    """Evaluate a folder of predictions, whatever model they are of, on the configured validation set."""
+    """Evaluate a folder of predictions, from any model, on the configured validation set."""
     if not issubclass(task, ScoresPredictions):
         can = ", ".join(name for name, other in TASKS.items() if issubclass(other, ScoresPredictions))
         raise InputError(f"{PREDICTIONS}: not for {task.name}, but for: {can}")

@@ -1,4 +1,4 @@
-"""The tasks that the tools know."""
+"""Tasks that the tools support."""
 
 from classification.task import ClassificationTask
 from depth.task import DepthTask

@@ -1,1 +1,1 @@
-"""Measures the encoders of depth: ``python tools/benchmark.py depth``."""
+"""Benchmarks of the depth encoders: ``python tools/benchmark.py depth``."""

@@ -1,4 +1,4 @@
-"""Encoders at the sizes of KITTI and NYU: what the ODE ones cost beside those that they replace and the controls."""
+"""Cost of the ODE depth encoders, the encoders they replace and the controls, at the image sizes of KITTI and NYU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ SIZES = {"KITTI, 352x1216 px": (352, 1216), "NYU, 416x544 px": (416, 544)}
 
 @dataclass(frozen=True)
 class Encoder:
-    """A backbone as the depth model takes it.
+    """A backbone as the depth model uses it.
 
     Attributes:
-        name: timm's.
+        name: timm name of the backbone.
         arguments: Arguments of ``timm.create_model``.
-        folded: Whether its norms are folded into the convolutions, for the latency.
+        folded: Whether the norms are folded into the convolutions, to measure latency.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Encoder:
     def build(self) -> nn.Module:
         """Build the encoder with random weights and non-default norm statistics, in channels-last order.
 
-        The order is the one that the tools train and evaluate in.
+        The tools train and evaluate in this memory order.
         """
         torch.manual_seed(0)
         levels = feature_levels("encoder", self.name, self.arguments)
@@ -71,17 +71,17 @@ GROUPS: dict[str, dict[str, Encoder]] = {
         "control: resnet50": Encoder("resnet50"),
     },
 }
-"""What is replaced -> the rows of its table; the first is the one that ratios are of."""
+"""Replaced encoder -> rows of its table; ratios are relative to the first row."""
 
 ALIKE = {"ode_vgg16": "vgg16", "ode_vgg16_bn": "vgg16_bn", "ode_vgg16_bn, fused": "vgg16_bn, norms folded"}
-"""ODE-VGG -> the VGG that has as many norms."""
+"""ODE-VGG -> the VGG with the same normalization."""
 
 BOUNDS = {"parameters": 0.25, "MACs": 0.55, "latency": 0.75, "activations": 0.6}
-"""What ``ode_vgg16`` may take of ``vgg16_bn``."""
+"""Largest allowed ratios of ``ode_vgg16`` to ``vgg16_bn``."""
 
 
 def inference(body: nn.Module, image: Tensor) -> Callable[[], None]:
-    """One image to the features."""
+    """Return a call that computes the features of one image."""
     body = body.eval()
 
     def call() -> None:
@@ -92,7 +92,7 @@ def inference(body: nn.Module, image: Tensor) -> Callable[[], None]:
 
 
 def activations(body: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Training memory [MiB] of an image: as a whole, and beyond the gradients."""
+    """Measure the training memory [MiB] of an image: in total, and beyond the gradients."""
     body = body.train()
     device = torch.device("cpu")
 
@@ -100,14 +100,14 @@ def activations(body: nn.Module, image: Tensor) -> tuple[float, float]:
         return torch.stack([level.mean() for level in body(image)]).sum()
 
     whole = training_memory_mib(body, loss, device)
-    loss().backward()  # from now on the gradients are there, and are added to
+    loss().backward()  # the gradients are allocated from now on, and later passes add to them
     beyond = peak_memory_mib(lambda: loss().backward(), device)
     body.zero_grad(set_to_none=True)
     return whole, beyond
 
 
 def measure(group: dict[str, Encoder], size: tuple[int, int], *, rounds: int) -> dict[str, dict[str, float | str]]:
-    """Row -> figures; latency as a ratio."""
+    """Return row -> figures; the latency [ms] is a ratio to the first row, times the first row's median."""
     reference = next(iter(group))
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     image = image.contiguous(memory_format=torch.channels_last)
@@ -132,7 +132,7 @@ def measure(group: dict[str, Encoder], size: tuple[int, int], *, rounds: int) ->
 
 
 def table(title: str, found: dict[str, dict[str, Any]]) -> Table:
-    """The figures, each with its ratio to the first row's."""
+    """Build the table of the figures, each with its ratio to the first row."""
     reference = next(iter(found.values()))
     units = {"parameters": "M", "MACs": "G", "latency": "ms", "training memory": "MiB", "activations": "MiB"}
     columns = ["encoder", "NFE"]
@@ -146,7 +146,7 @@ def table(title: str, found: dict[str, dict[str, Any]]) -> Table:
 
 
 def table_alike(title: str, found: dict[str, dict[str, Any]]) -> Table:
-    """The ratios of what differs in the flow alone."""
+    """Build the table of the ratios between encoders that differ in the flow alone."""
     rows = tuple(
         (f"{ours} of {theirs}", *(found[ours][name] / found[theirs][name] for name in BOUNDS))
         for ours, theirs in ALIKE.items()
@@ -155,7 +155,7 @@ def table_alike(title: str, found: dict[str, dict[str, Any]]) -> Table:
 
 
 def run(rounds: int) -> Part:
-    """Measure on the threads that torch has."""
+    """Measure with torch's current number of threads."""
     tables, claims = [], []
     for data, size in SIZES.items():
         for reference, group in GROUPS.items():

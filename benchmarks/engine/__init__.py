@@ -1,4 +1,4 @@
-"""Measures the ODE engine: ``python tools/benchmark.py engine``. Every part prints tables, and numbers with bounds."""
+"""Benchmarks of the ODE engine: ``python tools/benchmark.py engine``. Every part prints tables and bounded numbers."""
 
 from collections.abc import Callable
 
@@ -24,4 +24,4 @@ PARTS: dict[str, Callable[[int], Part]] = {
     "transfer": transfer.run,
     "detector": detector_memory.run,
 }
-"""Name on the command line -> measurement, given the rounds of its timings."""
+"""Name on the command line -> measurement, called with the number of timing rounds."""

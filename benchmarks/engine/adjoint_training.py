@@ -1,4 +1,4 @@
-"""The same small training with exact gradients and with the continuous adjoint's."""
+"""The same small training with exact gradients and with gradients of the continuous adjoint."""
 
 import warnings
 from dataclasses import replace
@@ -21,14 +21,14 @@ SOLVERS: dict[str, SolverConfig] = {
 
 
 def run(rounds: int) -> Part:
-    """Train every solver with both gradients from several seeds."""
+    """Train with every solver and both gradients, from several seeds."""
     data, held_out = train_and_test()
     rows, claims = [], []
     for name, solver in SOLVERS.items():
         scores: dict[str, list[float]] = {}
         for gradient in ("checkpoint", "adjoint"):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the adjoint is not exact is what is measured
+                warnings.simplefilter("ignore")  # the adjoint's inexactness is what is measured
                 config = replace(solver, gradient=gradient)
                 nets = [trained_net(basic_field("batch"), config, data, epochs=EPOCHS, seed=seed) for seed in SEEDS]
             scores[gradient] = [accuracy(net, batches(held_out, size=250, seed=0)) for net in nets]

@@ -1,4 +1,4 @@
-"""Order of convergence on closed forms, and parity with torchdiffeq."""
+"""Order of convergence on problems with closed-form solutions, and parity with torchdiffeq."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ Problem = tuple[Callable[[float, Tensor], Tensor], Tensor, Tensor]
 
 
 def problems() -> dict[str, Problem]:
-    """Initial value problems with closed forms, in float64."""
+    """Return initial value problems with closed-form solutions, in float64."""
     plane = torch.tensor([[1.0, 0.0], [0.3, -0.7]], dtype=torch.float64)
     line = torch.tensor([[0.1, 0.3, 1.7]], dtype=torch.float64)
     return {
@@ -39,7 +39,7 @@ def problems() -> dict[str, Problem]:
 
 
 def variants() -> dict[str, tuple[SolverConfig, int]]:
-    """Every method with fixed steps, with its theoretical order."""
+    """Return every method with fixed steps, with its theoretical order."""
     found = {}
     for name, method in METHODS.items():
         if method.build is not None and name != "implicit_euler":
@@ -55,21 +55,21 @@ def variants() -> dict[str, tuple[SolverConfig, int]]:
 
 
 def end_state(problem: Problem, solver: SolverConfig, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The solver's state at t = 1."""
+    """Return the solver's state at t = 1."""
     field, start, _ = problem
     return fixed_method(solver, (0.0, 1.0)).solve(field, start.to(dtype)).detach()
 
 
 def measured_order(problem: Problem, solver: SolverConfig) -> float:
-    """log2 of the ratio of the errors at N and 2 N steps."""
+    """Return log2 of the ratio of the errors at N and 2 N steps."""
     errors = [(end_state(problem, replace(solver, steps=n)) - problem[2]).norm() for n in STEPS]
     return math.log2(errors[0] / errors[1])
 
 
 def parity(problem: Problem, name: str, dtype: torch.dtype, *, gradients: bool) -> float:
-    """Largest relative difference to torchdiffeq's method on the same steps, or tolerances.
+    """Return the largest relative difference from torchdiffeq's method with the same steps or tolerances.
 
-    With gradients, an adaptive method's steps are taken again by our own tableau.
+    With gradients, an adaptive method's accepted steps are repeated with our own tableau.
     """
     field, start, _ = problem
     if METHODS[name].build:
@@ -93,7 +93,7 @@ def parity(problem: Problem, name: str, dtype: torch.dtype, *, gradients: bool) 
 
 
 def run(rounds: int) -> Part:
-    """Measure; nothing here is timed."""
+    """Measure orders and parities; nothing is timed."""
     known = problems()
     rows = tuple(
         (name, order, *(measured_order(problem, solver) for problem in known.values()))
@@ -127,5 +127,5 @@ def run(rounds: int) -> Part:
 
 
 def worst_parity(known: Iterable[Problem], name: str, dtype: torch.dtype, gradients: bool) -> float:
-    """The worst parity over the problems."""
+    """Return the worst parity over the problems."""
     return max(parity(problem, name, dtype, gradients=gradients) for problem in known)

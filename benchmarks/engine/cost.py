@@ -1,4 +1,4 @@
-"""Memory and time of the gradient modes, against plain backprop through a hand-written loop."""
+"""Memory and time of the gradient modes, compared with plain backprop through a hand-written loop."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,13 +30,13 @@ MODES: dict[str, SolverConfig] = {
 BARE, TORCHDIFFEQ, ADJOINT = "bare loop", "torchdiffeq odeint", "torchdiffeq odeint_adjoint"
 FORWARD = "forward pass of the bare loop"
 LOOP_BOUNDS = {BARE: 1.03, TORCHDIFFEQ: 1.0}
-"""Largest share of their time that the plain loop may take: all of it, up to noise."""
+"""Reference -> largest allowed ratio of our plain loop's time to the reference's time: 1, up to noise."""
 
 Solve = Callable[[nn.Module, Tensor, int], Tensor]
 
 
 def bare_loop(field: nn.Module, state: Tensor, steps: int) -> Tensor:
-    """Euler's method by hand."""
+    """Integrate by a hand-written Euler loop."""
     h = 1.0 / steps
     for i in range(steps):
         state = state + h * field(i * h, state)
@@ -44,7 +44,7 @@ def bare_loop(field: nn.Module, state: Tensor, steps: int) -> Tensor:
 
 
 def by_torchdiffeq(solve: Callable[..., Any]) -> Solve:
-    """Euler's method by torchdiffeq."""
+    """Return a solve by torchdiffeq's Euler method."""
 
     def run(field: nn.Module, state: Tensor, steps: int) -> Tensor:
         class Timed(nn.Module):  # our fields take a float
@@ -62,7 +62,7 @@ def by_torchdiffeq(solve: Callable[..., Any]) -> Solve:
 
 
 def by_engine(solver: SolverConfig) -> Solve:
-    """Our engine in one of its modes."""
+    """Return a solve by our engine in one of its modes."""
 
     def run(field: nn.Module, state: Tensor, steps: int) -> Tensor:
         return odeint(field, state, solver=replace(solver, steps=steps)).state
@@ -79,13 +79,13 @@ SOLVES: dict[str, Solve] = {
 
 
 def training_step(solve: Solve, field: nn.Module, state: Tensor, steps: int) -> None:
-    """Forward and backward pass; the loss is one whose gradient takes memory, as most do."""
+    """Run a forward and backward pass; the gradient of the loss takes memory, as with most losses."""
     field.zero_grad(set_to_none=True)
     F.mse_loss(solve(field, state.detach().requires_grad_(), steps), state).backward()
 
 
 def memory_in_states(field: nn.Module, state: Tensor, steps: int) -> dict[str, float]:
-    """Peak memory of a training step, in sizes of the state."""
+    """Return the peak memory of a training step, in multiples of the state's size."""
     size = state.numel() * state.element_size() / MIB
     return {
         name: peak_memory_mib(lambda s=solve: training_step(s, field, state, steps), state.device) / size
@@ -94,9 +94,9 @@ def memory_in_states(field: nn.Module, state: Tensor, steps: int) -> dict[str, f
 
 
 def training_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, float]:
-    """CPU time of a training step with the long solve, and of its forward pass without a graph, over the bare loop's.
+    """Return CPU times of a training step with the long solve, and of a graph-free forward pass, over the bare loop's.
 
-    On half of the batch, for more rounds in the time.
+    Half of the batch is used, to fit in more rounds.
     """
     state = state[: len(state) // 2]
 
@@ -110,9 +110,9 @@ def training_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str,
 
 
 def loop_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, float]:
-    """CPU time of a training step with the plain loop over the CPU time of other loops, by reference.
+    """Return reference -> CPU time of a training step with our plain loop over the time with the reference loop.
 
-    They differ by less than the machine's noise: short solves, and many.
+    The loops differ by less than the machine's noise, so the solves are short and many.
     """
     state = state[: len(state) // 2]
     names = (BARE, TORCHDIFFEQ, "backprop")
@@ -125,7 +125,7 @@ def loop_times(field: nn.Module, state: Tensor, *, rounds: int) -> dict[str, flo
 
 
 def measure(name: str, field: nn.Module, state: Tensor, *, rounds: int) -> tuple[Table, list[Claim]]:
-    """One field's table and claims."""
+    """Measure one field; return its table and claims."""
     short, long = (memory_in_states(field, state, steps) for steps in (SHORT, LONG))
     ratio = training_times(field, state, rounds=rounds)
     growth = {mode: long[mode] / short[mode] for mode in SOLVES}
@@ -156,7 +156,7 @@ def measure(name: str, field: nn.Module, state: Tensor, *, rounds: int) -> tuple
 
 
 def run(rounds: int) -> Part:
-    """Measure on the threads that torch has."""
+    """Measure with torch's current number of threads."""
     tables, claims = [], []
     for name, (field, state) in measured_fields().items():
         table, found = measure(name, field, state, rounds=rounds)

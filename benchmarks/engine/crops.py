@@ -1,4 +1,4 @@
-"""A small classification set without a download: gray crops of the generated shapes."""
+"""A small classification data set that needs no download: gray crops of the generated shapes."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 def draw_crops(count: int, *, seed: int) -> Batch:
-    """Crops ``(count, 1, 24, 24)`` in [-0.5, 0.5] and their classes ``(count,)``, which follow from the seed."""
+    """Draw crops ``(count, 1, 24, 24)`` in [-0.5, 0.5] and their classes ``(count,)``, determined by the seed."""
     rng = np.random.default_rng(seed)
     images: list[np.ndarray] = []
     labels: list[int] = []
@@ -31,11 +31,11 @@ def draw_crops(count: int, *, seed: int) -> Batch:
 
 
 def train_and_test() -> tuple[Batch, Batch]:
-    """The crops to train on, and those to test on."""
+    """Draw the training crops and the test crops."""
     return draw_crops(TRAIN_CROPS, seed=0), draw_crops(TEST_CROPS, seed=1)
 
 
 def batches(data: Batch, *, size: int, seed: int) -> list[Batch]:
-    """An epoch's batches in an order of its own."""
+    """Split the data into an epoch's batches, in an order determined by the seed."""
     order = torch.randperm(len(data[1]), generator=torch.Generator().manual_seed(seed))
     return [(data[0][index], data[1][index]) for index in order.split(size)]

@@ -31,20 +31,20 @@ REFERENCE = "resnet101"
 
 
 def losses(detector: nn.Module, size: int) -> Tensor:
-    """The loss of a batch of random images with one box each."""
+    """Return the summed losses of a batch of random images with one box each."""
     images = [torch.rand(3, size, size, generator=torch.Generator().manual_seed(i)) for i in range(BATCH)]
     target = {"boxes": torch.tensor([[20.0, 20.0, 200.0, 220.0]]), "labels": torch.tensor([1])}
     return torch.stack(list(detector(images, [target] * BATCH).values())).sum()
 
 
 def body_loss(body: nn.Module, size: int) -> Tensor:
-    """A loss of the backbone's features alone."""
+    """Return a loss on the backbone's features alone."""
     images = torch.rand(BATCH, 3, size, size, generator=torch.Generator().manual_seed(0))
     return torch.stack([level.mean() for level in body(images)]).sum()
 
 
 def measure(name: str, size: int) -> tuple[float, float, float]:
-    """Training memory [MiB] of the whole detector, of its body, and of the body beyond its gradients."""
+    """Measure the training memory [MiB] of the whole detector, of its body, and of the body beyond its gradients."""
     backbone, kwargs, recompute = BACKBONES[name]
     torch.manual_seed(0)
     config = ModelConfig(backbone=backbone, backbone_args=kwargs, min_size=[size], max_size=size)
@@ -53,13 +53,13 @@ def measure(name: str, size: int) -> tuple[float, float, float]:
     recompute_blocks(body, enable=recompute)
     whole = training_memory_mib(detector, lambda: losses(detector, size), torch.device("cpu"))
     alone = training_memory_mib(body, lambda: body_loss(body, size), torch.device("cpu"))
-    body_loss(body, size).backward()  # from now on the gradients are there, and are added to
+    body_loss(body, size).backward()  # the gradients are allocated from now on, and later passes add to them
     activations = peak_memory_mib(lambda: body_loss(body, size).backward(), torch.device("cpu"))
     return whole, alone, activations
 
 
 def run(rounds: int) -> Part:
-    """Measure; nothing here is timed."""
+    """Measure training memory; nothing is timed."""
     tables, claims = [], []
     for size in SIZES_PX:
         found = {name: measure(name, size) for name in BACKBONES}

@@ -1,4 +1,4 @@
-"""The vector fields that are measured."""
+"""Vector fields for the cost measurements."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from odebackbones.fields.residual import BottleneckField
 
 
 class PaperField(nn.Module):
-    """Norm, ReLU and 3x3 convolution with a time channel, twice, and a norm.
+    """Norm, ReLU and 3x3 convolution with a time channel, twice, then a norm.
 
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366 (its MNIST example)
@@ -32,7 +32,7 @@ class PaperField(nn.Module):
 
 
 def measured_fields() -> dict[str, tuple[nn.Module, Tensor]]:
-    """The three fields of the design, each with a state."""
+    """Build the three fields of the design, each with a state."""
     torch.manual_seed(0)
     bottleneck = BottleneckField(256, width=64, norm=norm_layer("group", nodes=[0.0], bases=1))
     return {

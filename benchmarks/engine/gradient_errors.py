@@ -34,7 +34,7 @@ class Dropped(nn.Module):
         self.drop_path = DropPath(0.1)
 
     def forward(self, t: float, x: Tensor) -> Tensor:
-        """The slope at time ``t`` and state ``x``, less what is dropped."""
+        """The slope at time ``t`` and state ``x``, with dropout and drop path applied."""
         return self.drop_path(self.field(t, self.dropout(x)))
 
 
@@ -60,7 +60,7 @@ MODES: dict[str, SolverConfig] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training step leaves behind."""
+    """Outcome of a training step: end state, gradient of the input, gradients of the parameters, and buffers."""
 
     end: Tensor
     slope: Tensor
@@ -69,7 +69,7 @@ class Outcome:
 
 
 def training_step(net: SmallNet, solver: SolverConfig, features: Tensor, labels: Tensor) -> Outcome:
-    """Forward and backward pass from the block's input on, in training mode, with the same random draws each time."""
+    """Run a forward and backward pass from the block's input, in training mode, with equal random draws every time."""
     net = copy.deepcopy(net).train()
     net.block.set_solver(replace(solver, steps=STEPS))
     net.zero_grad()
@@ -83,13 +83,13 @@ def training_step(net: SmallNet, solver: SolverConfig, features: Tensor, labels:
 
 
 def relative_error(found: list[Tensor], reference: list[Tensor]) -> float:
-    """Norm of the difference over the norm of the reference, of all tensors together."""
+    """Return the norm of the difference over the norm of the reference, for all tensors concatenated."""
     a, b = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (found, reference))
     return float((a - b).norm() / b.norm())
 
 
 def errors(net: SmallNet, solver: SolverConfig, features: Tensor, labels: Tensor) -> tuple[str, float, float, str]:
-    """Whether the outputs are equal, the errors of the gradients, and whether the buffers are equal."""
+    """Return whether the outputs are equal, the errors of the gradients, and whether the buffers are equal."""
     found = training_step(net, solver, features, labels)
     reference = training_step(net, replace(solver, gradient="backprop"), features, labels)
     same_buffers = all(map(torch.equal, found.buffers, reference.buffers))
@@ -103,7 +103,7 @@ def errors(net: SmallNet, solver: SolverConfig, features: Tensor, labels: Tensor
 
 @torch.no_grad()
 def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
-    """Numbers that a reconstruction under bfloat16 autocast gets wrong, over all updates of a solve."""
+    """Count the numbers that reconstruction under bfloat16 autocast gets wrong, over all updates of a solve."""
     block = copy.deepcopy(net.block)
     block.set_solver(SolverConfig(method, steps, "reversible"))
     reversible = in_fixed_point(fixed_method(block.solver, block.t_span))
@@ -123,12 +123,12 @@ def bits_lost(net: SmallNet, method: str, steps: int, state: Tensor) -> int:
 
 
 def run(rounds: int) -> Part:
-    """Train a network for each field, then measure; nothing here is timed."""
+    """Train a network for each field, then measure; nothing is timed."""
     data = draw_crops(TRAIN_CROPS, seed=0)
     images, labels = batches(draw_crops(64, seed=1), size=64, seed=0)[0]
     rows, claims, lost = [], [], {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the adjoint is not exact is what is measured
+        warnings.simplefilter("ignore")  # the adjoint's inexactness is what is measured
         for name, make_field in FIELDS.items():
             net = trained_net(make_field, SolverConfig("midpoint", 4), data, epochs=4, seed=0)
             features = net.stem(images).detach()
@@ -150,7 +150,7 @@ def run(rounds: int) -> Part:
 
 
 def claims_of(name: str, found: dict[str, tuple[str, float, float, str]]) -> list[Claim]:
-    """The bounds on one field's errors."""
+    """Return the claims that bound one field's errors."""
     exact = {mode: values for mode, values in found.items() if "adjoint" not in mode}
     checkpointed = {mode: values for mode, values in exact.items() if "checkpoint" in mode}
     euler = [values for mode, values in checkpointed.items() if mode.startswith("euler")]

@@ -18,14 +18,14 @@ from odebackbones.ode.solvers import evaluation_times
 CHANNELS = 32
 
 FieldMaker = Callable[[list[float]], nn.Module]
-"""Makes a field for the times at which it is evaluated."""
+"""Builds a field for the times at which it is evaluated."""
 
 
 class SmallNet(nn.Module):
     """A strided convolution, an ODE block, and a linear classifier.
 
     Args:
-        make_field: Makes the block's field.
+        make_field: Builds the block's field.
         solver: Solver of the block.
         **kwargs: Further arguments of the block.
 
@@ -41,23 +41,23 @@ class SmallNet(nn.Module):
         self.head = nn.Linear(CHANNELS, len(OUTLINES))
 
     def classify(self, state: Tensor) -> Tensor:
-        """Logits from the block's state."""
+        """Compute the logits from the block's end state."""
         return self.head(F.relu(state).amax(dim=(2, 3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Compute the logits."""
         return self.classify(self.block(self.stem(x)))
 
 
 def basic_field(norm: str) -> FieldMaker:
-    """Makes basic fields with that norm."""
+    """Return a maker of basic fields with this norm."""
     return lambda nodes: BasicField(CHANNELS, width=CHANNELS, norm=norm_layer(norm, nodes=nodes, bases=1))
 
 
 def trained_net(
     make_field: FieldMaker, solver: SolverConfig, data: Batch, *, epochs: int, seed: int, **kwargs: Any
 ) -> SmallNet:
-    """A network after training by AdamW with a one-cycle schedule, in evaluation mode; all follows from the seed."""
+    """Train a network by AdamW with a one-cycle schedule, fully seeded, and return it in evaluation mode."""
     torch.manual_seed(seed)
     net = SmallNet(make_field, solver, **kwargs)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-3)

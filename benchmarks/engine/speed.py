@@ -1,4 +1,4 @@
-"""Overhead of a step, and latency of the body of ode_resnet101 beside ResNet-101's."""
+"""Overhead of an integration step, and latency of ode_resnet101's body compared with ResNet-101's."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -20,7 +20,7 @@ BODY_SIZE_PX = 320
 
 @torch.no_grad()
 def overhead(rounds: int) -> tuple[Table, list[Claim]]:
-    """Wall time of an Euler step on a state of 8 numbers [us], where the field costs next to nothing."""
+    """Measure the wall time of an Euler step [us] on a state of 8 numbers, where the field costs next to nothing."""
     state, h = torch.zeros(8), 1.0 / TINY_STEPS
 
     def identity(t: Any, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def overhead(rounds: int) -> tuple[Table, list[Claim]]:
 
 
 def body(name: str, **kwargs: Any) -> nn.Module:
-    """A feature extractor with four levels, its statistics estimated from random images."""
+    """Build a feature extractor with four levels and norm statistics estimated from random images."""
     torch.manual_seed(0)
     model = timm.create_model(
         name, features_only=True, out_indices=(1, 2, 3, 4), zero_init_last=False, **kwargs
@@ -64,7 +64,7 @@ def body(name: str, **kwargs: Any) -> nn.Module:
 
 
 def bodies() -> dict[str, tuple[nn.Module, torch.memory_format]]:
-    """ResNet-101, its ODE replacement at 22 evaluations in stage 3, and the controls, with their memory formats."""
+    """Build ResNet-101, its ODE model with 22 evaluations in stage 3, and the controls, with their memory formats."""
     ode, resnet, fuse = body("ode_resnet101"), body("resnet101"), odebackbones.fuse
     plain, last = torch.contiguous_format, torch.channels_last
     return {
@@ -81,7 +81,7 @@ def bodies() -> dict[str, tuple[nn.Module, torch.memory_format]]:
 
 
 def latency(rounds: int) -> tuple[Table, list[Claim]]:
-    """Wall time of a body on one image [ms], the models in turn."""
+    """Measure the wall time of each body on one image [ms], the models taking turns."""
     image = torch.rand(1, 3, BODY_SIZE_PX, BODY_SIZE_PX)
     ratio, reference = times_over(
         "resnet101",
@@ -100,7 +100,7 @@ def latency(rounds: int) -> tuple[Table, list[Claim]]:
 
 
 def inference(model: nn.Module, image: Tensor, memory_format: torch.memory_format) -> Callable[[], None]:
-    """A call of the model on the image, both in that memory format."""
+    """Return a call of the model on the image, both in this memory format."""
     model, image = model.to(memory_format=memory_format), image.contiguous(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
 
     def call() -> None:
@@ -111,6 +111,6 @@ def inference(model: nn.Module, image: Tensor, memory_format: torch.memory_forma
 
 
 def run(rounds: int) -> Part:
-    """Measure on the threads that torch has."""
+    """Measure with torch's current number of threads."""
     (first, claims), (second, more) = overhead(rounds), latency(rounds)
     return Part((first, second), (*claims, *more))

@@ -1,4 +1,4 @@
-"""Is it an ODE? Small networks trained in several ways, each under solvers that it was not trained with."""
+"""Is it an ODE? Small networks trained in several ways, each evaluated with solvers that it was not trained with."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ TRAININGS: dict[str, tuple[SolverConfig, dict[str, Any]]] = {
 
 
 def run(rounds: int) -> Part:
-    """Train, then measure the accuracy with statistics calibrated under every solver; nothing here is timed."""
+    """Train, then measure the accuracy with statistics calibrated for every solver; nothing is timed."""
     data, held_out = train_and_test()
     tests, calibration = batches(held_out, size=250, seed=0), batches(data, size=250, seed=0)[:4]
     rows, orders, curves = [], [], []
@@ -40,19 +40,19 @@ def run(rounds: int) -> Part:
             Table(
                 title, ("trained with", "solved by", "as trained", *(f"{n} steps" for n in TRIED_STEPS)), tuple(rows)
             ),
-            Table("ModelCost order of convergence of the trained block", ("trained with", *SOLVED_BY), tuple(orders)),
+            Table("Measured order of convergence of the trained block", ("trained with", *SOLVED_BY), tuple(orders)),
         ),
         curves=tuple(curves),
     )
 
 
 def metrics(found: list[Transfer], method: str) -> list[float]:
-    """The metric under ``method``, by steps."""
+    """Return the metric under ``method``, by number of steps."""
     return [row.metric for row in found[1:] if row.method == method]
 
 
 def measured_order(net: SmallNet, method: str, images: torch.Tensor) -> float:
-    """The order at which the block's flow of some images converges, in float64."""
+    """Measure the order at which the block's flow of some images converges, in float64."""
     net = net.double()
     state = net.stem(images[:16].double()).detach()
     order = convergence_order(net.block, state, method=method).order

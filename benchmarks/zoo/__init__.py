@@ -1,1 +1,1 @@
-"""Measures the models: what they cost, and trained ResNets that became ODE models."""
+"""Benchmarks of the models: their cost, and trained ResNets converted into ODE models."""

@@ -1,4 +1,4 @@
-"""A trained ResNet as an ODE model: equal with a weight for every block; what fewer weights and other steps cost."""
+"""A trained ResNet as an ODE model: equal with one weight per block; the cost of fewer weights and other steps."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -27,15 +27,15 @@ BATCH = 250
 CALIBRATION_IMAGES = 2000
 FIT_IMAGES = 1000
 CLOSENESS = 1e-4
-"""Of the converted model's logits."""
+"""Largest allowed difference between the logits of the converted model and of the ResNet."""
 
 
 def parts(model: nn.Module, data: Path) -> dict[str, Callable[[int], Part]]:
-    """The parts, of a trained ResNet.
+    """Return the benchmark parts for a trained ResNet.
 
     Args:
-        model: timm's or ours.
-        data: Folder with ``train`` and ``test``, each with a folder of images for every class in the classes' order.
+        model: A ResNet from timm or from this package.
+        data: Folder with ``train`` and ``test``, each with one folder of images per class, in the classes' order.
     """
     tests, training = (batches(model, data / split) for split in ("test", "train"))
     return {
@@ -45,10 +45,10 @@ def parts(model: nn.Module, data: Path) -> dict[str, Callable[[int], Part]]:
 
 
 def batches(model: Any, folder: Path) -> DataLoader[Any]:
-    """The images in a random but fixed order, as the model wants them, and their classes.
+    """Load the images with the model's transform, in a random but fixed order, and their classes.
 
     Raises:
-        InputError: There is no such folder, or it has other classes than the model.
+        InputError: The folder does not exist, or its number of classes differs from the model's.
     """
     images = LabeledImages(FolderImages(folder), build_transform(resolve_model_data_config(model)))
     if len(images.classes) != model.num_classes:
@@ -58,7 +58,7 @@ def batches(model: Any, folder: Path) -> DataLoader[Any]:
 
 
 def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -> Part:
-    """Accuracy and logits with K weights over time: the nearest to the trained ones in every basis, and fitted ones."""
+    """Measure accuracy and logits with K weights over time: projected onto every basis, and fitted."""
     model, pixels = model.eval(), torch.cat([images for images, _ in training])[:FIT_IMAGES]
     converted = from_resnet(model)
     steps = [stats.steps for stats in solver_stats(converted).values()]
@@ -90,19 +90,19 @@ def fewer_weights(model: nn.Module, tests: Iterable[Any], training: list[Any]) -
 
 @torch.no_grad()
 def logits(model: nn.Module, tests: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """Of all images, in evaluation mode: ``(n, classes)``; and their labels ``(n,)``."""
+    """Return the logits of all images, in evaluation mode: ``(n, classes)``; and their labels ``(n,)``."""
     model.eval()
     found, labels = zip(*((model(images), labels) for images, labels in tests), strict=True)
     return torch.cat(found), torch.cat(labels)
 
 
 def shown_steps(numbers: Iterable[int]) -> str:
-    """Numbers with blanks between them."""
+    """Join numbers with spaces."""
     return " ".join(map(str, numbers))
 
 
 def other_steps(model: nn.Module, tests: Iterable[Any], training: list[Any]) -> Part:
-    """The converted model with its weights for every block, under fewer and more steps, statistics calibrated."""
+    """Evaluate the converted model, one weight per block, with fewer and more steps and calibrated statistics."""
     converted = from_resnet(model.eval())
     most = max(stats.steps for stats in solver_stats(converted).values())
     steps = sorted({max(1, most * eighths // 8) for eighths in (4, 6, 7, 8, 9, 10, 12, 16)})

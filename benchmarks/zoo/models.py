@@ -1,4 +1,4 @@
-"""What every registered model costs, next to its discrete counterpart and the controls."""
+"""Cost of every registered model, next to its discrete counterpart and the controls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,51 +17,51 @@ from engine.report.records import Table
 from odebackbones.block import solver_stats
 
 BATCH = 2
-"""Images of a training step."""
+"""Number of images in a training step."""
 
 ONE_BLOCK = {"layers": [2, 2, 2, 2]}
 ONE_EVALUATION = {"solver": "euler", "steps": 1}
 CHEN_RESNET = {"solver": "euler", "steps": 6, "bases": 6, "duration": 6, "time_channel": False, "last_norm": False}
-"""Chen et al.'s ResNet among the arguments of their network."""
+"""Arguments that turn Chen et al.'s ODE-Net into their ResNet."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A feature extractor by its name in timm's registry and its arguments."""
+    """A feature extractor, given by its name in timm's registry and its arguments."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        """It with random weights."""
+        """Build the feature extractor with random weights."""
         torch.manual_seed(0)
         return timm.create_model(self.name, features_only=True, **self.arguments)
 
 
 Group = dict[str, Body]
-"""Title -> body: first what is replaced, to which all ratios are; then the ODE models; then the controls."""
+"""Title -> body: first the replaced body, to which all ratios refer; then the ODE models; then the controls."""
 
 
 def make_body(*names: str) -> Group:
-    """Bodies as they come."""
+    """Return bodies with their default arguments, by name."""
     return {name: Body(name) for name in names}
 
 
 def resnet(name: str, *models: str) -> Group:
-    """A ResNet, and what replaces it."""
+    """Return the group of a ResNet, the models that replace it, and the controls."""
     one_block = {"control: one identity block a stage": Body(name, ONE_BLOCK)}
     smaller = {"control: resnet50": Body("resnet50")} if name != "resnet50" else {}
     return make_body(name, *(models or [f"ode_{name}"])) | smaller | one_block
 
 
 def cifar_resnet(name: str) -> Group:
-    """A ResNet for images of 32 px."""
+    """Return the group of a ResNet for images of 32 px."""
     one_block = {"control: one identity block a stage": Body(name, {"blocks": 2})}
     return make_body(name, f"ode_{name}") | {"control: resnet20_cifar": Body("resnet20_cifar")} | one_block
 
 
 def vgg(name: str) -> Group:
-    """A VGG, with the ODE's fields."""
+    """Return the group of a VGG, with all fields of its ODE model."""
     fields = {f"ode_{name}, {field}": Body(f"ode_{name}", {"field": field}) for field in ("conv", "depthwise")}
     once = {"control: one evaluation a stage": Body(f"ode_{name}", ONE_EVALUATION)}
     return (
@@ -70,7 +70,7 @@ def vgg(name: str) -> Group:
 
 
 def chen_bodies(name: str, *controls: str) -> Group:
-    """Chen et al.'s ResNet, and what replaces it."""
+    """Return the group of Chen et al.'s ResNet, the ODE-Net that replaces it, and the controls."""
     return {
         "their ResNet": Body(name, CHEN_RESNET),
         name: Body(name),
@@ -97,13 +97,13 @@ FAMILIES: dict[str, list[Group]] = {
 
 
 def images(body: nn.Module, batch: int) -> Tensor:
-    """Random images of the size that the body is made for."""
+    """Draw random images of the body's input size."""
     size: Any = body.pretrained_cfg["input_size"]  # pyright: ignore[reportIndexIssue, reportArgumentType, reportCallIssue]
     return torch.rand(batch, *size, generator=torch.Generator().manual_seed(0))
 
 
 def inference(body: nn.Module) -> Callable[[], None]:
-    """One image to the features."""
+    """Return a call that computes the features of one image."""
     body, image = body.eval(), images(body, 1)
 
     def call() -> None:
@@ -114,13 +114,13 @@ def inference(body: nn.Module) -> Callable[[], None]:
 
 
 def training_memory(body: nn.Module) -> float:
-    """Peak of a forward and backward pass to the last features [MiB]."""
+    """Measure the peak memory of a forward and backward pass through the last features [MiB]."""
     body, batch = body.train(), images(body, BATCH)
     return training_memory_mib(body, lambda: body(batch)[-1].mean(), torch.device("cpu"))
 
 
 def measure(group: Group, *, rounds: int) -> Table:
-    """The table of a group."""
+    """Measure a group; return its table."""
     reference = next(iter(group))
     bodies = {title: body.build() for title, body in group.items()}
     calls = {title: inference(body) for title, body in bodies.items()}
@@ -145,4 +145,4 @@ def run(groups: list[Group], rounds: int) -> Part:
 
 
 PARTS: dict[str, Callable[[int], Part]] = {family: partial(run, groups) for family, groups in FAMILIES.items()}
-"""Name on the command line -> measurement, given the rounds of its timings."""
+"""Name on the command line -> measurement, called with the number of timing rounds."""

@@ -1,1 +1,1 @@
-"""Classified images: folders and torchvision's data sets, and how they become the network's input."""
+"""Labeled images: folders and torchvision's data sets, and their transforms to the network's input."""

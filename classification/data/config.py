@@ -1,4 +1,4 @@
-"""What the user can set about classified images."""
+"""Settings of labeled images."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ DATASETS = ("folder", *TORCHVISION)
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how to augment them.
+    """Which images to use, and how to augment them.
 
     Args:
         format: ``folder``, or torchvision's ``mnist``, ``fashion_mnist``, ``cifar10`` or ``cifar100``.
-        root: Folder with a folder for each split, in which each class has a folder of images (torchvision's
-            ImageFolder); or the folder of torchvision's data set.
-        train: Folder of the training split in it; torchvision's have their own splits.
-        val: Folder of the validation split in it.
-        download: Fetch torchvision's data set if it is not in ``root``.
-        augment: For training images: ``none``; ``flip``; ``shift``, for digits (a crop after padding by 4 px);
-            ``crop``, for small images (the same and flip: He et al. 2016, section 4.2); or ``imagenet``: a crop of any
-            size, flip and color jitter.
-        image_size: Side of the network's input [px]; null takes the network's own.
-        in_memory: Decode the images once and keep them.
-        verify: Decode every image before training, so that broken files are found then and not in training.
-        exif: Images with an orientation in their EXIF data: ``auto`` and ``turn`` turn them upright, ``ignore``
-            doesn't, in predictions, too.
-        workers: Processes that load images; 0: the main one.
+        root: Folder with one folder per split, each with one folder of images per class (torchvision's ImageFolder);
+            or the folder of torchvision's data set.
+        train: Folder of the training split in ``root``; torchvision's data sets have their own splits.
+        val: Folder of the validation split in ``root``.
+        download: Download torchvision's data set if it is not in ``root``.
+        augment: Augmentation of training images: ``none``; ``flip``; ``shift``, for digits (a random crop after padding
+            by 4 px); ``crop``, for small images (``shift`` and ``flip``: He et al. 2016, section 4.2); or ``imagenet``
+            (a random resized crop, flip and color jitter).
+        image_size: Side of the network's input [px]; null uses the network's own.
+        in_memory: Decode the images once and keep them in memory.
+        verify: Decode every image before training, so that broken files are found then and not during training.
+        exif: Use of the orientation in the images' EXIF data: ``auto`` and ``turn`` turn images upright, ``ignore``
+            does not; predictions do the same.
+        workers: Processes that load images; 0 loads in the main process.
     """
 
     format: str = "folder"

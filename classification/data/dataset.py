@@ -1,4 +1,4 @@
-"""Classified images as a torch dataset."""
+"""Labeled images as a torch data set."""
 
 from PIL import Image
 from torch import Tensor
@@ -9,13 +9,13 @@ from classification.data.transforms import Transform
 
 
 class LabeledImages(Dataset[tuple[Tensor, int]]):
-    """Images with the numbers of their classes: ``(C, H, W)``, int.
+    """Images with their class indices: ``(C, H, W)``, int.
 
     Args:
-        source: Where they come from.
-        transform: From a decoded image to the network's input.
-        mode: Pillow's, of the images: ``RGB``, or ``L`` for one channel.
-        in_memory: Decode the images once and keep them.
+        source: Source of the images.
+        transform: Maps a decoded image to the network's input.
+        mode: Pillow mode of the images: ``RGB``, or ``L`` for one channel.
+        in_memory: Decode the images once and keep them in memory.
 
     Raises:
         InputError: An image can't be read.
@@ -36,11 +36,11 @@ class LabeledImages(Dataset[tuple[Tensor, int]]):
         return self.transform(image), self.labels[index]
 
     def read(self, index: int) -> Image.Image:
-        """The decoded image."""
+        """Read and decode an image."""
         return self.source.read(index, mode=self.mode)
 
 
 def describe(split: str, images: LabeledImages) -> str:
-    """Images and classes of a split."""
+    """Describe the numbers of images and classes of a split."""
     counts = [images.labels.count(label) for label in range(len(images.classes))]
     return f"{split}: {len(images)} images, {len(counts)} classes of {min(counts)} to {max(counts)} images"

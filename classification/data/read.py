@@ -1,4 +1,4 @@
-"""From a config to images: the one place that knows all forms of data."""
+"""From a config to images: the only place that knows all data formats."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from classification.data.sources import (
 
 
 def build_source(config: DataConfig, *, train: bool, classes: list[str] | None = None) -> ImageSource:
-    """The training or the validation images that ``config`` names.
+    """Build the source of the training or validation images that ``config`` names.
 
     Args:
         config: Data set, folder, splits.
-        train: Which.
-        classes: Names of the classes that there must be; None takes those that there are.
+        train: Whether to use the training split, or else the validation split.
+        classes: Expected class names; None takes the classes that the data have.
 
     Raises:
-        InputError: There are no such images, or of other classes.
+        InputError: The images are missing, or belong to other classes.
     """
     root = Path(config.root)
     if config.format in TORCHVISION:

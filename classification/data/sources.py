@@ -1,4 +1,4 @@
-"""Where classified images come from: a folder for every class, or torchvision's data sets."""
+"""Sources of labeled images: one folder per class, or torchvision's data sets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +14,19 @@ from engine.log import warn
 from odebackbones.errors import InputError, join_names, truncate
 
 SHOWN = 200
-"""Letters of an error of torchvision's."""
+"""Number of characters shown of an error from torchvision."""
 
 
 class ImageSource(Protocol):
-    """Images that are read one by one, and the numbers of their classes."""
+    """Images that are read one by one, and their class indices."""
 
     classes: list[str]
-    """Their names."""
+    """Names of the classes."""
     labels: list[int]
-    """The number of each image's class."""
+    """Class index of each image."""
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
-        """A decoded image in one of Pillow's modes."""
+        """Read and decode an image in one of Pillow's modes."""
         ...
 
     def verify(self) -> None:
@@ -35,15 +35,15 @@ class ImageSource(Protocol):
 
 
 class FolderImages:
-    """A folder of images for every class (torchvision's ImageFolder), the classes in the order of the alphabet.
+    """One folder of images per class (torchvision's ImageFolder), with the classes in alphabetical order.
 
     Args:
-        folder: Holds the folders.
-        classes: Their names in the order of the labels, where these are known; some may have no images here.
-        turn: Turn images upright, as their EXIF data say.
+        folder: Folder that holds the class folders.
+        classes: Class names in the order of the labels, if known; some classes may have no images here.
+        turn: Turn images upright according to their EXIF data.
 
     Raises:
-        InputError: There is no such folder, it has no images, or folders of other classes.
+        InputError: The folder is missing, has no images, or has folders of other classes.
     """
 
     def __init__(self, folder: Path, *, classes: list[str] | None = None, turn: bool = True) -> None:
@@ -64,10 +64,10 @@ class FolderImages:
         self.labels = [label for label, files in enumerate(images) for _ in files]
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
-        """The decoded image.
+        """Read and decode an image.
 
         Raises:
-            InputError: It can't be read.
+            InputError: The image can't be read.
         """
         return decode(Path(self.files[index]), mode=mode, turn=self.turn)
 
@@ -75,7 +75,7 @@ class FolderImages:
         """Decode all images.
 
         Raises:
-            InputError: Some can't be read; names the first of them.
+            InputError: Some images can't be read; the message names the first ones.
         """
         found = zip(self.files, inspect_images([Path(file) for file in self.files], decode=True), strict=True)
         damaged = [f"{file}: {fault}" for file, fault in found if isinstance(fault, str)]
@@ -85,17 +85,17 @@ class FolderImages:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The names of the folders in it, sorted, without those that systems and tools leave."""
+    """Return the sorted names of the class folders, without folders that operating systems and tools leave."""
     return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "__MACOSX", "@eaDir")))
 
 
 def is_image(file: Path) -> bool:
-    """Whether it is an image, and no hidden file."""
+    """Whether a file is an image and not hidden."""
     return has_image_suffix(file) and not file.name.startswith(".")
 
 
 def require_classes(name: str, found: list[str], wanted: list[str]) -> None:
-    """Refuse a data set of other classes."""
+    """Refuse a data set with unexpected classes."""
     if unknown := sorted(set(found) - set(wanted)):
         missing = sorted(set(wanted) - set(found))
         raise InputError(
@@ -111,7 +111,7 @@ TORCHVISION: dict[str, Callable[..., Any]] = {
     "cifar10": datasets.CIFAR10,
     "cifar100": datasets.CIFAR100,
 }
-"""Name -> torchvision's data set."""
+"""Name -> class of torchvision's data set."""
 
 
 class TorchvisionImages:
@@ -119,9 +119,9 @@ class TorchvisionImages:
 
     Args:
         name: A name of :data:`TORCHVISION`.
-        root: Folder of the data, as torchvision lays it out.
-        train: Whether the training or the test images.
-        download: Fetch what is not there.
+        root: Folder of the data, in torchvision's layout.
+        train: Whether to use the training images, or else the test images.
+        download: Download what is missing.
 
     Raises:
         InputError: The data set is missing or damaged, or can't be downloaded.
@@ -130,7 +130,7 @@ class TorchvisionImages:
     def __init__(self, name: str, root: Path, *, train: bool, download: bool = False) -> None:
         try:
             self.images = TORCHVISION[name](str(root), train=train, download=download)
-        except Exception as error:  # what torchvision raises on damaged files is of any kind
+        except Exception as error:  # torchvision raises errors of any type on damaged files
             advice = "check the network, and delete" if download else "--data.download true fetches it; first delete"
             reason = " ".join(str(error).split())[:SHOWN]
             raise InputError(
@@ -140,8 +140,8 @@ class TorchvisionImages:
         self.labels = [int(label) for label in self.images.targets]
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
-        """The image."""
+        """Read an image."""
         return self.images[index][0].convert(mode)
 
     def verify(self) -> None:
-        """Nothing: torchvision has read them all."""
+        """Do nothing: torchvision has already read all images."""

@@ -1,4 +1,4 @@
-"""Images with their classes, and how they become the network's input."""
+"""Transforms and augmentation from images to the network's input."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,18 +11,18 @@ from torchvision.transforms import v2
 Transform = Callable[[Image.Image], Tensor]
 
 PADDING = 4
-"""Of ``augment: shift`` and ``crop`` [px]."""
+"""Padding of ``augment: shift`` and ``crop`` [px]."""
 
 JITTER = (0.4, 0.4, 0.4)
-"""Of brightness, contrast and saturation, as timm's for ImageNet."""
+"""Jitter of brightness, contrast and saturation, as in timm for ImageNet."""
 
 
 MODES = {1: "L", 3: "RGB"}
-"""Channels of the network's input -> Pillow's mode of the images."""
+"""Number of the network's input channels -> Pillow mode of the images."""
 
 
 def resize_and_crop(size: int) -> list[Any]:
-    """To a square of ``size`` px: the shorter side resized, the middle taken."""
+    """Return transforms to a square of ``size`` px: resize the shorter side, then crop the center."""
     return [v2.Resize(size), v2.CenterCrop(size)]
 
 
@@ -37,15 +37,15 @@ AUGMENTATIONS: dict[str, Callable[[int], list[Any]]] = {
         v2.ColorJitter(*JITTER),
     ],
 }
-"""Name -> transforms to a square of the network's size [px]. torchvision's: timm's draw from other generators than
-torch's, which the run's seed does not reach."""
+"""Name -> transforms to a square of the network's size [px]. The transforms are torchvision's, since timm's draw from
+generators other than torch's, which the run's seed does not control."""
 
 
 def build_transform(input_config: Mapping[str, Any], *, augment: str = "none") -> Transform:
-    """timm's transform from an image to the network's input, after augmentation for training.
+    """Build timm's transform from an image to the network's input, after augmentation for training.
 
     Args:
-        input_config: timm's, of the network (:func:`~classification.model.input_config`).
+        input_config: timm's description of the network's input (:func:`~classification.model.input_config`).
         augment: One of :data:`AUGMENTATIONS`.
     """
     before = AUGMENTATIONS[augment](input_config["input_size"][-1])

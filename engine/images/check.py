@@ -1,4 +1,4 @@
-"""Finds image files that can't be read, or are in both splits, before training does."""
+"""Checks for image files that can't be read or are in both splits, before training finds them."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from engine.log import progress_bar, warn
 
 
 def warn_of_common_images(train: Iterable[Path], val: Iterable[Path]) -> None:
-    """Warn of files that are in both splits: measurements on them are not evidence."""
+    """Warn of files that are in both splits: measurements on them prove nothing."""
     validation = {path.resolve() for path in val}
     if common := {path.resolve() for path in train} & validation:
         warn(
@@ -25,10 +25,10 @@ def inspect_images(paths: Sequence[Path], *, decode: bool) -> list[ImageFacts | 
 
     Args:
         paths: The image files.
-        decode: Decode the pixels too, which finds truncated files.
+        decode: Also decode the pixels, which finds truncated files.
 
     Returns:
-        For each path what its header tells, or what is wrong with the file.
+        For each path, the facts from its header, or what is wrong with the file.
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(partial(inspect_image, decode=decode), paths)

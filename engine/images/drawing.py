@@ -1,4 +1,4 @@
-"""Pictures of images: enlarged, captioned, as PNG files."""
+"""Drawing on images: enlarging, captions and PNG encoding."""
 
 import io
 from collections.abc import Sequence
@@ -9,29 +9,29 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 LEAST_SIDE = 320
-"""Smaller images are enlarged, for what is drawn on them to be legible [px]."""
+"""Side to which smaller images are enlarged, approximately, so that drawings on them are legible [px]."""
 
 GREATEST_SIDE = 640
-"""Captioned images are reduced to it [px]."""
+"""Side to which larger captioned images are reduced [px]."""
 
 FONT_SIZE = 14
 MARGIN = 4
-"""Of a caption [px]."""
+"""Margin of a caption [px]."""
 
 
 def zoom_of(image: Tensor) -> int:
-    """The whole number by which ``image: (C, H, W)`` is enlarged."""
+    """Return the integer factor by which ``image: (C, H, W)`` is enlarged."""
     return max(1, round(LEAST_SIDE / min(image.shape[-2:])))
 
 
 def enlarge(image: Tensor) -> Tensor:
-    """``image: (C, H, W)``, each pixel repeated if there are few."""
+    """Enlarge a small ``image: (C, H, W)`` by repeating its pixels."""
     size = [zoom_of(image) * side for side in image.shape[-2:]]
     return functional.resize(image, size, interpolation=functional.InterpolationMode.NEAREST)
 
 
 def add_captions(image: Tensor, lines: Sequence[str]) -> Tensor:
-    """The image with lines of text below it: ``(3, H, W)`` uint8 to ``(3, H', W')``, enlarged or reduced."""
+    """Add lines of text below the image: ``(3, H, W)`` uint8 to ``(3, H', W')``, enlarged or reduced."""
     picture = functional.to_pil_image(enlarge(image))
     picture.thumbnail((GREATEST_SIDE, GREATEST_SIDE))
     font = ImageFont.truetype(font_file("".join(lines)), FONT_SIZE)
@@ -45,9 +45,9 @@ def add_captions(image: Tensor, lines: Sequence[str]) -> Tensor:
 
 
 def font_file(text: str = "") -> str:
-    """A font for a text: matplotlib's own copy of DejaVu Sans, the same on every machine, if it has the letters.
+    """Return a font for a text: matplotlib's copy of DejaVu Sans, the same on every machine, if it has the letters.
 
-    Chinese, Japanese and Korean ones it hasn't; then it is the first of the system's that has them, if there is one.
+    It lacks Chinese, Japanese and Korean letters; for them, the first system font that has them is used, if any.
     """
     from matplotlib import font_manager
 
@@ -58,30 +58,30 @@ def font_file(text: str = "") -> str:
 
 @cache
 def letters_of(file: str) -> frozenset[str]:
-    """The letters that a font has."""
+    """Return the letters that a font has."""
     from matplotlib.ft2font import FT2Font
 
     try:
         return frozenset(map(chr, FT2Font(file).get_charmap()))
-    except RuntimeError:  # a kind of file that it can't read
+    except RuntimeError:  # a font format that FT2Font can't read
         return frozenset()
 
 
 @cache
 def system_font(letters: frozenset[str]) -> str | None:
-    """A font of the system's that has these letters; None if there is none."""
+    """Return the first system font that has these letters; None if there is none."""
     from matplotlib import font_manager
 
     return next((file for file in sorted(font_manager.findSystemFonts()) if letters <= letters_of(file)), None)
 
 
 def legible(name: str, fallback: str) -> str:
-    """A name, or what stands for it where no font has its letters, which would be drawn as boxes."""
+    """Return a name, or its fallback if no font has its letters, which would then be drawn as boxes."""
     return name if frozenset("".join(name.split())) <= letters_of(font_file(name)) else fallback
 
 
 def png(image: Tensor) -> bytes:
-    """``(3, H, W)`` uint8 as a PNG file."""
+    """Encode ``(3, H, W)`` uint8 as a PNG file."""
     buffer = io.BytesIO()
     functional.to_pil_image(image).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures of frames as files: stills by their names, frames of a video as one video."""
+"""Pictures of frames as files: stills under their own names, frames of a video as one video."""
 
 from pathlib import Path
 from typing import Self
@@ -13,26 +13,26 @@ from engine.log import warn
 from odebackbones.errors import InputError
 
 STILLS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-"""Endings that OpenCV writes; a picture of another kind of file becomes a JPEG file of its name."""
+"""Suffixes that OpenCV writes; for any other file, the picture becomes a JPEG file with ``.jpg`` after its name."""
 
 CODECS = {"vp09": "VP9", "avc1": "H.264", "mp4v": "MPEG-4"}
-"""OpenCV's code -> the codec's name, those first that browsers play."""
+"""OpenCV's code -> the codec's name; codecs that browsers play come first."""
 
 UNPLAYED = "mp4v"
-"""What browsers don't play."""
+"""Code of the codec that browsers don't play."""
 
 
 def picture_name(name: str) -> str:
-    """The file of the picture of an image file."""
+    """Return the file name for the picture of an image file."""
     return name if Path(name).suffix.lower() in STILLS else f"{name}.jpg"
 
 
 class FrameWriter:
-    """Writes pictures of frames.
+    """Writer of pictures of frames.
 
     Args:
-        folder: Where to; it exists.
-        video_name: Stem of the video's name.
+        folder: Existing folder to write to.
+        video_name: Stem of the video's file name.
     """
 
     def __init__(self, folder: Path, *, video_name: str) -> None:
@@ -68,7 +68,7 @@ class FrameWriter:
         self.video.write(to_array(picture))
 
     def open_video(self, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-        """An MP4 file for pictures of ``size`` (width, height) [px], in the first codec that there is."""
+        """Open an MP4 file for pictures of ``size`` (width, height) [px], with the first codec that is available."""
         if self.folder.is_dir():
             for code, codec in CODECS.items():
                 video = cv2.VideoWriter(str(self.video_path), cv2.VideoWriter.fourcc(*code), fps, size)
@@ -82,12 +82,12 @@ class FrameWriter:
 
 
 def to_array(image: Tensor) -> np.ndarray:
-    """``(3, H, W)`` RGB as OpenCV's ``(H, W, 3)`` BGR, uint8."""
+    """Convert ``(3, H, W)`` RGB to OpenCV's ``(H, W, 3)`` BGR, uint8."""
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
 
 
 def even_sides(picture: Tensor) -> Tensor:
-    """``(3, H, W)`` with its last row or column repeated where a side is odd: the video codec takes even ones."""
+    """Pad ``(3, H, W)`` to even sides, which the video codec needs, by repeating the last row or column."""
     height, width = picture.shape[-2:]
     padded = functional.pad(picture.float()[None], (0, width % 2, 0, height % 2), mode="replicate")
     return padded[0].to(picture.dtype)

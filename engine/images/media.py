@@ -18,12 +18,12 @@ from odebackbones.errors import InputError
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 
 RATES = (1.0, 240.0)
-"""Frames a second that a video's header can mean."""
+"""Range of plausible frame rates in a video's header [frames/s]."""
 
 DEFAULT_RATE = 25.0
 
 LOST = 100
-"""Frames in a row that can't be read, after which a video is taken to be over."""
+"""Number of unreadable frames in a row after which a video is taken to be over."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Frame:
     """One image of the input.
 
     Attributes:
-        name: File name, with the frame's number if it is of a video.
+        name: File name, with the frame's number if it comes from a video.
         image: ``(3, H, W)`` uint8, RGB.
-        video_fps: Frames a second of the video it is of; None for a still image.
+        video_fps: Frame rate of the video it comes from [frames/s]; None for a still image.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files that inputs stand for.
+    """Files found for the given inputs.
 
     Attributes:
-        files: Images and videos; files of a folder are in the order of their names.
-        passed_over: What else there was in folders, by kind.
+        files: Images and videos; the files of a folder are sorted by name.
+        passed_over: Counts of everything else in the folders, by kind.
     """
 
     files: list[Path]
@@ -55,10 +55,10 @@ class Inputs:
 
 
 def find_inputs(paths: Sequence[Path]) -> Inputs:
-    """The images and videos that are named, and the images in the folders that are.
+    """Find the named images and videos, and the images in the named folders.
 
     Raises:
-        InputError: There is no such file, or nothing to read.
+        InputError: A path does not exist or is of an unknown type, or there is nothing to read.
     """
     found = Inputs([], Counter())
     for path in paths:
@@ -95,12 +95,12 @@ def look_into(folder: Path, found: Inputs) -> None:
 
 
 def told(counts: Counter[str]) -> str:
-    """Counts by kind in one line."""
+    """Format counts by kind in one line."""
     return ", ".join(f"{number} {kind}" for kind, number in counts.items())
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's name ends as a video's."""
+    """Whether a file's name has a video suffix."""
     return path.suffix.lower() in VIDEOS
 
 
@@ -109,10 +109,10 @@ def read_frames(path: Path, *, turn: bool = True) -> Iterator[Frame]:
 
     Args:
         path: The file.
-        turn: Turn images upright, as their EXIF data say.
+        turn: Turn images upright according to their EXIF data.
 
     Raises:
-        InputError: It can't be read.
+        InputError: The file can't be read.
     """
     if is_video(path):
         yield from read_video(path)
@@ -121,7 +121,7 @@ def read_frames(path: Path, *, turn: bool = True) -> Iterator[Frame]:
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a file has; of a video what its header says, which may be too many or, if it says nothing, 1."""
+    """Count the frames of a file; for a video, return its header's number, which may be too high, or 1 without one."""
     if not is_video(path):
         return 1
     capture = cv2.VideoCapture(str(path))
@@ -132,10 +132,10 @@ def count_frames(path: Path) -> int:
 
 
 def decode(path: Path, *, mode: str = "RGB", turn: Turn = True) -> Image.Image:
-    """An image file in one of Pillow's modes, turned upright as its EXIF data say, or as it is stored.
+    """Decode an image file in one of Pillow's modes, upright according to its EXIF data, or as stored.
 
     Raises:
-        InputError: It can't be read.
+        InputError: The file can't be read.
     """
     try:
         return read_image_file(path, mode=mode, turn=turn)
@@ -145,7 +145,7 @@ def decode(path: Path, *, mode: str = "RGB", turn: Turn = True) -> Image.Image:
 
 
 def read_video(path: Path) -> Iterator[Frame]:
-    """The frames of a video file that can be read; the numbers of others are left out, and told."""
+    """Yield the readable frames of a video; the numbers of unreadable frames are skipped, with a warning."""
     capture = cv2.VideoCapture(str(path))
     try:
         rate, promised = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -170,5 +170,5 @@ def read_video(path: Path) -> Iterator[Frame]:
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """OpenCV's ``(H, W, 3)`` BGR as ``(3, H, W)`` RGB, uint8."""
+    """Convert OpenCV's ``(H, W, 3)`` BGR to ``(3, H, W)`` RGB, uint8."""
     return torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)

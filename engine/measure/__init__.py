@@ -1,1 +1,1 @@
-"""What a model costs: parameters, operations, memory and time."""
+"""Cost of a model: parameters, operations, memory and time."""

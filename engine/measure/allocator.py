@@ -1,4 +1,4 @@
-"""glibc's allocator, set so that it does not swamp what is measured."""
+"""glibc's allocator, configured so that it does not distort what is measured."""
 
 import ctypes
 import platform
@@ -9,12 +9,12 @@ TOP_PAD_BYTES = 2**29
 
 
 def keep_freed_memory() -> str:
-    """Let malloc keep large freed blocks in place of mapping and unmapping them at every tensor.
+    """Let malloc keep large freed blocks instead of mapping and unmapping memory for every tensor.
 
     Page faults on fresh mappings cost a CPU network up to a third of its time.
 
     Returns:
-        The state of the allocator, for the reports.
+        Description of the allocator's state, for the reports.
     """
     if platform.libc_ver()[0] != "glibc":
         return "the platform's own"

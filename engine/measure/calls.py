@@ -1,4 +1,4 @@
-"""Model calls that are measured: a training step's forward pass, of the whole model and of its backbone."""
+"""Model calls to measure: the forward pass of a training step, through the whole model and through its backbone."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,7 +12,7 @@ from engine.training.optimization import autocast
 def loss_call(
     model: nn.Module, losses: Callable[[], Mapping[str, Tensor]], device: torch.device, optim: OptimConfig
 ) -> Callable[[], Tensor]:
-    """The sum of the losses ``()``, in training mode and in the config's precision."""
+    """Return a call that computes the sum of the losses ``()``, in training mode and in the config's precision."""
 
     def call() -> Tensor:
         model.train()
@@ -25,5 +25,5 @@ def loss_call(
 def features_call(
     model: nn.Module, features: Callable[[], Iterable[Tensor]], device: torch.device, optim: OptimConfig
 ) -> Callable[[], Tensor]:
-    """The sum of the means of a backbone's features, through which a backward pass goes as through a loss."""
+    """Return a call that sums the means of a backbone's features, from which a backward pass starts as from a loss."""
     return loss_call(model, lambda: {str(i): level.float().mean() for i, level in enumerate(features())}, device, optim)

@@ -1,4 +1,4 @@
-"""What every task's report says of a trained model besides its accuracy: cost, speed, and how they were measured."""
+"""Cost and speed of a trained model, and how they were measured, for the reports of all tasks."""
 
 import copy
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class ModelCost:
     """Cost and speed of a model.
 
     Attributes:
-        probe: What was called.
+        probe: Model calls that were measured.
         quantities: The figures.
-        facts: How they came about.
-        notes: What a reader must know.
+        facts: How the figures came about.
+        notes: Notes that a reader must know.
     """
 
     probe: Probe
@@ -34,11 +34,11 @@ def measure(task: Task, model: nn.Module, device: torch.device, optim: OptimConf
     """Measure a model of ``task`` on its probe.
 
     Args:
-        task: Gives the probe.
+        task: Task that provides the probe.
         model: Model to measure. It is not changed: training steps, which change statistics, run on a copy.
-        device: Where it is.
-        optim: The precision.
-        body: Name of the backbone in it, if it is but a part.
+        device: Device of the model.
+        optim: Settings of the precision.
+        body: Name of the backbone in the model, if it is only a part of it.
     """
     probe, trained = task.probe(model, device), copy.deepcopy(model)
     cost = cost_quantities(trained, task.probe(trained, device), device, body=body)

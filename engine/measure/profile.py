@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates, training memory, and latency as a whole and in its parts."""
+"""Cost of a model: parameters, multiply-accumulates, training memory, and latency in total and by part."""
 
 import math
 import os
@@ -26,13 +26,13 @@ MIB = 2**20
 
 @dataclass
 class Latency:
-    """Times of repeated calls [ms], of the whole and of its parts."""
+    """Times of repeated calls [ms], in total and by part."""
 
     total_ms: list[float] = field(default_factory=list)
     parts_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def quantities(self) -> tuple[Quantity, ...]:
-        """Minimum, median and 90th percentile, images/s, and the median of every part; batch size 1."""
+        """Return minimum, median and 90th percentile, images/s, and the median of every part; batch size 1."""
         low, median, p90 = np.percentile(self.total_ms, [0, 50, 90])
         interval = median_interval(self.total_ms)
         rest = max(0.0, float(median) - sum(float(np.median(times)) for times in self.parts_ms.values()))
@@ -52,7 +52,8 @@ class Latency:
 def median_interval(times: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % confidence interval of the median, which holds for any distribution of the times.
 
-    The k-th least and the k-th greatest with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`; of five and fewer all.
+    Its ends are the k-th smallest and the k-th largest time, with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`; for
+    five times or fewer, the smallest and the largest.
     """
     ordered, n = sorted(times), len(times)
     below = [sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(n // 2 + 1)]
@@ -61,13 +62,13 @@ def median_interval(times: Sequence[float]) -> tuple[float, float]:
 
 
 def rates(interval_ms: tuple[float, float], *, images: int) -> tuple[float, float]:
-    """Images a second of an interval of the times [ms] of so many images."""
+    """Convert an interval of the times [ms] of ``images`` images to images per second."""
     low, high = interval_ms
     return 1000 * images / high, 1000 * images / low
 
 
 def mark(device: torch.device) -> Any:
-    """A point in time: a recorded CUDA event, or the clock in seconds."""
+    """Mark a point in time: a recorded CUDA event, or the clock in seconds."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -76,7 +77,7 @@ def mark(device: torch.device) -> Any:
 
 
 def elapsed_ms(start: Any, end: Any) -> float:
-    """Time between two marks [ms]; CUDA events must have been synchronized."""
+    """Return the time between two marks [ms]; CUDA events must have been synchronized."""
     return 1000 * (end - start) if isinstance(start, float) else start.elapsed_time(end)
 
 
@@ -102,7 +103,7 @@ def timed_parts(
 
 
 def timed_ms(call: Callable[[], Any], device: torch.device) -> float:
-    """How long a call takes [ms], until the device is ready."""
+    """Measure how long a call takes [ms], until the device is done."""
     start = mark(device)
     call()
     end = mark(device)
@@ -122,11 +123,11 @@ def time_call(probe: Probe, device: torch.device, latency: Latency) -> None:
 def measure_latency(
     probes: Mapping[str, Probe], device: torch.device, *, warmup: int = 3, repeats: int = 20
 ) -> dict[str, Latency]:
-    """Time the models in turn, round by round, so that a change in the machine's load meets all alike.
+    """Time the models in turn, round by round, so that a change in the machine's load affects all alike.
 
     Args:
-        probes: Name -> what to call.
-        device: Where the models are.
+        probes: Name -> probe to call.
+        device: Device of the models.
         warmup: Rounds that don't count.
         repeats: Rounds that count.
     """
@@ -138,11 +139,11 @@ def measure_latency(
 
 
 def batch_times(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, list[float]]:
-    """Times of a batch [ms] of those models that infer batches, in turn.
+    """Measure the times of a batch [ms] in turn, for the models that infer batches.
 
     Args:
-        probes: Name -> what to call.
-        device: Where the models are.
+        probes: Name -> probe to call.
+        device: Device of the models.
         repeats: Rounds that count; one more before them doesn't.
     """
     times: dict[str, list[float]] = defaultdict(list)
@@ -154,7 +155,7 @@ def batch_times(probes: Mapping[str, Probe], device: torch.device, *, repeats: i
 
 
 def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, float]:
-    """Images a second of those models that infer batches: of the median of :func:`batch_times`."""
+    """Return images per second of the models that infer batches, from the medians of :func:`batch_times`."""
     times = batch_times(probes, device, repeats=repeats)
     return {name: 1000 * probes[name].infer_batch_size / float(np.median(found)) for name, found in times.items()}
 
@@ -162,12 +163,12 @@ def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, rep
 def speed_quantities(
     probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 20
 ) -> dict[str, tuple[Quantity, ...]]:
-    """Latency, and the throughput of models that infer batches, measured in turn.
+    """Measure latency, and the throughput of models that infer batches, the models taking turns.
 
     Args:
-        probes: Name -> what to call.
-        device: Where the models are.
-        repeats: Rounds of the latency; fewer of the throughput (:func:`throughput_rounds`).
+        probes: Name -> probe to call.
+        device: Device of the models.
+        repeats: Rounds of the latency; the throughput has fewer (:func:`throughput_rounds`).
     """
     latencies = measure_latency(probes, device, repeats=repeats)
     times = batch_times(probes, device, repeats=throughput_rounds(repeats))
@@ -180,14 +181,15 @@ def speed_quantities(
 
 
 def throughput_rounds(repeats: int) -> int:
-    """Rounds in which throughput is measured beside so many of the latency: a batch takes long."""
+    """Return the number of throughput rounds for this number of latency rounds: fewer, as a batch takes long."""
     return max(1, repeats // 4)
 
 
 def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:
-    """Peak of what a call allocates [MiB], above what was allocated before.
+    """Measure the peak of what a call allocates [MiB], above what was allocated before.
 
-    On CUDA by the caching allocator's statistics; on the CPU by the signed events of the profiler's memory trace.
+    On CUDA it comes from the caching allocator's statistics; on the CPU, from the signed events of the profiler's
+    memory trace.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -196,7 +198,7 @@ def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:
         call()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it complains of missing GPUs on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # Kineto complains about missing GPUs on stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         call()
     results: Any = trace.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
@@ -206,7 +208,7 @@ def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def training_memory_mib(model: nn.Module, loss: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """Peak of a forward and backward pass of ``loss`` [MiB], the gradients included, which are then dropped."""
+    """Measure the peak of a forward and backward pass of ``loss`` [MiB], with the gradients, which are then dropped."""
     model.zero_grad(set_to_none=True)
     peak = peak_memory_mib(lambda: loss().backward(), device)
     model.zero_grad(set_to_none=True)
@@ -214,9 +216,9 @@ def training_memory_mib(model: nn.Module, loss: Callable[[], torch.Tensor], devi
 
 
 def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str = "") -> tuple[float, float]:
-    """Multiply-accumulates of a call [GMAC], of the whole and of the submodule called ``body``, if there is one.
+    """Count the multiply-accumulates of a call [GMAC], in total and in the submodule called ``body``, if there is one.
 
-    Convolutions and matrix products, by torch's FLOP counter (two FLOPs each).
+    Convolutions and matrix products are counted, by torch's FLOP counter (two FLOPs each).
     """
     with FlopCounterMode(display=False) as counter:
         call()
@@ -226,18 +228,18 @@ def count_macs(model: nn.Module, call: Callable[[], Any], *, body: str = "") -> 
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, trained or not."""
+    """Count the parameters, trained or not."""
     return sum(p.numel() for p in module.parameters())
 
 
 def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, body: str = "") -> tuple[Quantity, ...]:
-    """Parameters, MACs, NFE and training memory, of the whole and of the backbone.
+    """Measure parameters, MACs, NFE and training memory, of the whole model and of its backbone.
 
     Args:
         model: The model; it is left in evaluation mode, without gradients.
-        probe: How to call it.
-        device: Where it is.
-        body: Name of the backbone in it, if it is but a part.
+        probe: Calls of the model.
+        device: Device of the model.
+        body: Name of the backbone in the model, if it is only a part of it.
     """
     macs, body_macs = count_macs(model, probe.infer, body=body)
     inference = peak_memory_mib(probe.infer, device)
@@ -263,7 +265,7 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
-    """What a figure of speed needs to be read: the date, the device by name, threads, allocator, torch's version."""
+    """Return the facts that a speed figure needs: date, device name, threads, allocator, and torch's version."""
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     threads, allocator = str(torch.get_num_threads()), keep_freed_memory()
@@ -271,7 +273,7 @@ def device_facts(device: torch.device) -> dict[str, str]:
 
 
 def measurement_notes(device: torch.device) -> tuple[str, ...]:
-    """What a reader of such figures must know."""
+    """Return the notes that a reader of such figures must know."""
     speed = "Speed and memory were measured on the cpu, not on a GPU."
     memory = "Training memory is the peak above the resting model of one forward and backward pass."
     return (speed, memory) if device.type == "cpu" else (memory,)

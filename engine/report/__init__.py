@@ -1,1 +1,1 @@
-"""Reports: records, files, pictures, and what two runs differ in."""
+"""Reports: records, files, pictures, and comparisons of runs."""

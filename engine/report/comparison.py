@@ -1,4 +1,4 @@
-"""Compare runs: every figure beside the first run's, with its ratio, and in plain words where a run loses and wins."""
+"""Compare runs: every figure next to the first run's, with its ratio, and in plain words where a run loses and wins."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,14 +24,14 @@ from odebackbones.errors import InputError
 
 TOLERANCE = 0.01
 TOLERANCES = {"speed": 0.05}
-"""Of a group of figures, :data:`TOLERANCE` without one: a smaller relative difference is neither a loss nor a win."""
+"""Group of figures -> relative difference up to which there is no loss or win; :data:`TOLERANCE` by default."""
 
 ACCURACY_FACTS = ("data set", "images", "image size", "protocol")
 FACTS = {
     "cost": (),
     "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at"),
 }
-"""Of a group of figures, :data:`ACCURACY_FACTS` without one: the facts that must agree for them to be compared."""
+"""Group of figures -> facts that must agree for them to be compared; :data:`ACCURACY_FACTS` by default."""
 
 
 def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:
@@ -39,7 +39,7 @@ def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = Non
 
     Args:
         reports: At least two reports; the first is the reference.
-        names: What to call the runs, by default their own names; equal names get a number.
+        names: Names of the runs, by default those in the reports; equal names get a number.
     """
     if len(reports) < 2:
         raise InputError(f"a comparison needs two reports or more, got {len(reports)}")
@@ -59,7 +59,7 @@ def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = Non
 
 
 def comparison_table(reports: Sequence[Report], names: Sequence[str] | None = None) -> str:
-    """Lay out all figures in one compact Markdown table, readable in a terminal; better than the first is bold."""
+    """Lay out all figures in a compact Markdown table, readable in a terminal; cells better than the first are bold."""
     runs = _distinct(names or [report.name for report in reports])
     tables = _group_tables(reports, runs)
     rows = tuple(chain.from_iterable(table.rows for table in tables))
@@ -67,11 +67,11 @@ def comparison_table(reports: Sequence[Report], names: Sequence[str] | None = No
 
 
 def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Compared:
-    """Set a run's figure beside the reference's: its value, value / reference, and which is better.
+    """Compare a run's figure with the reference's: its value, value / reference, and which is better.
 
-    The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where
-    the direction is ``"neither"`` of one, a figure is missing, their intervals overlap, or the two are nearer than
-    :data:`TOLERANCES`.
+    The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty if the
+    directions differ or are ``"neither"``, a figure is missing, the intervals overlap, or the figures differ by no more
+    than :data:`TOLERANCES`.
     """
     value = other.value if other else None
     if reference is None or reference.value is None or value is None:
@@ -112,12 +112,12 @@ def _others(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[tuple[Re
 
 
 def _by_key(report: Report) -> dict[tuple[str, str], Quantity]:
-    """Index the figures by group and name with unit: figures in different units are never set against each other."""
+    """Index the figures by group and name with unit: figures in different units are never compared."""
     return {(quantity.group, quantity.label): quantity for quantity in report.quantities}
 
 
 def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]:
-    """Lay out one table a group: one row a quantity, one column a run."""
+    """Lay out one table per group: one row per quantity, one column per run."""
     indexed = [_by_key(report) for report in reports]
     every = {key: quantity for index in reversed(indexed) for key, quantity in index.items()}
     keys = dict.fromkeys(chain.from_iterable(indexed))
@@ -138,7 +138,7 @@ def _row_name(quantity: Quantity) -> str:
 def _row(
     key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]], alike: Sequence[bool]
 ) -> tuple[Compared, ...]:
-    """One figure of all runs; of those that were not measured as the first, only the value."""
+    """Compare one figure of all runs; runs that were not measured like the first show only the value."""
     reference, *others = (index.get(key) for index in indexed)
     cells = (compare_quantity(reference if same else None, other) for other, same in zip(others, alike, strict=True))
     return (Compared(reference.value if reference else None), *cells)
@@ -179,7 +179,7 @@ def _overlaid_curves(reports: Sequence[Report], runs: Sequence[str]) -> Iterator
 
 
 def _aligned_pictures(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Picture]:
-    """Set the pictures of one name side by side, one a run."""
+    """Set the pictures with the same name side by side, one per run."""
     names = dict.fromkeys(picture.name for report in reports for picture in report.pictures)
     for name in names:
         for number, (report, run) in enumerate(zip(reports, runs, strict=True), start=1):
@@ -198,7 +198,7 @@ def _differs(key: str, reports: Sequence[Report]) -> bool:
 
 
 def _differing_facts(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Table]:
-    """List the facts that differ, one column a run."""
+    """List the facts that differ, one column per run."""
     keys = [key for key in dict.fromkeys(chain.from_iterable(r.facts for r in reports)) if _differs(key, reports)]
     rows = tuple((key, *(report.facts.get(key, MISSING) for report in reports)) for key in keys)
     if rows:
@@ -218,7 +218,7 @@ def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
 
 
 def _unlike(group: str, reports: Sequence[Report]) -> list[str]:
-    """The facts that must agree for the figures of a group to be compared, and don't."""
+    """Return the facts that must agree for the figures of a group to be compared, but do not."""
     return [fact for fact in FACTS.get(group, ACCURACY_FACTS) if _differs(fact, reports)]
 
 
@@ -228,7 +228,7 @@ def _values(fact: str, reports: Sequence[Report], runs: Sequence[str]) -> str:
 
 
 def _run_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
-    """Pass on the runs' own notes; a note that all share is said once."""
+    """Pass on the runs' own notes; a note that all runs share is given once."""
     for note in dict.fromkeys(chain.from_iterable(report.notes for report in reports)):
         holders = [run for report, run in zip(reports, runs, strict=True) if note in report.notes]
         yield note if len(holders) == len(runs) else f"{', '.join(holders)}: {note}"

@@ -23,8 +23,8 @@ HINT = "run `python tools/eval.py TASK --checkpoint …/best.pt --out …` first
 def write_report(report: Report, folder: Path) -> Path:
     """Write ``report.json``, ``report.md``, ``report.html`` and ``pictures/*.png`` into a folder; return the folder.
 
-    Everything is written aside first, then moved into place: after a failure, such as a full disk, the report that
-    was there is whole. Other files of the folder are left alone. Non-finite numbers become ``null`` in the JSON.
+    Everything is staged first, then moved into place: after a failure, such as a full disk, the previous report is
+    intact. Other files in the folder are left alone. Non-finite numbers become ``null`` in the JSON.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

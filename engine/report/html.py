@@ -80,7 +80,7 @@ def _section(section: Section) -> str:
 
 
 def _cards(sections: Iterable[str]) -> str:
-    """Set sections beside each other as far as they fit."""
+    """Set sections side by side as far as they fit."""
     cards = "\n".join(sections)
     return f'<div class="cards">{cards}</div>' if cards else ""
 

@@ -1,4 +1,4 @@
-"""A report as Markdown: tables that are readable as plain text, too."""
+"""A report as Markdown, with tables that are also readable as plain text."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The plots of the reports: curves drawn by matplotlib's object interface (no global state), as PNG bytes."""
+"""Plots of the reports: curves drawn by matplotlib's object interface (no global state), as PNG bytes."""
 
 import io
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of color vision.
+# Okabe and Ito, "Color Universal Design" (2008): distinguishable with any kind of color vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
 
 MAX_MARKED_POINTS = 20
-"""Curves of so many points at most get markers: a single point has no line."""
+"""Largest number of points for which a curve gets markers: a single point has no line."""
 
 
 def curve_pictures(curves: Sequence[Curve]) -> tuple[Picture, ...]:
-    """Draw the curves, one picture a title, in order of first appearance."""
+    """Draw the curves, one picture per title, in order of first appearance."""
     titles = dict.fromkeys(curve.title for curve in curves)
     return tuple(
         Picture(f"curve-{number}-{slug(title)}", title, plot_curves([c for c in curves if c.title == title]))
@@ -34,7 +34,7 @@ def plot_curves(curves: Sequence[Curve]) -> bytes:
     Args:
         curves: At least one curve; the first one's title and axis labels are used.
     """
-    from matplotlib.figure import Figure  # not before it is used: half a second
+    from matplotlib.figure import Figure  # imported only when used, as it takes half a second
 
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -55,7 +55,7 @@ def figure_png(figure: "Figure") -> bytes:
 
 
 def _draw(axes: "Axes", curve: Curve, index: int) -> "Line2D":
-    """Draw a line: the colors in turn, and a new line style when they are used up."""
+    """Draw a line; lines cycle through the colors, with a new line style after each cycle."""
     color = COLORS[index % len(COLORS)]
     style = LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)]
     marker = "o" if len(curve.x) <= MAX_MARKED_POINTS else ""

@@ -1,4 +1,4 @@
-"""The data of a report, and how its numbers are written: plain frozen records that every task fills in the same way."""
+"""Data of a report, and formatting of its numbers: plain frozen records that every task fills in the same way."""
 
 import math
 import re
@@ -13,7 +13,7 @@ GROUP_ORDER = ("accuracy", "cost", "speed")
 MISSING = "—"
 
 UNFINISHED = "unfinished"
-"""The fact that a run was to be trained for more epochs."""
+"""Name of the fact that a run was meant to be trained for more epochs."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Quantity:
     Args:
         name: What was measured, e.g. ``"AP50"`` or ``"latency median"``.
         value: The number, or ``None`` where it is undefined or was not measured.
-        unit: Its unit, e.g. ``"ms"``, ``"MiB"``, ``"M"`` or ``"GMAC"``; empty for a pure number.
-        better: Which direction is the good one.
-        group: The table it stands in: ``"accuracy"``, ``"cost"`` or ``"speed"``.
+        unit: Unit of the number, e.g. ``"ms"``, ``"MiB"``, ``"M"`` or ``"GMAC"``; empty for a pure number.
+        better: Direction that is better.
+        group: Table that shows the number: ``"accuracy"``, ``"cost"`` or ``"speed"``.
         interval: 95 % confidence interval, where it was measured.
     """
 
@@ -38,13 +38,13 @@ class Quantity:
 
     @property
     def label(self) -> str:
-        """The name with its unit, as a table's row names it: ``"latency median [ms]"``."""
+        """The name with its unit, as in a table's row: ``"latency median [ms]"``."""
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A polyline ``y(x)``; curves with one title are drawn into one plot, told apart by their labels."""
+    """A polyline ``y(x)``; curves with the same title share a plot, distinguished by their labels."""
 
     title: str
     x_label: str
@@ -56,7 +56,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Compared:
-    """A cell of a comparison: a run's value, its ratio to the first run's, and which of the two is the better."""
+    """A cell of a comparison: a run's value, its ratio to the first run's, and which of the two is better."""
 
     value: float | None
     ratio: float | None = None
@@ -68,7 +68,7 @@ Cell = str | float | None | Compared
 
 @dataclass(frozen=True)
 class Table:
-    """A table: every row holds one cell a column."""
+    """A table: every row holds one cell per column."""
 
     title: str
     columns: tuple[str, ...]
@@ -92,7 +92,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, written to ``pictures/NAME.png`` and embedded in the HTML; pictures of one ``row`` stand side by side."""
+    """A PNG, written to ``pictures/NAME.png`` and embedded in the HTML; those with the same ``row`` share a line."""
 
     name: str
     caption: str
@@ -106,17 +106,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """What one run, or one comparison of runs, has to say.
+    """Report on one run, or on one comparison of runs.
 
     Args:
         name: The run's name.
         title: The headline.
         facts: How the numbers came about: device, threads, date, command, data set, protocol, model, solver.
-        quantities: The numbers; one table a group.
-        curves: The curves; one plot a title.
-        tables: Further tables, e.g. one row a class.
-        pictures: Examples.
-        notes: What a reader must know, e.g. ``"latency on cpu: no CUDA device here"``.
+        quantities: The numbers; one table per group.
+        curves: The curves; one plot per title.
+        tables: Further tables, e.g. one row per class.
+        pictures: Example pictures.
+        notes: Notes that a reader must know, e.g. ``"latency on cpu: no CUDA device here"``.
         sections: Lists of findings in plain language, e.g. where a run loses.
     """
 
@@ -148,7 +148,7 @@ def ordered_groups(quantities: tuple[Quantity, ...]) -> list[str]:
 
 
 def quantity_tables(quantities: tuple[Quantity, ...]) -> Iterator[Table]:
-    """Lay out the quantities as one table a group, with their units and the direction that is better."""
+    """Lay out the quantities as one table per group, with their units and the direction that is better."""
     arrows = {"higher": "higher", "lower": "lower", "neither": ""}
     for group in ordered_groups(quantities):
         members = [quantity for quantity in quantities if quantity.group == group]
@@ -157,7 +157,7 @@ def quantity_tables(quantities: tuple[Quantity, ...]) -> Iterator[Table]:
 
 
 def format_number(value: float | None) -> str:
-    """Write a number for reading.
+    """Format a number for reading.
 
     Counts (``int``) get thousands separators; a ``float`` gets 3 significant digits below 1, 4 from 1 to 1000 and
     thousands separators above; ``None`` and non-finite numbers become a dash.
@@ -170,7 +170,7 @@ def format_number(value: float | None) -> str:
 
 
 def format_cell(cell: Cell) -> str:
-    """Write a table's cell as plain text: text as it is, numbers by ``format_number``, comparisons as 0.53 (0.42x)."""
+    """Format a table's cell as plain text: text as it is, numbers by ``format_number``, comparisons as 0.53 (0.42x)."""
     if isinstance(cell, str):
         return cell
     if not isinstance(cell, Compared):
@@ -182,6 +182,6 @@ def format_cell(cell: Cell) -> str:
 
 
 def model_label(name: str, arguments: Mapping[str, Any]) -> str:
-    """A model with its arguments, for a report: ``ode_resnet34(steps=4)``."""
+    """Format a model with its arguments, for a report: ``ode_resnet34(steps=4)``."""
     given = ", ".join(f"{key}={value}" for key, value in arguments.items())
     return f"{name}({given})" if given else name

@@ -1,6 +1,6 @@
 """Is it an ODE? The metric under solvers that the weights were not trained with, and the order of convergence.
 
-A network whose accuracy hangs on the solver that trained it is a ResNet with shared weights, not a flow.
+A network whose accuracy depends on the solver that trained it is a ResNet with shared weights, not a flow.
 
 K. Ott, P. Katiyar, P. Hennig, M. Tiemann: ResNet After All? Neural ODEs and Their Numerical Solution, ICLR 2021,
 arXiv:2007.15386
@@ -14,7 +14,7 @@ from odebackbones.transfer import Transfer
 
 
 def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table:
-    """The rows as a table for a report, with the change against the model as it came."""
+    """Lay out the rows as a table for a report, with the change from the model as trained."""
     columns: dict[str, list[Any]] = {
         "solver": [r.method for r in rows],
         "steps": [r.steps for r in rows],
@@ -29,9 +29,9 @@ def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table
 
 
 def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tuple[Curve, ...]:
-    """The metric and the further figures over the evaluations, one curve a method, for a report's plots.
+    """Return curves of the metric and the further figures over the evaluations, one per method, for a report's plots.
 
-    The model under its own solver is a point.
+    The model with its own solver gives a single point.
     """
     curves = []
     for title in (name, *rows[0].further):

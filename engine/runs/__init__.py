@@ -1,1 +1,1 @@
-"""What the tools do, from the command line to a run and back."""
+"""Work of the tools: the command line, runs, and predictions."""

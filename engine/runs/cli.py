@@ -26,14 +26,14 @@ UNKNOWN_OPTION = (
     r"Group '([\w.-]+)' does not accept option '([\w.-]+)'",
     r"Option '([\w.-]+)' is not accepted",
 )
-"""How jsonargparse says that there is no such option."""
+"""Messages of jsonargparse for an unknown option."""
 
 UNKNOWN_CHOICE = r'Parser key "([\w.-]+)": Expected a typing\.Literal\[(.*)\]\. Got value: (\S+)'
-"""How jsonargparse says that a value is not among an option's choices."""
+"""Message of jsonargparse for a value that is not among an option's choices."""
 
 
 def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
-    """The task that the first argument names, and the other arguments."""
+    """Return the task that the first argument names, and the other arguments."""
     expected = f"the first argument is the task: {', '.join(tasks)} (then --help shows its options)"
     if arguments and arguments[0] in {"-h", "--help"}:
         sys.stdout.write(expected + "\n")
@@ -46,7 +46,7 @@ def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[
 
 
 def config_parser(task: type[Task], description: str) -> ArgumentParser:
-    """A parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
+    """Build a parser with ``--config FILE.yaml`` and an option for every field of the task's configuration."""
     parser = ArgumentParser(
         usage=f"%(prog)s {task.name} [--config FILE.yaml] [--GROUP.OPTION VALUE ...]",
         description=description,
@@ -60,11 +60,11 @@ def config_parser(task: type[Task], description: str) -> ArgumentParser:
 
 
 class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """jsonargparse's help, with the lines of the description as they are."""
+    """jsonargparse's help formatter, which keeps the description's line breaks."""
 
 
 def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tuple[Any, Namespace]:
-    """The task's configuration, validated, and all values.
+    """Parse the arguments; return the task's validated configuration, and all values.
 
     Raises:
         InputError: A key is unknown, or a value has the wrong type.
@@ -79,7 +79,7 @@ def parse(parser: ArgumentParser, task: type[Task], arguments: list[str]) -> tup
 
 
 def with_homes(values: Namespace) -> Namespace:
-    """The values with the home folder for ``~/``, as YAML may have it."""
+    """Replace ``~/`` in the values by the home folder, as YAML may contain it."""
     for name, value in list(values.items()):
         if isinstance(value, str):
             values[name] = at_home(value)
@@ -87,13 +87,13 @@ def with_homes(values: Namespace) -> Namespace:
 
 
 def at_home(value: str) -> str:
-    """A value, or an argument with one behind ``=``, with the home folder for ``~/``, which shells leave there."""
+    """Replace ``~/`` by the home folder in a value, or in an argument after ``=``, where shells leave it."""
     option, mark, path = value.rpartition("=")
     return f"{option}{mark}{Path(path).expanduser()}" if path.startswith("~/") else value
 
 
 def explain(error: ArgumentError, parser: ArgumentParser) -> InputError:
-    """An error of jsonargparse's in one line, with the options that are near to one that there is not."""
+    """Convert an error of jsonargparse to one line, with similar names if an option or a choice is unknown."""
     message = " ".join(str(error).split())
     for pattern in UNKNOWN_OPTION:
         if found := re.search(pattern, message):
@@ -111,13 +111,13 @@ def parse_for_checkpoint(
     *,
     defaults: Callable[[Mapping[str, float]], Mapping[str, Any]] = lambda metrics: {},
 ) -> tuple[Any, Namespace]:
-    """As :func:`parse`, starting from the configuration in the file that ``--checkpoint`` names.
+    """Parse like :func:`parse`, starting from the configuration in the file that ``--checkpoint`` names.
 
     Args:
-        parser: Gets the option ``--checkpoint``.
-        task: What the checkpoint must be of.
-        arguments: The user's; they override the rest.
-        defaults: From what the checkpoint's evaluation found to settings that override its configuration.
+        parser: Parser, which gets the option ``--checkpoint``.
+        task: Task that the checkpoint must belong to.
+        arguments: The user's arguments, which override everything else.
+        defaults: Maps the metrics of the checkpoint's evaluation to settings that override its configuration.
     """
     help_text = "a run's folder, or its best.pt or last.pt"
     parser.add_argument("--checkpoint", type=str, required=True, help=help_text)
@@ -138,16 +138,16 @@ def parse_for_checkpoint(
 
 
 def config_arguments(checkpoint: Mapping[str, Any]) -> list[str]:
-    """Arguments that set the configuration to a checkpoint's; later ones override it."""
+    """Return arguments that set the configuration to a checkpoint's; later arguments override it."""
     return [f"--config={json.dumps(checkpoint['config'])}"]
 
 
 def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
-    """Run a tool: bad input becomes one line on stderr and exit status 2; anything else is a bug and shows itself.
+    """Run a tool: bad input becomes one line on stderr and exit status 2; any other error is a bug and is raised.
 
     Args:
-        main: What the tool does with its arguments.
-        arguments: By default the command line's.
+        main: Function that runs the tool with its arguments.
+        arguments: Arguments of the tool, by default from the command line.
     """
     keep_freed_memory()
     try:
@@ -159,10 +159,10 @@ def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = No
 
 
 def print_error(error: Exception) -> int:
-    """Print the one line that says what is wrong; from a data-loading process, the last of its traceback."""
+    """Print the one line that says what is wrong; from a data-loading process, the last line of its traceback."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     line = lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")
-    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun's, which then ends with the line, too
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun's file; torchrun then ends with the line, too
         Path(report).write_text(json.dumps({"message": f"error: {line}", "timestamp": int(time.time())}))
     if os.environ.get("RANK", "0") == "0" or not report:
         sys.stderr.write(f"error: {line}\n")

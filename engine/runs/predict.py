@@ -1,4 +1,4 @@
-"""Predict on files: pictures with what was found, and the same as JSON."""
+"""Prediction on files: pictures with what was found, and the same as JSON."""
 
 import json
 from collections import Counter
@@ -20,13 +20,13 @@ RESULTS = "results.json"
 
 @dataclass
 class Predicted:
-    """What a prediction made.
+    """Results of a prediction.
 
     Attributes:
-        entries: One a frame, as ``results.json`` has them.
-        counts: What was found, by kind.
-        unread: Files that could not be read, or predicted on, and why.
-        written: Names of the files beside pictures.
+        entries: One entry per frame, as in ``results.json``.
+        counts: Counts of what was found, by kind.
+        unread: Files that could not be read or predicted on, and why.
+        written: Names of the files written in addition to pictures.
     """
 
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -36,19 +36,19 @@ class Predicted:
 
 
 def predict_files(run: LoadedRun, sources: Sequence[Path], out: Path) -> Predicted:
-    """Predict on every frame of the sources; files that can't be read are passed over, and told.
+    """Predict on every frame of the sources; files that can't be read are skipped with a warning.
 
     Args:
-        run: The model.
+        run: The run with the model.
         sources: Images, folders of images, videos.
-        out: Folder for a picture of every frame (of a video: one video) and ``results.json``, which is written
-            whatever ends the prediction.
+        out: Folder for a picture of every frame (for a video: one video) and ``results.json``, which is written
+            however the prediction ends.
 
     Returns:
-        What was found.
+        The results of all files.
 
     Raises:
-        InputError: There is nothing that can be read, or something can't be written.
+        InputError: Nothing can be read, or something can't be written.
     """
     inputs = find_inputs(sources)
     if inputs.passed_over:
@@ -93,11 +93,11 @@ def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: A
 
 
 def keep(prediction: Prediction, frame: Frame, writer: FrameWriter, found: Predicted) -> None:
-    """Write what was found in a frame."""
+    """Write what was found in a frame, and add it to the results."""
     writer.write(frame, prediction.picture)
-    files = name_inputs(prediction.files, Path(frame.name).stem)
-    if files.keys() & found.written:  # of an image that differs by its ending only
-        files = name_inputs(prediction.files, frame.name)
+    files = name_files(prediction.files, Path(frame.name).stem)
+    if files.keys() & found.written:  # written for an image whose name differs only by its suffix
+        files = name_files(prediction.files, frame.name)
     for name, content in files.items():
         write_atomically(writer.folder / name, content)
     found.written |= files.keys()
@@ -105,8 +105,8 @@ def keep(prediction: Prediction, frame: Frame, writer: FrameWriter, found: Predi
     found.entries.append({"file_name": frame.name, **prediction.facts})
 
 
-def name_inputs(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
-    """Files by their names, which begin with the image's."""
+def name_files(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    """Return the files under their full names, which begin with the image's name."""
     return {f"{name}{ending}": content for ending, content in files.items()}
 
 
@@ -114,7 +114,7 @@ def require_apart(files: Sequence[Path], out: Path) -> None:
     """Refuse results that would replace the input or each other.
 
     Raises:
-        InputError: Names the files.
+        InputError: Results would replace the input or each other; the message names them.
     """
     if out.resolve() in {file.parent.resolve() for file in files}:
         raise InputError(f"{out}: pictures of what is in it would replace it; choose another --out")

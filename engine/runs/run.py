@@ -1,4 +1,4 @@
-"""What the tools do: train a run, load one, report on it, and compare several."""
+"""Operations of the tools: train a run, load one, report on it, and compare several."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,17 +27,17 @@ from engine.weights.pretrained import WeightTransfer
 from odebackbones.errors import InputError
 
 REPORTS = {BEST: "report", LAST: "report_last"}
-"""A run's file of weights -> the folder of their report."""
+"""Weight file of a run -> the folder of its report."""
 
 
 def train_run(task_class: type[Task], config: Any) -> Path:
-    """Train as ``config`` says.
+    """Train a run as ``config`` says.
 
     Returns:
         The run's folder, with ``config.yaml``, ``log.csv``, ``last.pt`` and ``best.pt``.
 
     Raises:
-        InputError: The run is there already and was not to be resumed, or something in the input is wrong.
+        InputError: The run exists already and was not to be resumed, or something in the input is wrong.
     """
     folder = Path(config.run.output) / config.run.name
     last = folder / LAST
@@ -81,7 +81,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
 
 
 def pretraining_facts(record: Mapping[str, Any] | None) -> dict[str, str]:
-    """What a run's model was given to start from, if something was."""
+    """Describe the weights that a run's model started from, if it was given any."""
     return {PRETRAINED: str(WeightTransfer(**record))} if record else {}
 
 
@@ -91,11 +91,11 @@ class LoadedRun:
 
     Attributes:
         task: Data and metrics.
-        model: With the trained weights.
-        device: Where it is.
-        checkpoint: The file of its weights, in the run's folder.
-        history: The log of its training.
-        facts: Facts of its training.
+        model: Model with the trained weights.
+        device: Device of the model.
+        checkpoint: Weight file of the model, in the run's folder.
+        history: Log of the training.
+        facts: Facts about the training.
     """
 
     task: Task
@@ -107,7 +107,7 @@ class LoadedRun:
 
 
 def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
-    """The model of ``checkpoint``, on the device and the data that ``config`` names."""
+    """Load the model of ``checkpoint``, on the device and with the data that ``config`` names."""
     content = load_checkpoint(checkpoint, task=task_class.name)
     device = pick_device(config.run.device)
     task = task_class(config, content["metadata"])
@@ -123,7 +123,7 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
-    """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's own, and how it was trained."""
+    """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's and the training's."""
     report, files = run.task.report(run.model, run.device)
     report = replace(
         report,
@@ -138,12 +138,12 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
 
 
 def report_folder(checkpoint: Path) -> Path:
-    """Where the report of a run's weights is, beside them."""
+    """Return the folder of the report of a run's weights, next to them."""
     return checkpoint.parent / REPORTS.get(checkpoint.name, REPORTS[BEST])
 
 
 def has_report(checkpoint: Path) -> bool:
-    """Whether the report is there and not older than the weights and the log of their training."""
+    """Whether the report exists and is not older than the weights and the log of their training."""
     report, log = report_folder(checkpoint) / "report.json", checkpoint.parent / LOG
     told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
     return report.is_file() and report.stat().st_mtime >= max(told)
@@ -158,7 +158,7 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
         repeats: Rounds of the speed measurement; 0 keeps the reports' own figures.
 
     Returns:
-        The reports and the names that they are compared under.
+        The reports, and the names under which they are compared.
     """
     reports = [read_report(report_folder(run.checkpoint)) for run in runs]
     names = [run.checkpoint.parent.name for run in runs]
@@ -169,7 +169,7 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
 
 
 def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
-    """The reports with the speed of this process, in which the models took turns on one device."""
+    """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
     probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
     speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
     facts = device_facts(runs[0].device)

@@ -1,4 +1,4 @@
-"""Whether a CPU computes in bfloat16, or only emulates it at a fraction of float32's speed."""
+"""Test of whether a CPU computes in bfloat16, or only emulates it at a fraction of float32's speed."""
 
 import time
 from functools import cache
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 UNITS = ("avx512_bf16", "amx_bf16", "amx_tile", "arm_bf16", "bf16")
-"""The instructions, by their names in :func:`torch.cpu.get_capabilities`."""
+"""bfloat16 instructions, by their names in :func:`torch.cpu.get_capabilities`."""
 
 ROUNDS = 3
 
@@ -16,14 +16,14 @@ ROUNDS = 3
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16; if PyTorch does not tell, whether a convolution is faster in it.
 
-    ``torch.ops.mkldnn._is_mkldnn_bf16_supported`` says yes on every CPU with AVX-512, where oneDNN can emulate them.
+    ``torch.ops.mkldnn._is_mkldnn_bf16_supported`` is true on every CPU with AVX-512, where oneDNN can emulate them.
     """
     told = instructions()
     return bfloat16_speedup() > 1.0 if told is None else told
 
 
 def instructions() -> bool | None:
-    """Whether PyTorch knows of such instructions here; None if it does not tell."""
+    """Whether PyTorch reports bfloat16 instructions on this CPU; None if it does not tell."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     if any(name in capabilities for name in UNITS):
         return any(capabilities.get(name) for name in UNITS)
@@ -33,7 +33,7 @@ def instructions() -> bool | None:
 
 
 def bfloat16_speedup() -> float:
-    """The time of a convolution in float32 over that in bfloat16, each the least of some rounds in turn."""
+    """Return the time of a convolution in float32 over its time in bfloat16, each the minimum of rounds in turn."""
     x, weight = torch.randn(4, 64, 56, 56), torch.randn(64, 64, 3, 3)
     pairs = {dtype: (x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     least = dict.fromkeys(pairs, float("inf"))

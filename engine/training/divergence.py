@@ -1,4 +1,4 @@
-"""What to say when a training goes astray: where it was, how the losses were, and what to change."""
+"""Errors of a training that diverges: where it happened, the losses so far, and what to change."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from odebackbones.errors import InputError, SolverError
 
 @contextmanager
 def explained(totals: Mapping[str, Tensor], batch: int, epoch: int) -> Iterator[None]:
-    """Tell of a solve that fails in training where that was, how the losses were, and what to change.
+    """Explain a solve that fails in training: where it happened, the losses so far, and what to change.
 
     Raises:
-        InputError: In place of the solver's error, and of torch's for a batch norm that sees one value.
+        InputError: A solve failed, or a batch norm saw a single value per channel (in place of the original error).
     """
     where = f"epoch {epoch + 1}, batch {batch + 1}"
     try:
@@ -34,7 +34,7 @@ def explained(totals: Mapping[str, Tensor], batch: int, epoch: int) -> Iterator[
 
 
 ONE_VALUE = "Expected more than 1 value per channel when training"
-"""torch's words."""
+"""Text of torch's error."""
 
 
 REMEDIES = (
@@ -43,7 +43,7 @@ REMEDIES = (
 
 
 def finite_mean(totals: Mapping[str, Tensor], batches: int, epoch: int) -> float:
-    """The mean total loss so far.
+    """Return the mean total loss so far.
 
     Raises:
         InputError: The mean loss is not finite; the last checkpoint stays as it is.

@@ -1,4 +1,4 @@
-"""The samples of an evaluation, spread over the processes."""
+"""Samples of an evaluation, spread over the processes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,13 +17,13 @@ def evaluation_batches(
     batch_size: int | None = None,
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> Iterable[Any]:
-    """Samples by their numbers, in order, with a progress bar.
+    """Load samples by index, in order, with a progress bar.
 
     Args:
         dataset: All samples.
-        indices: Numbers of this process's samples (:func:`engine.distributed.share`).
-        workers: Processes that load them, of all processes of the run together.
-        batch_size: Samples at once; None gives them one by one and not as batches.
+        indices: Indices of this process's samples (:func:`engine.distributed.share`).
+        workers: Processes that load data for this process; fewer if it has fewer cores.
+        batch_size: Samples per batch; None gives them one by one and not as batches.
         collate: Makes a batch of samples.
     """
     loader = DataLoader(

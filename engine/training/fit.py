@@ -35,9 +35,9 @@ class Trainer:
     Args:
         task: Data, model, losses and metrics.
         config: The task's configuration.
-        folder: The run's folder; it exists.
-        device: Where to train.
-        resume: Go on from the folder's last checkpoint.
+        folder: Existing folder of the run.
+        device: Device to train on.
+        resume: Continue from the folder's last checkpoint.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Trainer:
         torch.manual_seed(config.run.seed)
         self.model = to_device(task.build_model(loaded=resume), device, channels_last=self.optim.channels_last)
         self.optimizer = build_optimizer(self.model, self.optim)
-        self.rate = 0.0  # of the latest update
+        self.rate = 0.0  # learning rate of the latest update
         self.scheduler = build_scheduler(self.optimizer, self.optim, updates=self.updates)
         self.scaler = build_scaler(device, self.optim)
         self.ema = build_ema(self.model, self.optim)
@@ -65,11 +65,11 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The weights that are evaluated and kept as the best: the moving average if there is one."""
+        """The model that is evaluated and kept as the best: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     def batches(self, epoch: int) -> EpochBatches:
-        """This process's batches of an epoch."""
+        """Return this process's batches of an epoch."""
         length = len(self.dataset.dataset)  # pyright: ignore[reportArgumentType]
         return EpochBatches(
             length,
@@ -93,14 +93,14 @@ class Trainer:
             last = epoch + 1 == self.optim.epochs
             self.pending = last or (epoch + 1) % self.config.run.eval_every == 0
             if self.pending and rank() == 0:
-                self.save()  # before the evaluation: whatever fails there costs nothing
+                self.save()  # before the evaluation, so that an error there loses nothing
             self.finish_epoch(board)
 
     def try_evaluation(self) -> None:
-        """Evaluate a little with the weights as they are, so that what fails there fails before a training.
+        """Evaluate a few images with the current weights, so that an error in the evaluation shows before training.
 
         Raises:
-            InputError: The network is for images of another size.
+            InputError: The network takes images of another size.
         """
         try:
             self.task.trial(self.evaluated, self.device)
@@ -126,11 +126,11 @@ class Trainer:
             tqdm.write(summary(row, self.optim.epochs))
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training set.
+        """Train for one pass over the training set.
 
         Returns:
-            Losses, a mean over the batches of all processes; the last learning rate; images/s of all processes;
-            evaluations and rejected steps of every ODE block, a mean over this process's batches.
+            Losses, averaged over the batches of all processes; the last learning rate; images/s of all processes;
+            evaluations and rejected steps of every ODE block, averaged over this process's batches.
         """
         self.replica.train()
         batches = self.batches(epoch)
@@ -165,7 +165,7 @@ class Trainer:
         return {**means, "lr": self.rate, "images_per_s": images / (time.perf_counter() - start), **costs}
 
     def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
-        """Forward and backward; gradients add up until the ``last`` batch of an update."""
+        """Run a forward and backward pass; gradients add up until the ``last`` batch of an update."""
         wait: AbstractContextManager[Any] = nullcontext()
         if isinstance(self.replica, DistributedDataParallel) and not last:
             wait = self.replica.no_sync()
@@ -177,7 +177,7 @@ class Trainer:
         return losses
 
     def update(self, number: int) -> None:
-        """One step of the optimizer, the schedule and the moving average; ``number`` counts from 1."""
+        """Step the optimizer, the schedule and the moving average; ``number`` counts the updates from 1."""
         if self.optim.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
@@ -190,7 +190,7 @@ class Trainer:
             self.ema.update(self.model, number)
 
     def keep_best(self) -> None:
-        """Write ``best.pt`` if this epoch is the best of the evaluated ones, or as good; without any score the last."""
+        """Write ``best.pt`` if no evaluated epoch was better than this one; if no epoch has a score, keep the last."""
         row = self.history[-1]
         score = row.get(self.task.monitor)
         if score is None or score != score:
@@ -220,16 +220,16 @@ class Trainer:
         save_checkpoint(self.folder / LAST, **state, **self.shared())
 
     def shared(self) -> dict[str, Any]:
-        """What both files have beside the weights."""
+        """Return what both files have in addition to the weights."""
         metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
         metrics = dict(self.history[-1])
         return {"task": self.task.name, "config": to_dict(self.config), "metadata": metadata, "metrics": metrics}
 
     def load(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote; everything random follows from seed and epoch.
+        """Restore the state that :meth:`save` wrote; everything random follows from seed and epoch.
 
         Raises:
-            InputError: The checkpoint is of a run with other settings.
+            InputError: The checkpoint belongs to a run with other settings or classes.
         """
         state = load_checkpoint(path, task=self.task.name)
         before = with_defaults(state["config"], to_dict(type(self.config)()))
@@ -263,20 +263,20 @@ class Trainer:
 
 
 def to_device(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
-    """``model`` on ``device``, its 4-dimensional weights in channels-last order if asked for."""
+    """Move ``model`` to ``device``, with its 4-dimensional weights in channels-last order if asked for."""
     model = model.to(device)
     return model.to(memory_format=torch.channels_last) if channels_last else model  # pyright: ignore[reportCallIssue]
 
 
 def solver_costs(model: nn.Module) -> dict[str, int]:
-    """Evaluations (``nfe/BLOCK``) and rejected steps (``rejected/BLOCK``, if there are any) of the latest solves."""
+    """Return evaluations (``nfe/BLOCK``) and rejected steps (``rejected/BLOCK``, if any) of the latest solves."""
     stats = solver_stats(model)
     rejected = {f"rejected/{name}": s.rejected for name, s in stats.items() if s.rejected}
     return {f"nfe/{name}": s.nfe for name, s in stats.items()} | rejected
 
 
 def summary(row: Mapping[str, float], epochs: int) -> str:
-    """One line of the log for the terminal; of the solvers, the evaluations of all blocks together."""
+    """Format one row of the log for the terminal, with the evaluations of all ODE blocks together."""
     shown = {name: value for name, value in row.items() if name != "epoch" and "/" not in name}
     nfe = sum(value for name, value in row.items() if name.startswith("nfe/"))
     numbers = "  ".join(f"{name} {value:.4g}" for name, value in (shown | ({"nfe": nfe} if nfe else {})).items())

@@ -1,4 +1,4 @@
-"""Optimizer, schedule, moving average and autocast, as the config names them."""
+"""Optimizer, schedule, moving average and autocast, as set in the config."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from odebackbones.errors import unknown_name
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """timm's optimizer of that name; biases and norms (one-dimensional parameters) don't decay."""
+    """Build timm's optimizer of this name; biases and norms (one-dimensional parameters) don't decay."""
     known = [str(name) for name in list_optimizers()]
     if config.opt.lower() not in known:
         raise unknown_name("optim.opt", config.opt, known)
@@ -26,12 +26,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, updates: int) -> Scheduler:
-    """timm's schedule with linear warm-up, stepped per update.
+    """Build timm's schedule with linear warm-up, stepped per update.
 
     Args:
-        optimizer: What it drives.
+        optimizer: Optimizer that the schedule drives.
         config: Schedule, epochs, warm-up.
-        updates: Updates an epoch.
+        updates: Updates per epoch.
     """
     warmup_updates = round(warmup_of(config) * updates)
     scheduler, _ = create_scheduler_v2(
@@ -44,42 +44,42 @@ def build_scheduler(optimizer: torch.optim.Optimizer, config: OptimConfig, *, up
         warmup_epochs=warmup_updates,
         warmup_lr=config.lr / max(1, warmup_updates),
         warmup_prefix=False,
-        step_on_epochs=True,  # our "epochs" are updates: all of the above counts in them
+        step_on_epochs=True,  # our "epochs" are updates: everything above is counted in updates
     )
     return scheduler  # pyright: ignore[reportReturnType] (None only for no schedule)
 
 
 def warmup_of(config: OptimConfig) -> float:
-    """Epochs of warm-up: the config's, but at most half of all."""
+    """Return the epochs of warm-up: the config's, but at most half of all epochs."""
     return min(config.warmup_epochs, config.epochs / 2)
 
 
 def build_ema(model: nn.Module, config: OptimConfig) -> ModelEmaV3 | None:
-    """timm's moving average of the weights, with its warm-up; None if it is off."""
+    """Build timm's moving average of the weights, with its warm-up; None if it is off."""
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
 
 
 def precision(device: torch.device, config: OptimConfig) -> str:
-    """In what the forward pass computes: the config's ``amp``, but float32 on a CPU that only emulates bfloat16."""
+    """Return the forward pass's precision: the config's ``amp``, but float32 on a CPU that only emulates bfloat16."""
     if config.amp == "none" or (config.amp == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16()):
         return "float32"
     return config.amp
 
 
 def images_to_device(images: Tensor, device: torch.device, config: OptimConfig) -> Tensor:
-    """A batch ``(B, C, H, W)`` on ``device``, in the order of memory of the weights."""
+    """Move a batch ``(B, C, H, W)`` to ``device``, in the memory order of the weights."""
     order = torch.channels_last if config.channels_last else torch.contiguous_format
     return images.to(device, non_blocking=True, memory_format=order)
 
 
 @contextmanager
 def autocast(device: torch.device, config: OptimConfig) -> Iterator[None]:
-    """The forward pass in its :func:`precision`."""
+    """Run the forward pass in its :func:`precision`."""
     dtype = AMP_DTYPES[config.amp]
     with torch.autocast(device.type, dtype, enabled=precision(device, config) != "float32"):
         yield
 
 
 def build_scaler(device: torch.device, config: OptimConfig) -> torch.amp.GradScaler:
-    """The loss scaling that float16's narrow range needs; bfloat16 needs none."""
+    """Build the loss scaling that float16's narrow range needs; bfloat16 needs none."""
     return torch.amp.GradScaler(device.type, enabled=config.amp == "float16")

@@ -1,4 +1,4 @@
-"""How a run went: its log as curves and figures of its report, its settings as facts."""
+"""Record of a training run for its report: the log as curves and figures, the settings as facts."""
 
 import csv
 from collections import defaultdict
@@ -17,7 +17,7 @@ TOLD = ("run", "model", "eval")
 
 
 def read_history(path: Path) -> History:
-    """The rows of a run's ``log.csv``, each without the columns that are empty in it; none without the file."""
+    """Read the rows of a run's ``log.csv``, each without its empty columns; no rows if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -25,7 +25,7 @@ def read_history(path: Path) -> History:
 
 
 def sum_columns(prefix: str) -> Callable[[Mapping[str, float]], float | None]:
-    """The sum of a row's columns that begin so, if there are any."""
+    """Return a function that sums the columns of a row with this prefix, or gives None if there are none."""
 
     def value(row: Mapping[str, float]) -> float | None:
         found = [number for name, number in row.items() if name.startswith(prefix)]
@@ -35,9 +35,9 @@ def sum_columns(prefix: str) -> Callable[[Mapping[str, float]], float | None]:
 
 
 def training_curves(history: History, *, monitor: str) -> tuple[Curve, ...]:
-    """The loss, the metric that picks the best epoch, and the evaluations of the ODE blocks, over the epochs.
+    """Return curves of the loss, the metric that picks the best epoch, and the ODE blocks' evaluations over the epochs.
 
-    Evaluations that stay the same throughout are no curve.
+    Evaluations that stay the same throughout get no curve.
     """
     evaluations = sum_columns("nfe/")
     followed: dict[str, Callable[[Mapping[str, float]], float | None]] = {
@@ -55,7 +55,7 @@ def training_curves(history: History, *, monitor: str) -> tuple[Curve, ...]:
 
 
 def training_quantities(history: History) -> tuple[Quantity, ...]:
-    """How long the epochs took, without evaluations."""
+    """Return how long the epochs took, without evaluations."""
     if not history:
         return ()
     minutes = sum(row["seconds"] for row in history) / SECONDS_A_MINUTE
@@ -65,13 +65,13 @@ def training_quantities(history: History) -> tuple[Quantity, ...]:
 def training_facts(
     content: Mapping[str, Any], defaults: Mapping[str, Any], *, free: Collection[str], epochs: int
 ) -> dict[str, str]:
-    """Which weights a checkpoint has, and the settings that they depend on, other than the defaults.
+    """Describe which weights a checkpoint has, and the settings that they depend on, other than the defaults.
 
     Args:
-        content: The checkpoint's.
+        content: Content of the checkpoint.
         defaults: Defaults of its task's configuration.
         free: Settings and groups that the weights do not depend on.
-        epochs: How many the run has been trained for; 0 if that is not known.
+        epochs: Number of epochs that the run has been trained for; 0 if unknown.
     """
     config, last = content["config"], content["config"]["optim"]["epochs"]
     epoch = content["epoch"] if "epoch" in content else len(content["history"])
@@ -92,7 +92,7 @@ def start_facts(model: Mapping[str, Any]) -> dict[str, str]:
 def changed_settings(
     config: Mapping[str, Any], defaults: Mapping[str, Any], *, free: Collection[str]
 ) -> dict[str, str]:
-    """Group of settings -> those that the weights depend on and that are not the defaults."""
+    """Return group of settings -> its settings that the weights depend on and that differ from the defaults."""
     usual, changed = dict(flatten_settings(defaults)), defaultdict[str, list[str]](list)
     for name, value in flatten_settings(config):
         group, rest = name.split(".", 1)

@@ -1,7 +1,7 @@
 """Batches and random numbers that depend on the seed, the epoch and the position, and on nothing else.
 
-So a resumed run repeats an uninterrupted one bit for bit, whatever the number of worker processes, and W processes
-see the batches that one process with W times the accumulation sees.
+Thus a resumed run repeats an uninterrupted one bit for bit, with any number of worker processes, and W processes
+see the same batches as one process with W times the accumulation.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ SampleKey = tuple[int, int]
 
 
 def derive_seed(*keys: int) -> int:
-    """A 64-bit seed that depends on all of ``keys`` (numpy's SeedSequence)."""
+    """Derive a 64-bit seed from all of ``keys`` (numpy's SeedSequence)."""
     return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from torch's CPU generator as after ``manual_seed(seed)``, and leave it as it was."""
+    """Draw from torch's CPU generator as after ``manual_seed(seed)``, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         yield
 
 
 class SeededDataset(Dataset[Any]):
-    """A data set whose samples are taken with the seed that comes with the index."""
+    """A data set whose samples are drawn with the seed that comes with the index."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
@@ -44,19 +44,19 @@ class SeededDataset(Dataset[Any]):
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
-    """The batches of one process in one epoch: a permutation, cut into updates of equal size.
+    """Batches of one process in one epoch: a permutation, cut into updates of equal size.
 
-    An update is ``accumulate * world_size`` batches; process r takes each r-th. What is left at the end of the
-    epoch is less than an update and waits for the next permutation.
+    An update is ``accumulate * world_size`` batches; process r takes every ``world_size``-th one, starting at r. The
+    samples left at the end of the epoch are fewer than an update and wait for the next permutation.
 
     Args:
-        length: Samples in the data set.
-        batch_size: Samples a batch.
-        accumulate: Batches an update and process.
-        seed: The run's.
-        epoch: From 0.
-        rank: This process.
-        world_size: Processes.
+        length: Number of samples in the data set.
+        batch_size: Samples per batch.
+        accumulate: Batches per update and process.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+        rank: Number of this process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         return self.updates * self.accumulate
 
     def batch_number(self, i: int) -> int:
-        """The number of this process's batch ``i`` among the batches of all processes."""
+        """Return the number of this process's batch ``i`` among the batches of all processes."""
         return i * self.world_size + self.rank
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -95,5 +95,5 @@ class EpochBatches(Sampler[list[SampleKey]]):
             yield [(index, derive_seed(self.seed, self.epoch, index)) for index in indices]
 
     def seed_batch(self, i: int) -> None:
-        """Set all generators for the forward pass of batch ``i`` (sampling of proposals, dropout)."""
+        """Seed all generators for the forward pass of batch ``i`` (sampling of proposals, dropout)."""
         torch.manual_seed(derive_seed(self.seed, self.epoch, self.length + self.batch_number(i)))

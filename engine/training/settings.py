@@ -1,26 +1,26 @@
-"""A run's settings as plain data, and in which of them two runs differ."""
+"""Settings of a run as plain data, and the differences between the settings of two runs."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 PRETRAINED = "pretrained"
-"""In a checkpoint's metadata: which weights the network was given to start from, if it was."""
+"""Key in a checkpoint's metadata: which weights the network was given to start from, if any."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as plain data."""
+    """Convert the config to plain data."""
     return asdict(config)
 
 
 def with_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an older version, with the defaults of the groups and settings that it did not have."""
+    """Complete settings of an older version with the defaults of the groups and settings that it did not have."""
     groups = {name: {**group, **settings.get(name, {})} for name, group in defaults.items()}
     return {**settings, **groups}
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All settings by their dotted names."""
+    """Yield all settings with their dotted names."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from flatten_settings(value, f"{prefix}{name}.")
@@ -29,12 +29,12 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[
 
 
 def is_among(name: str, names: Collection[str]) -> bool:
-    """Whether a setting is one of these, or in one of these groups."""
+    """Whether a setting is one of ``names``, or in a group among them."""
     return any(name == other or name.startswith(f"{other}.") for other in names)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collection[str]) -> list[str]:
-    """The settings that differ and that the weights depend on: of the run itself, the seed alone.
+    """List the differing settings that the weights depend on; in the group ``run``, this is only the seed.
 
     Args:
         old: Settings of the run as it was started.

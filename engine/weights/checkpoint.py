@@ -1,4 +1,4 @@
-"""Checkpoints: state dicts and plain data, written whole or not at all, read without running code."""
+"""Checkpoints: state dicts and plain data, written completely or not at all, and read without running code."""
 
 import io
 import pickle
@@ -15,11 +15,11 @@ from odebackbones.old_names import current_names
 FORMAT = "odebackbones-checkpoint-1"
 
 BEST, LAST = "best.pt", "last.pt"
-"""A run's files: the weights of the epoch that did best, and the state after the last one, to resume."""
+"""Files of a run: the weights of the best epoch, and the state after the last epoch, to resume from."""
 
 
 def weights_of(path: Path) -> Path:
-    """The file of weights that a path means: of a run's folder the best ones, or the last if there are no best."""
+    """Return the weight file that a path means: in a run's folder the best weights, or the last without best ones."""
     if not path.is_dir():
         return path
     return path / BEST if (path / BEST).is_file() or not (path / LAST).is_file() else path / LAST
@@ -29,8 +29,8 @@ def save_checkpoint(path: Path, *, task: str, **content: Any) -> None:
     """Write tensors and plain data under their names.
 
     Args:
-        path: The file.
-        task: The task's name.
+        path: File to write.
+        task: Name of the task.
         **content: State dicts, and data of Python's basic types.
     """
     buffer = io.BytesIO()
@@ -42,7 +42,7 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
     """Read a checkpoint (of ``task``, if given) onto the CPU.
 
     Raises:
-        InputError: The file is missing, damaged, holds code, or is of another program or task.
+        InputError: The file is missing, is damaged, holds code, or belongs to another program or task.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give the best.pt or last.pt that tools/train.py wrote")
@@ -50,7 +50,7 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: holds more than tensors and plain data (code), and is not loaded") from error
-    except Exception as error:  # what torch.load raises on arbitrary bytes is of any kind
+    except Exception as error:  # torch.load raises errors of any type on arbitrary bytes
         raise InputError(f"{path}: no PyTorch checkpoint, or a damaged one ({first_line(error)})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a checkpoint of ours (format {FORMAT!r} expected); tools/train.py writes them")
@@ -61,15 +61,15 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message."""
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, Any], *, origin: str) -> None:
-    """Load ``state`` into ``model``, all names and shapes equal.
+    """Load ``state`` into ``model``; all names and shapes must be equal.
 
     Raises:
-        InputError: The weights are another model's; names the first differences.
+        InputError: The weights belong to another model; the message names the first differences.
     """
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

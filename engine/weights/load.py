@@ -1,4 +1,4 @@
-"""A network by timm's name, with the weights of a file."""
+"""Loading of a network by its timm name, with the weights of a file."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,15 +13,15 @@ from odebackbones.errors import InputError, join_names, unknown_name
 
 
 def load_network(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> nn.Module:
-    """The model with its weights.
+    """Build the model with its weights.
 
     Args:
-        name: timm's.
-        checkpoint: The file of its weights; None for those that come with the name.
-        **sizes: Of the model, as timm calls them.
+        name: timm name of the model.
+        checkpoint: Weight file of the model; None for the weights that come with the name.
+        **sizes: Sizes of the model, under timm's names.
 
     Raises:
-        InputError: There is no such model, or no ODE model in its place; or the weights are not its own.
+        InputError: The model is unknown or has no ODE counterpart, or the weights belong to another model.
     """
     if ":" not in name:
         require_counterpart(name.split(".")[0])
@@ -40,10 +40,10 @@ def load_network(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> 
 
 
 def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
-    """Give the model all its weights, whatever stands before their names in the file.
+    """Load all weights of the model, whatever prefix their names have in the file.
 
     Raises:
-        InputError: The file lacks some of them; names the differences.
+        InputError: The file lacks some weights, or is of another network; the message names the differences.
     """
     record, own = load_matching_weights(model, str(checkpoint), setting="--checkpoint"), model.state_dict()
     options = {"conv1.weight": "--in-chans", "fc.weight": "--num-classes"}
@@ -70,7 +70,7 @@ def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:
 
 
 def require_counterpart(architecture: str) -> None:
-    """Refuse a model without an ODE model in its place, before anything is downloaded."""
+    """Refuse a model without an ODE counterpart, before anything is downloaded."""
     if not timm.is_model(architecture):
         raise unknown_name("model", architecture, timm.list_models())
     if not timm.is_model(f"ode_{architecture}") and not architecture.startswith("ode_"):

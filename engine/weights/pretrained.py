@@ -1,4 +1,4 @@
-"""Weights of a trained network as the start of another: of a classifier's for a detector's backbone, ..."""
+"""Weights of a trained network as the start of another, such as a classifier's for a detector's backbone."""
 
 import sys
 from collections import Counter
@@ -16,27 +16,27 @@ from odebackbones.errors import InputError, join_names
 from odebackbones.old_names import current_names
 
 IN_FOLDERS = (BEST, "model.safetensors", "pytorch_model.bin")
-"""Files of weights in a run's folder, or in timm's form."""
+"""Weight files in a run's folder, or in a folder in timm's format."""
 
 PREFIXED = 0.25
-"""The share of a network's weights that a prefix must lead to."""
+"""Smallest share of a network's weights that must be found under a prefix."""
 
 NODES = ".norms."
-"""What stands before the number of a node, in the names of statistics per time."""
+"""Text before the number of a node, in the names of statistics per time."""
 
 
 @dataclass(frozen=True)
 class WeightTransfer:
-    """Which weights (and buffers) a network was given, and which not.
+    """Record of which weights (and buffers) a network was given, and which not.
 
     Attributes:
-        file: Where they came from.
-        taken: Names that the file has.
+        file: File that the weights came from.
+        taken: Names of the weights that were taken from the file.
         new: Names that the file lacks; these weights stay as they were.
         reshaped: Names that the file has in another shape, with that shape; these weights stay as they were.
         unused: Names in the file that the network lacks.
-        network: The network that the file is of, with its arguments; empty if the file doesn't say.
-        prefix: What stands before the names of the taken weights in the file.
+        network: Network of the file, with its arguments; empty if the file doesn't say.
+        prefix: Prefix of the names of the taken weights in the file.
     """
 
     file: str
@@ -60,11 +60,11 @@ def load_matching_weights(network: nn.Module, file: str, *, setting: str) -> Wei
     """Give a network the weights of a file, where names and shapes agree.
 
     Args:
-        network: A timm model, or its feature extractor; changed in place. It keeps the record as
-            ``weight_transfer``, as those who build models on it return the model alone (:func:`find_weight_transfer`).
-        file: A run's folder or its ``best.pt``, of any task, or weights by timm's names (``.safetensors``, or torch's
-            of tensors only).
-        setting: What errors call the file.
+        network: A timm model, or its feature extractor; changed in place. It keeps the record as ``weight_transfer``,
+            because functions that build models on it return only the model (:func:`find_weight_transfer`).
+        file: A run's folder or its ``best.pt``, of any task, or weights with timm's names (``.safetensors``, or a torch
+            file with tensors only).
+        setting: Name of the setting in error messages.
 
     Raises:
         InputError: The file can't be read, or has none of the network's weights.
@@ -100,7 +100,7 @@ def load_matching_weights(network: nn.Module, file: str, *, setting: str) -> Wei
 
 
 def by_own_names(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Another program's weights by the network's names, if its module in timm can read them."""
+    """Rename another program's weights to the network's names, if the network's timm module can read them."""
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     return weights if convert is None else convert(weights, network)
 
@@ -109,8 +109,8 @@ def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
     """Read a file's tensors by name, from its moving average if it has one, and the network they belong to.
 
     Args:
-        file: File of weights, or a folder: a run's, whose best weights are read, or one by tools/convert.py or timm.
-        setting: What errors call it.
+        file: Weight file, or a folder: a run's, whose best weights are read, or one from tools/convert.py or timm.
+        setting: Name of the setting in error messages.
 
     Raises:
         InputError: The file is missing, damaged, or holds code.
@@ -129,22 +129,22 @@ def read_weights(file: str, *, setting: str) -> tuple[dict[str, Tensor], str]:
 
 
 def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
-    """The tensors of a file that is not ours."""
+    """Read the tensors of a file that is not a checkpoint of ours."""
     try:
         weights = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # what torch and safetensors raise on arbitrary bytes is of any kind
+    except Exception as error:  # torch and safetensors raise errors of any type on arbitrary bytes
         raise InputError(f"{setting}={str(path)!r}: no weights, or damaged ones ({first_line(error)})") from error
     return current_names({name: value for name, value in weights.items() if isinstance(value, Tensor)})
 
 
 def trained_network(config: Mapping[str, Any]) -> str:
-    """The network, or backbone, that a run's configuration names, with its arguments."""
+    """Return the network, or backbone, that a run's configuration names, with its arguments."""
     model: Mapping[str, Any] = config["model"]
     return model_label(model["backbone"], model["backbone_args"])
 
 
 def source_names(weights: Iterable[str], own: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Find the prefix under which a file has most weights of a network, and the network's names -> the file's names.
+    """Find the prefix under which a file has most of a network's weights, and map the network's names to the file's.
 
     Prefixes come from detectors, depth models, Lightning (``model.``), mmcv (``backbone.``), MoCo (``encoder_q.``), ...
     """
@@ -155,30 +155,30 @@ def source_names(weights: Iterable[str], own: Iterable[str]) -> tuple[str, dict[
         for start in range(len(parts)):
             if (rest := canonical_name(".".join(parts[start:]))) in wanted:
                 found.setdefault(".".join(parts[:start]), {})[wanted[rest]] = name
-    enough = PREFIXED * len(wanted)  # fewer are of the same name by chance
+    enough = PREFIXED * len(wanted)  # fewer may have the same names by chance
     able = {prefix: names for prefix, names in found.items() if not prefix or len(names) >= enough}
     prefix = max(able, key=lambda prefix: len(able[prefix]))
     return prefix, able[prefix]
 
 
 def canonical_name(name: str) -> str:
-    """A weight's name, whether it is in a model or in its feature extractor, where timm joins some names by "_"."""
+    """Return a weight's name, the same in a model and in its feature extractor, where timm joins some names by "_"."""
     return name.replace(".", "_")
 
 
 def node_prefix(name: str) -> str:
-    """The norm with statistics per time that a tensor of one of its nodes is of; nothing for other tensors."""
+    """Return the norm with statistics per time to which a node's tensor belongs; empty for other tensors."""
     return name.rpartition(NODES)[0]
 
 
 def nodes_of(names: Iterable[str]) -> Counter[str]:
-    """Norm -> its nodes: statistics at other times than a network's own are none for it."""
+    """Count the nodes of each norm: a network can't use statistics at times other than its own."""
     found = Counter(node_prefix(name) for name in names if name.endswith(".running_mean"))
     del found[""]
     return found
 
 
 def find_weight_transfer(model: nn.Module) -> WeightTransfer | None:
-    """The record of what was handed over to a part of ``model``, if something was."""
+    """Return the record of the weights that a part of ``model`` was given, if any."""
     found: list[Any] = [module.weight_transfer for module in model.modules() if hasattr(module, "weight_transfer")]
     return found[0] if found else None

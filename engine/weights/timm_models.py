@@ -1,4 +1,4 @@
-"""timm's models as a configuration names them."""
+"""timm's models, built as a configuration names them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,28 +14,28 @@ from odebackbones.errors import InputError, unknown_name
 
 Scalar = bool | int | float | str | None
 PlainValue = Scalar | list[Scalar] | dict[str, Scalar]
-"""What a model's argument may be. A closed type: under ``Any`` jsonargparse builds whatever class a file names."""
+"""Type of a model's argument. A closed type: under ``Any``, jsonargparse builds any class that a file names."""
 
 RESERVED_ARGS = {
     *("class_path", "init_args"),
     *("checkpoint_path", "features_only", "num_classes", "out_indices"),
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
 }
-"""Names that are no model's arguments, or a task's to set."""
+"""Names that are not arguments of a model, or that only the task sets."""
 
 SHOWN = 300
-"""Letters of an error of timm's or torch's, which may name every weight."""
+"""Number of characters shown of an error from timm or torch, which may name every weight."""
 
 
 def require_free(setting: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that are not the user's to give; ``setting`` is what they are called."""
+    """Refuse arguments that the user may not set; ``setting`` is their name in the error."""
     taken = sorted(arguments.keys() & RESERVED_ARGS)
     if taken:
         raise InputError(f"{setting}: {', '.join(taken)}: set by the task; remove it from the model's arguments")
 
 
 def require_model(name: str, *, what: str) -> None:
-    """Refuse a name that timm doesn't know; what ``hf-hub:`` and ``local-dir:`` lead to is not looked at."""
+    """Refuse a name that timm doesn't know; names with ``hf-hub:`` and ``local-dir:`` are not checked."""
     if ":" not in name and not timm.is_model(name):
         raise unknown_name(what, name, timm.list_models())
 
@@ -50,7 +50,7 @@ def require_published(name: str, *, setting: str) -> None:
 
 
 def warn_of_weights_left(setting: str, name: str, pretrained: bool | str) -> None:
-    """Say that the weights of a folder or a hub are not taken, where ``pretrained`` is false."""
+    """Warn that the weights of a folder or a hub are not taken if ``pretrained`` is false."""
     if ":" in name and not pretrained:
         warn(
             f"{setting}={name}: the network is built without the weights that are there; --model.pretrained true takes "
@@ -59,25 +59,25 @@ def warn_of_weights_left(setting: str, name: str, pretrained: bool | str) -> Non
 
 
 def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any) -> nn.Module:
-    """``timm.create_model(name, **arguments, **kwargs)``, with wrong arguments named as the user's.
+    """Call ``timm.create_model(name, **arguments, **kwargs)``, with an error that names the user's wrong arguments.
 
     Raises:
-        InputError: The model can't be made with them.
+        InputError: The model can't be built with these arguments.
     """
     try:
         return timm.create_model(name, **arguments, **kwargs)
     except InputError:
         raise
-    except Exception as error:  # of any kind: the arguments go through timm to the model unseen
+    except Exception as error:  # errors of any type: timm passes the arguments to the model unchecked
         reason = " ".join(repr(error).replace("\\n", " ").split())[:SHOWN]
         raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {reason}") from error
 
 
 def feature_levels(setting: str, name: str, arguments: Mapping[str, Any]) -> dict[int, int]:
-    """Stride -> number of the last feature map of that stride, which is what ``out_indices`` takes.
+    """Return stride -> number of the last feature map with this stride, as ``out_indices`` takes it.
 
     Raises:
-        InputError: timm doesn't know the model or its arguments, or it gives no feature maps.
+        InputError: timm doesn't know the model or its arguments, or the model gives no feature maps.
     """
     require_model(name, what=setting)
     with torch.device("meta"):
@@ -94,16 +94,16 @@ def create_features(
     pretrained: bool | str = False,
     any_size: bool = False,
 ) -> nn.Module:
-    """timm's feature extractor, with feature maps ``(B, C, H, W)`` whatever their order in the model.
+    """Build timm's feature extractor, with feature maps ``(B, C, H, W)`` for any axis order in the model.
 
     Args:
-        setting: What errors call it.
-        name: timm's name.
-        arguments: The user's.
-        levels: Which feature maps, by their numbers.
-        pretrained: Whether timm's weights are loaded; or a file of weights, from which it takes the ones that fit
+        setting: Name of the setting in error messages.
+        name: timm name of the model.
+        arguments: The user's arguments.
+        levels: Numbers of the feature maps.
+        pretrained: Whether to load timm's weights; or a weight file, from which the matching weights are taken
             (:func:`~engine.weights.pretrained.load_matching_weights`).
-        any_size: Refuse what takes images of one size only.
+        any_size: Refuse a network that takes images of one size only.
     """
     if pretrained is True:
         require_published(name, setting="model.pretrained")
@@ -122,17 +122,17 @@ TRIED_SIZES = ((256, 320), (352, 224))
 """Height and width [px] of two images that a body for any size must take."""
 
 SIZE_OPTIONS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True})
-"""timm's, of networks that are made for one size and can take others."""
+"""timm's options of networks that are made for one size but can take others."""
 
 
 @torch.no_grad()
 def size_fault(body: nn.Module) -> str:
-    """What a network says that can't take images of two sizes; nothing if it can."""
+    """Return the error of a network that can't take images of two sizes; empty if it can."""
     training = body.training
     try:
         for height, width in TRIED_SIZES:
             body.eval()(torch.zeros(1, 3, height, width))
-    except Exception as error:  # of any kind: every network has its own
+    except Exception as error:  # errors of any type: every network raises its own
         return " ".join(str(error).split())[:SHOWN] or type(error).__name__
     finally:
         body.train(training)
@@ -140,10 +140,10 @@ def size_fault(body: nn.Module) -> str:
 
 
 def of_any_size(setting: str, name: str, arguments: Mapping[str, Any], fault: str, **kwargs: Any) -> nn.Module:
-    """The same network with timm's option for images of any size, if it has one.
+    """Build the same network with timm's option for images of any size, if it has one.
 
     Raises:
-        InputError: It has none.
+        InputError: The network has no such option.
     """
     for option in SIZE_OPTIONS:
         try:
@@ -159,5 +159,5 @@ def of_any_size(setting: str, name: str, arguments: Mapping[str, Any], fault: st
 
 
 def channels_first(module: nn.Module, inputs: Any, features: list[Tensor]) -> list[Tensor]:
-    """Feature maps ``(B, H, W, C)`` as ``(B, C, H, W)``."""
+    """Convert feature maps ``(B, H, W, C)`` to ``(B, C, H, W)``."""
     return [level.permute(0, 3, 1, 2) for level in features]

@@ -1,8 +1,8 @@
 """What a method is: times that are known before a solve, and a step from carry to carry.
 
 A method holds no field: the field is an argument of every step, so that torch.fx, torch.export and ONNX see plain
-calls. It changes nothing in itself, except for the notes that the copy of :meth:`Method.for_solve` takes. The *carry* is
-the state, and whatever else a method remembers between steps.
+calls. It changes nothing in itself, except for the notes that the copy of :meth:`Method.for_solve` takes. The *carry*
+is the state, and whatever else a method remembers between steps.
 """
 
 from collections.abc import Callable
