@@ -20,25 +20,25 @@ from odebackbones.ode.methods.adaptive import AdaptiveMethod
 Model = TypeVar("Model", bound=nn.Module)
 
 FIXED_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d, FrozenBatchNormAct2d)
-"""Norms that in evaluation are an affine map."""
+"""Norms that are affine maps in evaluation mode."""
 
 
 def fuse(model: Model, *, prepack: bool = False) -> Model:
-    """A copy of ``model`` for inference, in evaluation mode, with batch norms folded into convolutions.
+    """Return a copy of ``model`` for inference, in evaluation mode, with batch norms folded into convolutions.
 
-    Norms of ODE blocks are folded once for every evaluation time, which takes a set of weights for each. Norms of other
-    layers are folded where a norm with as many channels is declared right after a convolution, as in timm's and
-    torchvision's networks. Outputs are equal up to rounding. Group norms stay, and so do norms that come before a
-    convolution, as in Chen et al.'s field.
+    Norms of ODE blocks are folded once for every evaluation time, with a separate set of weights for each. Other norms
+    are folded where they are declared right after a convolution with as many channels, as in timm's and torchvision's
+    networks. Outputs are equal up to rounding. Group norms stay, and so do norms that come before a convolution, as in
+    Chen et al.'s field.
 
     Args:
         model: A model in which such norms are also evaluated right after that convolution.
-        prepack: Keep the weights in oneDNN's layout: faster on the CPU, and good for nothing else; such a model can't
-            be saved.
+        prepack: Keep the weights in oneDNN's layout: faster on the CPU, and unusable elsewhere; such a model can't be
+            saved.
 
     Raises:
-        InputError: A solver finds its own times, for which nothing can be folded; or ``prepack`` without oneDNN, or on
-            another device or dtype than the CPU's float32.
+        InputError: A solver finds its own times, for which nothing can be folded; or ``prepack`` is set without
+            oneDNN, or for a model that is not in float32 on the CPU.
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fused.modules()):
@@ -60,12 +60,12 @@ def require_times(block: ODEBlock) -> None:
 
 
 def is_fusible(field: nn.Module) -> TypeGuard[ConvolutionalField]:
-    """Whether it is one of our fields, with batch norms."""
+    """Whether the field is one of ours, with batch norms."""
     return isinstance(field, ConvolutionalField) and isinstance(field.layers()[0][1], TimeBatchNorm2d)
 
 
 def fits(conv: nn.Conv2d, norm: nn.Module) -> bool:
-    """Whether a norm has statistics, and of the convolution's channels."""
+    """Whether a norm has statistics, one for each of the convolution's channels."""
     mean = norm.running_mean
     return isinstance(mean, Tensor) and len(mean) == conv.out_channels
 
@@ -77,4 +77,4 @@ def fuse_children(module: nn.Module) -> None:
             statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
             conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)  # pyright: ignore[reportArgumentType]
             conv.requires_grad_(False)
-            setattr(module, name, getattr(norm, "act", None) or nn.Identity())  # timm may have an activation in it
+            setattr(module, name, getattr(norm, "act", None) or nn.Identity())  # timm's norms may include an activation

@@ -19,7 +19,7 @@ class FusedConv2d(nn.Module):
 
     Args:
         conv: The convolution.
-        norm: The norm; its nodes are the times that this serves.
+        norm: The norm; its nodes are the times at which this module can be evaluated.
 
     Shape:
         ``x: (B, in_channels, H, W) -> (B, out_channels, H, W)``
@@ -35,7 +35,7 @@ class FusedConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor, node: int, activate: bool) -> Tensor:
-        """Convolve as at node ``node``, and end with a ReLU or not."""
+        """Convolve with the weights of node ``node``, followed by a ReLU if ``activate``."""
         weight, bias = self.weight[node], self.bias[node]
         x = F.conv2d(x, weight, bias, (1, 1), self.padding, self.dilation, self.groups)
         if len(self.time_weight):
@@ -45,7 +45,7 @@ class FusedConv2d(nn.Module):
 
 
 def fused_weights(conv: TimeConv2d, norm: TimeBatchNorm2d, t: float) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Weight, bias and weight of the channel of ones of the two as one convolution at time ``t``."""
+    """Fold convolution and norm at time ``t`` into one weight, one bias, and a weight of the channel of ones."""
     mean, var = norm.statistics(t)
     gain, offset = norm.affine(t)
     values = basis_values(conv.basis, conv.bases, t)
@@ -56,7 +56,7 @@ def fused_weights(conv: TimeConv2d, norm: TimeBatchNorm2d, t: float) -> tuple[Te
 
 
 class FusedField(nn.Module):
-    """A vector field in evaluation, at the times of its solver and no others.
+    """A vector field in evaluation mode, for the times of its solver only.
 
     Args:
         field: A field with batch norms.
@@ -74,7 +74,7 @@ class FusedField(nn.Module):
         self.is_preactivated = field.is_preactivated
 
     def set_times(self, times: Sequence[float]) -> None:
-        """Refuse other times.
+        """Refuse new times.
 
         Raises:
             InputError: Always.
@@ -82,8 +82,8 @@ class FusedField(nn.Module):
         raise InputError("a fused model keeps its solver: change the solver of the original model, then fuse that")
 
     def node(self, t: float) -> int:
-        """The node at ``t``."""
-        nearest = 0  # min(..., key=...) is more than torch.compile of torch 2.6 takes
+        """Return the index of the node at ``t``."""
+        nearest = 0  # torch.compile of torch 2.6 does not support min(..., key=...)
         for i, node in enumerate(self.nodes):
             if abs(node - t) < abs(self.nodes[nearest] - t):
                 nearest = i

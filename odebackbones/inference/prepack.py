@@ -15,17 +15,17 @@ Model = TypeVar("Model", bound=nn.Module)
 class PackedConv2d(nn.Module):
     """Convolutions of one shape for one CPU: weights in oneDNN's own layout, the ReLU within the convolution.
 
-    oneDNN rearranges a plain weight at every call; for a small batch that is a tenth of a convolution's time. The
-    best layout depends on the input's size, so that a new size packs again. The operator is that of torch.compile's
-    frozen CPU graphs. It is neither saved, nor exported, nor moved: save the model from which it was made.
+    oneDNN rearranges a plain weight at every call; for a small batch this takes a tenth of a convolution's time.
+    The best layout depends on the input's size, so a new size packs again. The operator is the one in torch.compile's
+    frozen CPU graphs. A packed module is not saved, exported or moved: save the model from which it was made.
 
     Args:
-        weights: The weight of every node, on the CPU, in float32.
-        biases: The bias for each weight, or None.
-        padding: As torch.nn.Conv2d's.
-        stride: As torch.nn.Conv2d's.
-        dilation: As torch.nn.Conv2d's.
-        groups: As torch.nn.Conv2d's.
+        weights: Weight of every node, on the CPU, in float32.
+        biases: Bias for each weight, or None.
+        padding: Padding, as in torch.nn.Conv2d.
+        stride: Stride, as in torch.nn.Conv2d.
+        dilation: Dilation, as in torch.nn.Conv2d.
+        groups: Number of groups, as in torch.nn.Conv2d.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PackedConv2d(nn.Module):
         self.size: torch.Size | None = None
 
     def forward(self, x: Tensor, node: int = 0, activate: bool = False) -> Tensor:
-        """Convolve as at node ``node``, and end with a ReLU or not."""
+        """Convolve with the weight of node ``node``, followed by a ReLU if ``activate``."""
         x = x.contiguous(memory_format=torch.channels_last)
         if x.shape != self.size:
             self.pack(x.shape)
@@ -68,7 +68,7 @@ class PackedConv2d(nn.Module):
 
 
 def pack_convolutions(model: Model) -> Model:
-    """Put packed convolutions in place of the convolutions of fused fields and of discrete layers."""
+    """Replace the convolutions of fused fields and of discrete layers by packed convolutions."""
     for module in list(model.modules()):
         for name, conv in list(module.named_children()):
             if isinstance(conv, FusedConv2d) and not len(conv.time_weight):
@@ -79,7 +79,7 @@ def pack_convolutions(model: Model) -> Model:
 
 
 def pack(conv: FusedConv2d | nn.Conv2d, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> PackedConv2d:
-    """The packed form of a convolution with these weights and biases."""
+    """Return the packed form of a convolution with these weights and biases."""
     stride = getattr(conv, "stride", (1, 1))
     geometry = {"padding": conv.padding, "dilation": conv.dilation, "stride": stride}
     return PackedConv2d(weights, biases, groups=conv.groups, **geometry)

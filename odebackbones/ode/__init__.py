@@ -1,4 +1,4 @@
-"""The ODE engine: solvers with exact gradients in bounded memory. It knows torch, and nothing of images or timm."""
+"""The ODE engine: solvers with exact gradients in bounded memory. It knows torch, but nothing about images or timm."""
 
 from odebackbones.ode.evaluation import TensorTime
 from odebackbones.ode.initial_value import Solution, odeint

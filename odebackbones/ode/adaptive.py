@@ -1,4 +1,4 @@
-"""Adaptive solves: torchdiffeq finds the steps, and then they are a grid like any other."""
+"""Adaptive solves: torchdiffeq finds the steps, which then form a grid like any other."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -21,16 +21,16 @@ from odebackbones.ode.solvers import SolverConfig
 from odebackbones.ode.tuples import FlatField
 
 TORCHDIFFEQS_STOPS = ("underflow in dt", "non-finite values in state")
-"""How the messages begin of the assertions by which torchdiffeq gives a solve up."""
+"""Beginnings of the assertion messages with which torchdiffeq gives up a solve."""
 
 
 @dataclass
 class ObservedField:
-    """A field as torchdiffeq wants it, that counts the evaluations of a forward solve.
+    """A field in the form that torchdiffeq expects, which counts the evaluations of a forward solve.
 
-    torchdiffeq solves forward without gradients, and evaluates with gradients only on an adjoint's way back: there
-    nothing is counted, and the field computes with what it had in the forward pass, with ``tensors``
-    for its own.
+    torchdiffeq solves forward without gradients, and evaluates with gradients only in an adjoint's backward solve:
+    there nothing is counted, and the field computes with what it had in the forward pass, with ``tensors`` in place of
+    its own.
     """
 
     field: CheckedField
@@ -44,7 +44,7 @@ class ObservedField:
     tensors: Sequence[Tensor] = ()
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
-        """The slope, in the state's dtype."""
+        """Evaluate the slope, in the state's dtype."""
         time = float(t.detach())
         with ExitStack() as stack:
             stack.enter_context(self.context.autocast())
@@ -91,7 +91,7 @@ class ObservedField:
 
 
 class ObservedSteps(ObservedField):
-    """An observed field that notes an adaptive method's steps, too, through torchdiffeq's callbacks."""
+    """An observed field that also notes an adaptive method's steps, through torchdiffeq's callbacks."""
 
     def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         """Note an accepted step."""
@@ -104,14 +104,14 @@ class ObservedSteps(ObservedField):
 
 @dataclass(frozen=True)
 class AdaptiveSolution:
-    """What an adaptive solve found.
+    """The result of an adaptive solve.
 
     Attributes:
-        state: ``(B, ...)`` at the end.
+        state: End state ``(B, ...)``.
         steps: The accepted steps, as a method on a fixed grid.
-        nfe: Evaluations, including rejected steps.
-        rejected: Rejected steps.
-        moves_buffers: Whether the field has moved a buffer of its own; they stand as before.
+        nfe: Number of evaluations, rejected steps included.
+        rejected: Number of rejected steps.
+        moves_buffers: Whether the field changed one of its buffers; all are as before the solve.
     """
 
     state: Tensor
@@ -125,19 +125,19 @@ class AdaptiveSolution:
 def solve_adaptively(
     field: CheckedField, method: AdaptiveMethod, state: Tensor, solver: SolverConfig, *, name: str
 ) -> AdaptiveSolution:
-    """Solve by torchdiffeq, without a graph and without moving buffers.
+    """Solve with torchdiffeq, without a graph and without changing buffers.
 
     Args:
         field: The vector field.
         method: Name of the method, and the time span.
         state: ``(B, ...)``
-        solver: Tolerances, and the evaluations that are allowed.
-        name: Whose solve it is, for errors.
+        solver: Tolerances, and the limit on evaluations.
+        name: Name of the solve, for errors.
 
     Raises:
-        SolverError: ``max_nfe`` is exceeded, or no step is small enough.
+        SolverError: ``max_nfe`` is exceeded, no step is small enough, or the state is not finite.
     """
-    import torchdiffeq  # not before it is used: it brings scipy, half a second
+    import torchdiffeq  # imported only when used: it imports scipy, which takes half a second
 
     observed = ObservedSteps(field, ReplayContext(state.device), solver.max_nfe, name)
     times = torch.tensor(method.t_span, dtype=time_dtype(state.device), device=state.device)
@@ -150,7 +150,7 @@ def solve_adaptively(
 
 
 def step_options(field: CheckedField, times: Tensor) -> dict[str, Any]:
-    """torchdiffeq's options: end on t1, where it would step beyond and interpolate; measure every part of a tuple.
+    """Build torchdiffeq's options: end on t1, not past it with interpolation; measure every part of a tuple.
 
     Args:
         field: The vector field.

@@ -1,11 +1,11 @@
-"""What a device can compute with."""
+"""Floating-point types that a device can compute with."""
 
 import torch
 
 from odebackbones.errors import InputError
 
 WITHOUT_FLOAT64 = ("mps",)
-"""Kinds of devices that have no float64."""
+"""Types of devices without float64."""
 
 
 def time_dtype(device: torch.device) -> torch.dtype:
@@ -14,7 +14,7 @@ def time_dtype(device: torch.device) -> torch.dtype:
 
 
 def require_float64(device: torch.device, *, what: str) -> None:
-    """Refuse what is computed in float64 on a device without.
+    """Refuse a float64 computation on a device without float64.
 
     Raises:
         InputError: The device has no float64.

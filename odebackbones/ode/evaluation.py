@@ -1,4 +1,4 @@
-"""One evaluation of a vector field: what it gives is a slope for the state, and the state is as it was."""
+"""One evaluation of a vector field, with checks that it gives a slope and leaves the state unchanged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +10,23 @@ from odebackbones.errors import InputError
 
 
 def is_recording(state: Tensor) -> bool:
-    """Whether a graph is being recorded (fx, tracing, export, compile): no value can be looked at."""
+    """Whether a graph is being recorded (fx, tracing, export, compile), so that values can't be inspected."""
     return not isinstance(state, Tensor) or torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def is_transformed() -> bool:
-    """Whether a transform of torch.func is at work."""
+    """Whether a torch.func transform is active."""
     return torch._C._are_functorch_transforms_active()
 
 
 def evaluate(vector_field: Callable[[float, Tensor], Any], t: float, state: Tensor, *, inspect: bool = True) -> Tensor:
-    """The slope at time ``t``: ``(B, ...) -> (B, ...)``.
+    """Evaluate the slope at time ``t``: ``(B, ...) -> (B, ...)``.
 
-    Tensors of the inference mode count no changes in place: of these the sum is compared, if asked to ``inspect``.
+    Inference tensors do not count in-place changes, so their sums are compared instead, if ``inspect``.
 
     Raises:
-        InputError: The slope has another shape than the state or is not of real floating point; the field changed the
-            state in place; or the field takes the time for a tensor, or derivatives where no graph is kept.
+        InputError: The slope differs in shape from the state or is not real floating point; the field changed the state
+            in place; or the field treats the time as a tensor, or takes derivatives where no graph is kept.
     """
     if is_recording(state):
         return vector_field(t, state)
@@ -44,11 +44,11 @@ def evaluate(vector_field: Callable[[float, Tensor], Any], t: float, state: Tens
 
 
 class CheckedField:
-    """A vector field whose every slope is checked, as :func:`evaluate` does.
+    """A vector field whose slopes are all checked, as by :func:`evaluate`.
 
     Args:
         vector_field: ``(t, state) -> slope``, a module or any callable.
-        inspect: Whether to compare states of the inference mode.
+        inspect: Whether to check inference tensors for in-place changes, too.
     """
 
     def __init__(self, vector_field: Callable[[float, Tensor], Any], *, inspect: bool = True) -> None:
@@ -61,17 +61,17 @@ class CheckedField:
 
 
 def fingerprint(state: Tensor, *, inspect: bool) -> float | int:
-    """What a change in place changes: the tensor's version, or, in inference mode, its sum."""
+    """A number that an in-place change alters: the tensor's version or, in inference mode, its sum."""
     if is_transformed() or not state.is_inference():
         return 0 if is_transformed() else state._version
     return float(state.sum().nan_to_num()) if inspect and state.device.type != "meta" else 0
 
 
 def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
-    """The slope in the state's dtype; under autocast in the one that it comes in.
+    """Return the slope, cast to the state's dtype if its own is wider; under autocast it keeps its own.
 
     Raises:
-        InputError: The slope is not a tensor of the state's shape, or not of real floating point.
+        InputError: The slope is not a tensor of the state's shape, or is not real floating point.
     """
     if not isinstance(slope, Tensor):
         raise InputError(f"{source} gives a {type(slope).__name__}: return a tensor of the state's shape")
@@ -89,7 +89,7 @@ def as_slope(slope: Any, state: Tensor, *, source: str) -> Tensor:
 
 
 def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> InputError:
-    """Error for a field that failed because its time is a number, as one written for torchdiffeq does."""
+    """Error for a field that expects its time to be a tensor, as fields written for torchdiffeq do."""
     return InputError(
         f"{name_of(vector_field)} failed with its time {t:g}, which is a number here and no tensor ({error}): use "
         f"math.sin(t) and the like, or wrap the field: odebackbones.ode.TensorTime(field)"
@@ -97,7 +97,7 @@ def time_taken_for_tensor(vector_field: Any, t: float, error: Exception) -> Inpu
 
 
 def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) -> InputError:
-    """Error for a field that changes the state that it gets."""
+    """Error for a field that changes its input state in place."""
     return InputError(
         f"{name_of(vector_field)} changes its input in place (at t = {t:g}), and with it the state of the solve: let "
         f"its first layer make a new tensor, as ReLU(inplace=False) does, or begin with x = x.clone()"
@@ -105,7 +105,7 @@ def changed_in_place(vector_field: Any, t: float, _: Exception | None = None) ->
 
 
 def graph_missing(vector_field: Any, t: float, error: Exception) -> InputError:
-    """Error for a field that takes derivatives itself, in a part of a solve that keeps no graph."""
+    """Error for a field that takes derivatives itself in a part of a solve that keeps no graph."""
     return InputError(
         f"{name_of(vector_field)} takes derivatives, and there is no graph at t = {t:g} ({error}): compute them by "
         f"torch.func.grad, or under torch.enable_grad() with x = x.detach().requires_grad_() if x.requires_grad is "
@@ -119,17 +119,17 @@ EXPLANATIONS: dict[str, Callable[[Any, float, Exception], InputError]] = {
     "leaf Variable that requires grad is being used in an in-place operation": changed_in_place,
     "does not require grad and does not have a grad_fn": graph_missing,
 }
-"""What Python and torch say of a field -> what to say of it."""
+"""Part of an error message from Python or torch -> function that builds a clearer error."""
 
 
 def name_of(vector_field: Any) -> str:
-    """What to call a field in an error."""
+    """Name a vector field for errors."""
     kind = vector_field if hasattr(vector_field, "__name__") else type(vector_field)
     return f"the vector field {kind.__name__}"
 
 
 class TensorTime(nn.Module):
-    """A field written for tensors as times, such as torchdiffeq's, for the solvers here, whose times are numbers.
+    """A field written for tensor times, as in torchdiffeq, adapted to the solvers here, whose times are numbers.
 
     Args:
         vector_field: ``(t, state) -> slope`` with ``t: ()`` on the state's device, in its dtype.

@@ -1,4 +1,4 @@
-"""What the modules of a field compute with, for a recomputation to find again: tensors, buffers and switches."""
+"""The tensors, buffers and switches that a field's modules compute with, for a recomputation to restore."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,7 +30,7 @@ from odebackbones.ode.slots import (
 
 
 class Moment(NamedTuple):
-    """What may move from one evaluation to the next: copies of a field's buffers, and its modules' switches."""
+    """The part of a field that may change between evaluations: copies of its buffers, and its modules' switches."""
 
     buffers: list[Any]
     switches: list[Any]
@@ -39,20 +39,20 @@ class Moment(NamedTuple):
 class FieldState:
     """The tensors with which a solve computes, and the switches of its modules, as the forward pass has them.
 
-    The backward pass may find others: ``torch.func.functional_call`` and ``nn.DataParallel`` have put parameters back,
-    ``p.data = ...`` has replaced one, ``model.eval()`` has changed modes, a conversion has replaced layers, another
-    forward pass has moved buffers.
-    :meth:`restored` brings all of it back for the time of a recomputation.
+    The backward pass may find others: ``torch.func.functional_call`` and ``nn.DataParallel`` put parameters back,
+    ``p.data = ...`` replaces one, ``model.eval()`` changes modes, a conversion replaces layers, another forward pass
+    changes buffers.
+    :meth:`restored` restores all of it for the duration of a recomputation.
 
     Args:
         roots: Objects that compute; modules among them are searched. Scripted modules are left as they are.
-        parameters: Tensors beyond theirs that the field depends on.
+        parameters: Further tensors that the field depends on, outside its modules.
 
     Attributes:
-        tensors: All tensors that may want a gradient, each once: parameters, and what stands in their place.
-        start: Buffers and switches, before the solve.
-        is_compiled: Whether a module is.
-        results: What modules keep of what they have computed in the first step: its name and place.
+        tensors: All tensors that may require a gradient, each once: parameters, and tensors in their place.
+        start: Buffers and switches before the solve.
+        is_compiled: Whether a module is compiled.
+        results: Names and slots of the results of the first step that modules keep.
 
     Raises:
         InputError: A parameter has no shape yet.
@@ -84,7 +84,7 @@ class FieldState:
         self.start = Moment([record.copy for record in self.buffers.latest], [slot.value() for slot in self.switches])
 
     def collect(self) -> None:
-        """Note every tensor once, and a second name of its storage, which ``p.data = ...`` does not change."""
+        """Note every tensor once, with a second reference to its storage, which ``p.data = ...`` does not change."""
         found = [*(slot.value() for slot in self.slots), *self.cached.values(), *self.given]
         self.tensors: list[Tensor] = list({id(tensor): tensor for tensor in found}.values())
         self.values = [tensor.detach() for tensor in self.tensors]
@@ -93,14 +93,14 @@ class FieldState:
             self.slots_of.setdefault(id(slot.value()), []).append(slot)
 
     def include(self, graph: Graph, compute: Callable[[], Any]) -> None:
-        """Add to the inputs what the solve turns out to depend on and no module holds.
+        """Add to the inputs the tensors that the solve turns out to depend on and that no module holds.
 
         Args:
             graph: Graph of the first step.
-            compute: Computes the first step again.
+            compute: Function that computes the first step again.
 
         Raises:
-            InputError: There is something else that can't be found.
+            InputError: The first step depends on another tensor, which can't be found.
         """
         leaves, edges = open_ends(graph, self.tensors)
         if edges:
@@ -116,7 +116,7 @@ class FieldState:
         self.results += results_in(graph, self.modules)
 
     def views(self) -> list[Tensor]:
-        """The tensors as inputs of a solve that don't depend on each other."""
+        """Return views of the tensors, as inputs of a solve that don't depend on each other."""
         return [tensor.view_as(tensor) for tensor in self.tensors]
 
     def is_replaceable(self, tensor: Tensor) -> bool:
@@ -124,17 +124,17 @@ class FieldState:
         return id(tensor) in self.slots_of or any(tensor is other for other in self.cached.values())
 
     def is_outside(self, tensor: Tensor, stand_in: Tensor) -> bool:
-        """Whether a tensor of no module has another in its place."""
+        """Whether ``stand_in`` is another tensor, and no module holds ``tensor``."""
         return stand_in is not tensor and not self.is_replaceable(tensor)
 
     def require_known(self, graph: Graph, computed: Sequence[Tensor]) -> None:
-        """Refuse a later step that depends on more than the first one showed; ``computed``: what modules hold."""
+        """Refuse a step that depends on more than the first step did; ``computed`` is what the modules hold."""
         leaves, edges = open_ends(graph, [*computed, *(tensor for tensor in self.given if tensor.is_leaf)])
         if leaves or edges:
             raise unknown_tensor(leaves[0] if leaves else edges[0][0])
 
     def forget_own(self) -> None:
-        """After an evaluation: drop from the inputs what it set itself, such as a weight that a hook computes."""
+        """Drop, after an evaluation, the inputs that it set itself, such as a weight that a hook computes."""
         known = {id(tensor) for tensor in self.tensors}
         inputs = [slot for slot in self.slots if id(slot.value()) in known]
         if len(inputs) < len(self.slots):
@@ -142,11 +142,11 @@ class FieldState:
             self.collect()
 
     def settle(self) -> None:
-        """After the forward pass: drop from the inputs what it set itself, and cut the graphs of these.
+        """Drop, after the forward pass, the inputs that it set itself, and cut the graphs of the kept results.
 
         Raises:
-            InputError: A buffer began to move after the first step, in a way that torch does not tell; or a tuple has
-                tensors that want a gradient.
+            InputError: A buffer began to change after the first step, in a way that torch does not report; or a tuple
+                has tensors that require a gradient.
         """
         known = {id(tensor) for tensor in self.tensors}
         self.forget_own()
@@ -163,17 +163,17 @@ class FieldState:
                     )
 
     def cut_results(self, known: Container[int]) -> None:
-        """Make what modules keep of the solve refuse to be differentiated; ``known`` are its inputs."""
+        """Make the results that modules keep refuse differentiation; ``known`` are the ids of the solve's inputs."""
         for name, slot in self.results:
             slot.owner[slot.key] = without_graph(slot.value(), known, name=name)
 
     def moment(self) -> Moment:
-        """Buffers and switches as they are now."""
+        """Return the buffers and switches as they are now."""
         values = [slot.value() for slot in self.switches]
         return Moment(self.buffers.copies(), [value if isinstance(value, PLAIN) else MISSING for value in values])
 
     def go_back_to(self, moment: Moment) -> None:
-        """Let the modules compute with the values of these copies, which stay unchanged, and with these switches."""
+        """Let the modules compute with the values of this moment's copies, which stay unchanged, and its switches."""
         self.buffers.put(moment.buffers)
         for slot, value in zip(self.switches, moment.switches, strict=True):
             if value is not MISSING:
@@ -183,19 +183,19 @@ class FieldState:
     def restored(
         self, saved: Sequence[Tensor], needed: Sequence[bool], *, itself: bool = False
     ) -> Iterator[list[Tensor]]:
-        """Tensors and switches of the forward pass, and no batch counted; afterwards all is as it was found.
+        """Restore the tensors and switches of the forward pass, count no batch, and put everything back afterwards.
 
         Args:
-            saved: :attr:`tensors`, as autograd has saved them.
-            needed: Which of them want a gradient.
-            itself: Whether to compute with views of ``saved``, for derivatives of the gradients, and not, where the
-                modules have others by now, with leaves of the same values.
+            saved: The :attr:`tensors`, as autograd has saved them.
+            needed: Whether each of them requires a gradient.
+            itself: Whether to compute with views of ``saved``, for derivatives of the gradients; otherwise leaves
+                of the same values are used where the modules hold other tensors by now.
 
         Yields:
-            The tensors with which the modules compute and that want a gradient.
+            The tensors with which the modules compute and that require a gradient.
 
         Raises:
-            InputError: One has got another storage, and can't be replaced.
+            InputError: A tensor has a new storage, and can't be replaced.
         """
         computed = [
             self.stand_in(i, tensor, wanted, itself=itself)
@@ -209,7 +209,7 @@ class FieldState:
                 settings += [(Slot(parametrize._cache, k), stand_ins[id(t)]) for k, t in self.cached.items()]
             settings += [*zip(self.switches, self.start.switches, strict=True), *self.children]
             settings += [(slot, False) for slot in self.uncounted]
-            settings += [(slot, slot.value()) for slot, _ in self.buffers.slots]  # to be put back, as these:
+            settings += [(slot, slot.value()) for slot, _ in self.buffers.slots]  # to be put back, like these:
             settings += [(slot, slot.value()) for _, slot in self.results]
             stack.enter_context(replaced(settings))
             if others := [
@@ -239,13 +239,13 @@ class FieldState:
 
 
 def same_storage(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are views of one memory, at the same place."""
+    """Whether two tensors are views of the same memory, at the same offset."""
     same = a.untyped_storage()._cdata == b.untyped_storage()._cdata
     return same and int(a.storage_offset()) == int(b.storage_offset())
 
 
 def require_shapes(modules: Sequence[nn.Module]) -> None:
-    """Refuse parameters whose shapes a first forward pass will tell."""
+    """Refuse parameters whose shapes only a first forward pass determines."""
     for module in modules:
         if not isinstance(module, torch.jit.ScriptModule) and any(
             is_lazy(p) for p in module._parameters.values() if p is not None
@@ -267,14 +267,14 @@ def unknown_tensor(end: Any) -> InputError:
 
 @contextmanager
 def without_trace(modules: Sequence[nn.Module], device: torch.device) -> Iterator[list[bool]]:
-    """Compute what does not count: random generators and buffers stay as they are; yields as buffers_untouched."""
+    """Let a trial computation leave random generators and buffers as they are; yield as buffers_untouched does."""
     with ReplayContext(device, modules).forked_rng(), buffers_untouched(modules) as moved:
         yield moved
 
 
 @contextmanager
 def buffers_untouched(modules: Sequence[nn.Module]) -> Iterator[list[bool]]:
-    """Let a solve that does not count move copies of the buffers; afterwards the list holds whether any moved."""
+    """Let a solve change copies of the buffers; afterwards the yielded list holds whether any copy changed."""
     plain = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     moved: list[bool] = []
     uncounted = [(Slot(vars(module), "track_running_stats"), False) for module in tracking_norms(plain)]
@@ -286,5 +286,5 @@ def buffers_untouched(modules: Sequence[nn.Module]) -> Iterator[list[bool]]:
 
 
 def differs(a: Any, b: Tensor) -> bool:
-    """Whether something is not the same tensor's values."""
+    """Whether ``a`` is not a tensor with the shape and values of ``b``."""
     return not isinstance(a, Tensor) or a.shape != b.shape or not torch.equal(a, b)

@@ -1,4 +1,4 @@
-"""Pieces of a solve that have graphs of their own, and where such a graph ends."""
+"""Pieces of a solve that have graphs of their own, and the ends of such graphs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ class Graph(NamedTuple):
     """Tensors computed from others, joined by a graph."""
 
     start: list[Tensor]
-    """Leaves."""
+    """Leaves from which the graph starts."""
     ends: list[Tensor]
     first: int
-    """autograd's number of the first node that may belong to it."""
+    """Autograd's sequence number of the first node that may belong to the graph."""
 
     def has_made(self, tensor: Tensor) -> bool:
         """Whether the tensor was computed in this graph, or in a later one."""
@@ -33,16 +33,16 @@ def graph_of(compute: Callable[[list[Tensor]], list[Tensor]], inputs: Sequence[T
 
 
 def number_of(node: Any) -> int:
-    """The number that autograd gives its nodes one after another."""
+    """The sequence number that autograd gives a node."""
     return node._sequence_nr()
 
 
 Edge = tuple[Node, int]
-"""A node of a graph, and which of its outputs (of the forward pass)."""
+"""A node of a graph, and the index of one of its outputs (in the forward pass)."""
 
 
 def open_ends(graph: Graph, known: Sequence[Tensor]) -> tuple[list[Tensor], list[Edge]]:
-    """Find where a graph ends, except at its start and at ``known``: leaves, and results from before it began."""
+    """Find where a graph ends, except at its start and at ``known``: leaves, and results computed before it."""
     leaves = {id(tensor) for tensor in (*graph.start, *known)}
     edges = {(tensor.grad_fn, tensor.output_nr) for tensor in known if tensor.grad_fn is not None}
     waiting: list[Any] = [(end.grad_fn, end.output_nr) for end in graph.ends]
@@ -63,7 +63,7 @@ def open_ends(graph: Graph, known: Sequence[Tensor]) -> tuple[list[Tensor], list
 
 
 class Arguments(TorchFunctionMode):
-    """Notes the tensors that functions of torch get and that were computed at one of these edges."""
+    """A mode that notes the arguments of torch's functions that were computed at one of the given edges."""
 
     def __init__(self, edges: Sequence[Edge]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Arguments(TorchFunctionMode):
         self.edges = set(edges)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function's result."""
+        """Note the arguments, and return the function's result."""
         for value in tree_leaves((args, kwargs)):
             if isinstance(value, Tensor) and (edge := (value.grad_fn, value.output_nr)) in self.edges:
                 self.tensors[edge] = value  # pyright: ignore[reportArgumentType]
@@ -79,10 +79,10 @@ class Arguments(TorchFunctionMode):
 
 
 class Replacing(TorchFunctionMode):
-    """Gives functions of torch other tensors than they get.
+    """A mode that replaces tensors among the arguments of torch's functions.
 
     Args:
-        pairs: Tensors, leaves or not, and what comes in their place.
+        pairs: Tensors, leaves or not, and their replacements.
     """
 
     def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -91,12 +91,12 @@ class Replacing(TorchFunctionMode):
         self.of_edges = {(old.grad_fn, old.output_nr): new for old, new in pairs if not old.is_leaf}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function's result with the others."""
+        """Return the function's result with the replacements."""
         args, kwargs = tree_map(self.in_place_of, (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def in_place_of(self, value: Any) -> Any:
-        """The other tensor, or the value itself."""
+        """Return the replacement of a tensor, or the value itself."""
         if not isinstance(value, Tensor):
             return value
         if value.grad_fn is None:
@@ -105,7 +105,7 @@ class Replacing(TorchFunctionMode):
 
 
 def tensors_at(edges: Sequence[Edge], compute: Callable[[], Any]) -> list[Tensor | None]:
-    """Find the tensors at these edges by computing again; None for tensors that torch's functions do not get."""
+    """Find the tensors at these edges by computing again; None for tensors that torch's functions do not receive."""
     if not edges:
         return []
     with torch.enable_grad(), Arguments(edges) as arguments:

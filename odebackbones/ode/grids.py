@@ -21,11 +21,11 @@ def uneven_grid(t_span: tuple[float, float], fractions: Sequence[float]) -> Grid
 
 
 def distinct_times(times: Sequence[float], *, length: float) -> list[float]:
-    """``times`` in ascending order without repetitions, which rounding may have set a little apart.
+    """Return ``times`` in ascending order without repetitions, even if rounding makes these differ slightly.
 
     Args:
-        times: At least one.
-        length: Length of the time span, the scale of what counts as little.
+        times: Times, at least one.
+        length: Length of the time span, the scale for slight differences.
     """
     ordered = sorted(times)
     return [t for i, t in enumerate(ordered) if i == 0 or t - ordered[i - 1] > 1e-9 * abs(length)]

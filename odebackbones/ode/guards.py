@@ -1,4 +1,4 @@
-"""Checks of a solve's outcome: one wait for the device, and the steps are searched only if something is wrong."""
+"""Checks of a solve's outcome: they wait for the device once, and search the steps only if something is wrong."""
 
 import math
 from collections.abc import Sequence
@@ -14,31 +14,34 @@ from odebackbones.ode.slots import modules_of
 
 
 def can_differentiate(state: Tensor) -> bool:
-    """Whether a backward pass of ours can follow: not while recording, and the transforms of torch.func have theirs."""
+    """Whether our own backward pass can follow: not while recording, nor in torch.func, which has its own."""
     return torch.is_grad_enabled() and not is_recording(state) and not is_transformed()
 
 
 def wants_gradient(state: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Whether the state or one of the tensors that the field depends on wants a gradient."""
+    """Whether the state or one of the tensors that the field depends on requires a gradient."""
     return state.requires_grad or any(tensor.requires_grad for tensor in tensors)
 
 
 def can_check(state: Tensor) -> bool:
-    """Whether a value can be looked at: not while recording, transforming or capturing, nor on the meta device."""
+    """Whether values can be inspected: not while recording, transforming or capturing, nor on the meta device."""
     if is_recording(state) or is_transformed() or state.device.type == "meta":
         return False
     return not (state.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
 
 
 def is_finite(state: Tensor) -> bool:
-    """Whether all numbers are finite; waits for the device. A finite sum says so fast; an infinite one may be large."""
+    """Whether all numbers are finite; waits for the device.
+
+    A finite sum shows it quickly; if the sum is not finite, it may have overflowed, and all numbers are checked.
+    """
     total = state.detach().sum(dtype=torch.promote_types(state.dtype, torch.float32))
     return bool(total.isfinite()) or bool(state.isfinite().all())
 
 
 @torch.no_grad()
 def where_not_finite(field: CheckedField, method: Method, state: Tensor) -> str:
-    """Solve again, look at every step, and say after which one the state is not finite, and what to do."""
+    """Solve again, find the step after which the state is not finite, and describe it with advice."""
     advice = "lower the learning rate, clip gradients, or take more steps"
     if not is_finite(state):
         return "before the solve; look at the input and at the layers before it"
@@ -66,7 +69,8 @@ def require_finite(
         name: Name of the solve, for errors.
 
     Raises:
-        SolverError: Names the solve, and the step and its times or the format that has more room.
+        SolverError: The state is not finite (the error names the step and its times), or it outgrew its fixed-point
+            format (the error names a larger format).
     """
     size = 0.0 if reached is None else float(reached)
     if not math.isfinite(size) or (reached is None and not is_finite(end)):

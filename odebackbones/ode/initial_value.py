@@ -28,9 +28,9 @@ class Solution(Generic[S]):
     """The end state of a solve, and what it cost.
 
     Attributes:
-        state: At the last time, of the initial state's shape (a tuple if that was one).
-        stats: The cost.
-        states: At all times of ``t_span``, the initial one included: ``(T, ...)``; None if there are just two.
+        state: State at the last time, with the initial state's shape (a tuple if that was one).
+        stats: Cost of the solve.
+        states: States at all times of ``t_span``, including the initial state: ``(T, ...)``; None for just two times.
     """
 
     state: S
@@ -50,27 +50,27 @@ def odeint(
     r"""Solve :math:`x'(t) = f(t, x),\; x(t_0) = x_0` for :math:`x(t_1)`, or for more times.
 
     Args:
-        vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``. One with normalization
-            layers must be a module: layers in a closure can't be seen, and would count a recomputed batch twice. One
-            written for tensors as times is wrapped: ``TensorTime(field)``.
-        state: :math:`x_0`: ``(B, ...)``, any shape, or a tuple of tensors, which the field then takes and gives.
+        vector_field: :math:`f(t, x)`; ``t`` is a float, ``x`` has the shape of ``state``. A field with
+            normalization layers must be a module: layers in a closure can't be found, and would count a recomputed
+            batch twice. A field written for tensor times is wrapped: ``TensorTime(field)``.
+        state: :math:`x_0`: ``(B, ...)``, any shape, or a tuple of tensors, which the field then takes and returns.
         t_span: ``(t0, t1)`` or more times in one direction, which may be backward; the solver takes its steps from
-            each to the next. Times that are tensors and require a gradient get the gradient of the exact flow,
+            each time to the next. Times that are tensors and require a gradient get the gradient of the exact flow,
             :math:`\partial L / \partial t_1 = \langle \partial L / \partial x(t_1), f(t_1, x(t_1)) \rangle`
-            (the negative at :math:`t_0`), at one more evaluation for each solve that
-            starts or ends there.
+            (the negative at :math:`t_0`), at the cost of one more evaluation for
+            each solve that starts or ends there.
         solver: Method, steps and gradient mode.
-        parameters: Tensors besides ``state`` that the field depends on and that want gradients, and that no module of
-            it holds; ``()`` if there are none. Without, what it depends on can't be seen: then ``"checkpoint"`` is
-            ``"backprop"``, and the other modes ask for them.
-        **others: Must be empty: arguments of other solvers' functions are refused with their counterparts here.
+        parameters: Tensors besides ``state`` that the field depends on, that require gradients, and that no module of
+            it holds; ``()`` if there are none. If omitted for a field that is not a module, they can't be found:
+            ``"checkpoint"`` then becomes ``"backprop"``, and ``"reversible"`` and ``"adjoint"`` ask for them.
+        **others: Must be empty: arguments of other libraries' solvers are refused, naming their counterparts here.
 
     Returns:
-        The end state, of the shape of ``state``, the states at all times if there are more than two, and the
+        The end state, with the shape of ``state``, the states at all times if there are more than two, and the
         statistics of the solve.
 
     Raises:
-        InputError: The times don't ascend or descend, the state is not of real floating point, slopes have another
+        InputError: The times don't ascend or descend, the state is not real floating point, slopes have another
             shape, fixed steps take more than ``max_nfe`` evaluations, or ``parameters`` are needed and missing.
         SolverError: The end state is not finite, iterations don't converge, or an adaptive method takes more than
             ``max_nfe`` evaluations.
@@ -103,7 +103,7 @@ def odeint(
 
 
 def moved_by_time(field: VectorField, state: Tensor, time: Tensor | None, *, sign: float) -> Tensor:
-    """The state itself, with the gradient of a flow that ends (``sign`` 1) or starts (-1) at ``time``."""
+    """Return the state itself, with the gradient of a flow that ends (``sign`` 1) or starts (-1) at ``time``."""
     if time is None:
         return state
     with torch.no_grad(), without_trace(modules_of(field), state.device):
@@ -116,7 +116,7 @@ class AtTime(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, state: Tensor, time: Tensor, slope: Tensor) -> Tensor:
-        """The state."""
+        """Return the state."""
         ctx.save_for_backward(slope)
         ctx.like = time
         return state.view_as(state)
@@ -124,13 +124,13 @@ class AtTime(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Of the state, and of the time."""
+        """Return the gradients with respect to the state and to the time."""
         [slope] = ctx.saved_tensors
         return gradient, (gradient * slope).sum().to(ctx.like).reshape(ctx.like.shape), None
 
 
 def require_ours(solver: Any, others: Mapping[str, Any]) -> None:
-    """Refuse arguments of other solvers' functions, and name their counterparts here."""
+    """Refuse arguments of other libraries' solvers, and name their counterparts here."""
     if others:
         name, value = next(iter(others.items()))
         raise InputError(
@@ -157,7 +157,7 @@ def require_state(state: Any) -> None:
 
 
 def require_monotone(t_span: Sequence[float] | Tensor) -> list[float]:
-    """Return the times as floats; refuse fewer than two, infinite or unordered ones, and times of torch.func."""
+    """Return the times as floats; refuse fewer than two, infinite or unordered times, and torch.func's tensors."""
     if any(isinstance(t, Tensor) and is_functorch_wrapped_tensor(t) for t in t_span):
         raise InputError("t_span: times have first derivatives by backward() only, and none in torch.func's transforms")
     times = [float(t.detach() if isinstance(t, Tensor) else t) for t in t_span]
@@ -171,7 +171,7 @@ def require_monotone(t_span: Sequence[float] | Tensor) -> list[float]:
 def with_parameters(
     vector_field: Callable[..., Any], parameters: Iterable[Tensor] | None, solver: SolverConfig
 ) -> tuple[SolverConfig, tuple[Tensor, ...]]:
-    """The solver, and what the field depends on beyond what its modules hold, which are asked for where needed."""
+    """Return the solver and the parameters that no module holds; refuse if they are needed and missing."""
     if parameters is not None:
         return solver, tuple(parameters)
     inner = vector_field.vector_field if isinstance(vector_field, TensorTime) else vector_field

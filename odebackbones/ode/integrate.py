@@ -24,13 +24,13 @@ from odebackbones.ode.solvers import SolverConfig, has_fixed_cost, with_changes
 from odebackbones.ode.stats import SolverStats
 
 Solve = Callable[[CheckedField, Method, Tensor, SolverConfig, FieldState], tuple[Tensor, Tensor | None]]
-"""A solve on a fixed grid: ``(B, ...) -> (B, ...)``, and how far numbers in fixed point went, if there are any."""
+"""A solve on a fixed grid: ``(B, ...) -> (B, ...)``, and in fixed point the largest number over the format's limit."""
 
 
 def solve_checkpointed(
     field: CheckedField, method: Method, state: Tensor, solver: SolverConfig, inputs: FieldState
 ) -> tuple[Tensor, None]:
-    """Keep some states."""
+    """Solve and keep some states for the backward pass."""
     steps = Steps(len(method.grid), partial(method.advance, field))
     return solve_with_checkpoints(steps, capacity(solver.checkpoints, steps.number), state, inputs), None
 
@@ -38,7 +38,7 @@ def solve_checkpointed(
 def solve_in_reverse(
     field: CheckedField, method: Method, state: Tensor, solver: SolverConfig, inputs: FieldState
 ) -> tuple[Tensor, Tensor]:
-    """Keep the end."""
+    """Solve and keep only the end for the backward pass."""
     return solve_reversibly(field, in_fixed_point(method), state, inputs)
 
 
@@ -66,22 +66,22 @@ def integrate(
 ) -> tuple[Tensor, SolverStats]:
     """Solve in a gradient mode, check the outcome and count what it costs.
 
-    While a graph is recorded, and in the transforms of torch.func, every gradient mode is the plain loop.
+    While a graph is recorded, and in torch.func's transforms, every gradient mode runs the plain loop.
 
     Args:
         vector_field: :math:`f(t, x)`
         method: The method that ``solver`` names, on its grid.
         state: ``(B, ...)``
         solver: Gradient mode and checks.
-        parameters: What the field depends on beyond what its modules hold.
-        name: Whose solve it is, for errors.
-        inspect: Whether to look if the field changes a state of the inference mode in place.
+        parameters: Tensors that the field depends on and that its modules don't hold.
+        name: Name of the solve, for errors.
+        inspect: Whether to check that the field does not change an inference-mode state in place.
 
     Returns:
         The end state ``(B, ...)`` and the cost.
 
     Raises:
-        InputError: The field's slopes have another shape than the state, or nothing can record this method.
+        InputError: The field's slopes differ in shape from the state, or this method can't be recorded.
         SolverError: The end state is not finite, iterations don't converge, or an adaptive method takes more than
             ``max_nfe`` evaluations.
     """
@@ -130,13 +130,13 @@ def differentiated_inputs(
 
 
 def solve_empty_batch(field: CheckedField, method: Method | AdaptiveMethod, state: Tensor) -> Tensor:
-    """Return the end of an empty state, which has no largest number and no error norm, with a graph."""
+    """Return the end of an empty state with a graph; an empty state has no largest number and no error norm."""
     t = method.times[0][0] if isinstance(method, Method) else method.t_span[0]
     return state + field(t, state)
 
 
 def fixed_cost(vector_field: VectorField, method: Method, solver: SolverConfig, gradient: str) -> SolverStats:
-    """What a solve on a fixed grid costs in a gradient mode, its backward pass included."""
+    """The cost of a solve on a fixed grid in a gradient mode, including its backward pass."""
     evaluations, steps = method.evaluations(), len(method.grid)
     again = EVALUATIONS_AGAIN[gradient](steps, solver)
     backward = sum(times * nfe for times, nfe in zip(again, evaluations, strict=True))
@@ -155,7 +155,7 @@ def integrate_adaptively(
     parameters: Sequence[Tensor],
     name: str,
 ) -> tuple[Tensor, SolverStats]:
-    """Let torchdiffeq find the steps; for gradients and for running statistics, take them again, as a fixed grid.
+    """Let torchdiffeq find the steps; for gradients and running statistics, repeat them as a fixed grid.
 
     The gradient is exact for the accepted steps (J. Zhuang et al.: Adaptive Checkpoint Adjoint Method
     for Gradient Estimation in Neural ODE, ICML 2020, arXiv:2006.02493).

@@ -1,4 +1,4 @@
-"""Buffers that move from one evaluation to the next, and copies of them as they were."""
+"""Moving buffers, which change from one evaluation to the next, and copies of their earlier values."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from odebackbones.ode.slots import buffer_slots
 
 
 class Recorded(NamedTuple):
-    """A buffer at one time, or what stands in its place."""
+    """A buffer at one time, or the value in its place."""
 
     buffer: Any
     version: int
@@ -18,9 +18,9 @@ class Recorded(NamedTuple):
 
 
 class MovingBuffers:
-    """The buffers of modules, tensors that are plain attributes among them, and which of them an evaluation moves.
+    """The buffers of modules, including plain tensor attributes, with a record of which ones an evaluation changes.
 
-    Buffers of norms that track statistics in training are left out: these do not compute with them.
+    Buffers of norms that track statistics in training are left out: these norms do not compute with them.
 
     Args:
         modules: Modules that have the buffers.
@@ -29,15 +29,15 @@ class MovingBuffers:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.slots = [(slot, module) for module in modules for slot in buffer_slots(module)]
         self.latest = [record_buffer(slot.value()) for slot, _ in self.slots]
-        self.untold = [False] * len(self.slots)  # which moved without torch telling
+        self.untold = [False] * len(self.slots)  # which changed without torch reporting it
         self.moving: set[int] = set()
         self.snapshots = 0  # after the start
 
     def copies(self, *, look: bool = False) -> list[Any]:
-        """Copies of the buffers as they are now; a buffer that has not moved since the last call gives the same copy.
+        """Return copies of the buffers as they are now; a buffer unchanged since the last call gives the same copy.
 
-        torch's batch_norm counts no version up, so values are compared, too, in training: of all buffers once after
-        the first step, or when asked to ``look``, and later of those that were found to move so.
+        torch's batch_norm does not increase the version, so in training values are compared, too: of all buffers once
+        after the first step, or if ``look``, and later of the buffers found to change without a new version.
         """
         now = [slot.value() for slot, _ in self.slots]
         told = [is_told(buffer, record) for buffer, record in zip(now, self.latest, strict=True)]
@@ -61,7 +61,7 @@ class MovingBuffers:
         return [record.copy for record in self.latest]
 
     def begin_late(self) -> bool:
-        """Whether one is found, after several snapshots, to move untold since a later evaluation than the first."""
+        """Whether a buffer is found, after several snapshots, to change unreported only since a later evaluation."""
         unseen = self.moving.copy()
         self.copies(look=True)
         return self.snapshots > 1 and any(self.untold[i] for i in self.moving - unseen)
@@ -73,12 +73,12 @@ class MovingBuffers:
 
 
 def record_buffer(buffer: Any) -> Recorded:
-    """The buffer as it is now."""
+    """Record the buffer as it is now."""
     return Recorded(buffer, version(buffer), buffer.detach().clone() if isinstance(buffer, Tensor) else buffer)
 
 
 def is_told(buffer: Any, record: Recorded) -> bool:
-    """Whether torch tells that a buffer is not as recorded: it is another, or was changed in place."""
+    """Whether torch reports that a buffer is not as recorded: it was replaced, or changed in place."""
     return buffer is not record.buffer or version(buffer) != record.version
 
 
@@ -92,5 +92,5 @@ def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
 
 
 def version(value: Any) -> int:
-    """Return how often a tensor was changed in place; 0 for tensors of the inference mode, which do not count."""
+    """Return how often a tensor was changed in place; 0 for inference tensors, which do not count it."""
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0

@@ -14,22 +14,22 @@ from odebackbones.ode.slots import items
 
 
 class Source(NamedTuple):
-    """A random generator's state: how it is read and set."""
+    """A random generator, as the functions that read and set its state."""
 
     read: Callable[[], Any]
     set: Callable[[Any], None]
 
 
 RandomState = dict[Source, Any]
-"""Where each generator stands."""
+"""The state of each generator."""
 
 
 class ReplayContext:
-    """The autocast state of a forward pass, and where its random draws stand.
+    """The autocast state and the random generators of a forward pass.
 
     Args:
-        device: Device of the state; its generator counts, next to the generators of the CPU, Python and NumPy.
-        modules: Whose attributes may be generators of their own.
+        device: Device of the state; its generator is included, as are the generators of the CPU, Python and NumPy.
+        modules: Modules whose attributes may be further generators.
     """
 
     def __init__(self, device: torch.device, modules: Iterable[nn.Module] = ()) -> None:
@@ -40,11 +40,11 @@ class ReplayContext:
         self.latest: RandomState | None = None
 
     def autocast(self) -> torch.autocast:
-        """Autocast as it was, without its cache: a weight's cast made under no_grad must not serve a graph."""
+        """Build autocast as it was, without its cache: a weight cast under no_grad must not be used in a graph."""
         return torch.autocast(self.kind, self.dtype, self.is_autocast, cache_enabled=False)
 
     def rng_state(self) -> RandomState:
-        """Where the generators stand; the same object while nothing is drawn, so that it costs nothing to keep."""
+        """Return the generators' states; the same object while nothing is drawn, so that keeping it costs nothing."""
         now = {source: source.read() for source in self.sources}
         if self.latest is None or not all(equal_states(value, self.latest[source]) for source, value in now.items()):
             self.latest = now
@@ -52,7 +52,7 @@ class ReplayContext:
 
     @contextmanager
     def forked_rng(self) -> Iterator[None]:
-        """Leave the generators as they were before."""
+        """Restore the generators' states afterwards."""
         before = self.rng_state()
         try:
             yield
@@ -60,7 +60,7 @@ class ReplayContext:
             self.restore_rng(before)
 
     def restore_rng(self, state: RandomState) -> None:
-        """Draw as at ``state`` from now on."""
+        """Set the generators to ``state``."""
         for source, value in state.items():
             source.set(value)
 
@@ -70,29 +70,29 @@ HOST = (Source(torch.get_rng_state, torch.set_rng_state), Source(random.getstate
 
 
 def numpys() -> list[Source]:
-    """NumPy's global generator, if anything here uses NumPy."""
+    """NumPy's global generator, if NumPy's random module is loaded."""
     numpy = sys.modules.get("numpy.random")
     return [] if numpy is None else [Source(partial(numpy.get_state, legacy=False), numpy.set_state)]
 
 
 def accelerators(device: torch.device) -> list[Source]:
-    """The generator of the state's device; none during the capture of a CUDA graph, which can't repeat a draw."""
+    """The generator of the state's device; none while a CUDA graph is captured, which can't repeat a draw."""
     if device.type in ("cpu", "meta") or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
         return []
     module = torch.get_device_module(device)
-    if device.type == "mps":  # it has one device, and takes none
+    if device.type == "mps":  # there is only one device, and the functions take none
         return [Source(module.get_rng_state, module.set_rng_state)]
     return [Source(lambda: module.get_rng_state(device), lambda state: module.set_rng_state(state, device))]
 
 
 def generators(modules: Iterable[nn.Module]) -> list[Source]:
-    """Find the generators that modules have as attributes, also in containers: torch's, Python's and NumPy's."""
+    """Find the generators of torch, Python and NumPy among the attributes of modules, also in containers."""
     values = [value for module in modules for value in vars(module).values()]
     return [source for value in values for own in (value, *items(value)) for source in sources_of(own)]
 
 
 def sources_of(value: Any) -> list[Source]:
-    """A generator as a source; nothing for other values."""
+    """Return a generator as a source; nothing for other values."""
     if isinstance(value, torch.Generator):
         return [Source(value.get_state, lambda state: value.set_state(state) and None)]
     if isinstance(value, random.Random):

@@ -1,4 +1,4 @@
-"""What modules keep of a solve: tensors that look as if they had a graph, and have none."""
+"""Results of a solve that modules keep: tensors that look as if they had a graph, but have none."""
 
 import warnings
 from collections.abc import Container, Sequence
@@ -13,7 +13,7 @@ from odebackbones.ode.slots import Slot, tensor_slots
 
 
 def results_in(graph: Graph, modules: Sequence[nn.Module]) -> list[tuple[str, Slot]]:
-    """Find where modules keep what they computed in this graph, with names; weights that hooks compute are left out.
+    """Find the names and slots of results of this graph that modules keep, except weights that hooks compute.
 
     A buffer with a graph loses it, with a warning.
     """
@@ -37,18 +37,18 @@ def results_in(graph: Graph, modules: Sequence[nn.Module]) -> list[tuple[str, Sl
 
 
 def name_in(module: nn.Module, slot: Slot) -> str:
-    """What to call something that a module keeps."""
+    """Name a tensor that a module keeps, for errors."""
     owner = next((name for name, value in vars(module).items() if value is slot.owner), slot.key)
     return f"{type(module).__name__}.{owner}"
 
 
 def whole(module: nn.Module, slot: Slot) -> Slot:
-    """The slot, or of one in a list or dictionary, which may grow, all of it."""
+    """Return the slot; for a slot in a list or dictionary, which may grow, the whole container."""
     return slot if slot.owner is vars(module) else Slot(Contents(slot.owner), None)
 
 
 class Contents:
-    """What a list or dictionary has, as one value under any key."""
+    """The contents of a list or dictionary, as one value under any key."""
 
     def __init__(self, container: Any) -> None:
         self.container = container
@@ -62,7 +62,7 @@ class Contents:
 
 
 def without_graph(value: Any, known: Container[int], *, name: str) -> Any:
-    """A tensor that a solve has computed on its way, or what has such, which refuses to be differentiated."""
+    """Make tensors that a solve computed, alone or in a list or dictionary, refuse to be differentiated."""
     if isinstance(value, list):
         return [without_graph(item, known, name=name) for item in value]
     if isinstance(value, dict):
@@ -77,7 +77,7 @@ class Ungraphed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, name: str) -> Tensor:
-        """The tensor itself."""
+        """Return the tensor itself."""
         ctx.name = name
         ctx.set_materialize_grads(False)
         return value.view_as(value)

@@ -13,12 +13,12 @@ from odebackbones.errors import InputError, unknown_name
 
 
 class Capacity(NamedTuple):
-    """What a backward pass may hold at one time."""
+    """The numbers of snapshots and graphs that a backward pass may hold at one time."""
 
     snapshots: int
-    """Kept states."""
+    """Number of kept states."""
     graphs: int = 1
-    """Graphs of consecutive steps, which it then evaluates together, one after another."""
+    """Number of graphs of consecutive steps, which are evaluated together, one after another."""
 
 
 CAPACITIES = {
@@ -29,7 +29,7 @@ CAPACITIES = {
 
 
 def capacity(checkpoints: str | int, steps: int) -> Capacity:
-    """Return the capacity of a solve: a number as ``checkpoints`` is a number of snapshots, with one graph.
+    """Return the capacity of a solve: a number in ``checkpoints`` is the number of snapshots, with one graph.
 
     Raises:
         InputError: ``checkpoints`` is neither a known word nor a whole number of at least 1.
@@ -44,14 +44,14 @@ def capacity(checkpoints: str | int, steps: int) -> Capacity:
 
 
 def next_snapshot(steps: int, snapshots: int) -> int:
-    r"""How far after a kept state to keep the next one, to reverse ``steps`` steps with the fewest recomputations.
+    r"""Return after how many steps to keep the next state, to reverse ``steps`` steps with the fewest recomputations.
 
     With c snapshots and no step recomputed more than r times, :math:`\beta(c, r) = \binom{c + r}{c}` steps can be
     reversed.
 
     Args:
         steps: Steps after the kept state, at least 2.
-        snapshots: Number of all snapshots, including the kept state, at least 2.
+        snapshots: Total number of snapshots, including the kept state, at least 2.
     """
     repeats = 1
     while math.comb(snapshots + repeats, snapshots) < steps:
@@ -72,19 +72,19 @@ def first_snapshots(steps: int, allowed: Capacity) -> tuple[int, ...]:
 
 
 class Advance(NamedTuple):
-    """Evaluate the steps from the latest kept state, at the start of ``start``, to the start of ``target``."""
+    """The evaluation of steps from the latest kept state, at the start of ``start``, to the start of ``target``."""
 
     start: int
     target: int
     keep: bool
-    """Whether to keep the state found; if not, it only serves the steps that are reversed next."""
+    """Whether to keep the resulting state; if not, it only serves the steps that are reversed next."""
 
 
 @cache
 def reversal(steps: int, allowed: Capacity) -> tuple[tuple[range, tuple[Advance, ...]], ...]:
-    """The segments from the last to the first, each with what to evaluate to get at its start.
+    """The segments from the last to the first, each with the evaluations that lead to its start.
 
-    A segment is as many steps as graphs are allowed; a kept state is given up when the segment that it starts is
+    A segment has as many steps as graphs are allowed; a kept state is dropped when the segment that it starts is
     reversed.
     """
     size = allowed.graphs
@@ -104,7 +104,7 @@ def reversal(steps: int, allowed: Capacity) -> tuple[tuple[range, tuple[Advance,
 
 @cache
 def count_evaluations(steps: int, allowed: Capacity) -> tuple[int, ...]:
-    """How often the backward pass evaluates each step: once with a graph, and to get at later states."""
+    """Count how often the backward pass evaluates each step: once with a graph, and to reach later states."""
     counts = [0] * steps
     for segment, advances in reversal(steps, allowed):
         for i in chain(segment, *(range(start, target) for start, target, _ in advances)):

@@ -1,4 +1,4 @@
-"""Where modules keep what they compute with, so that it can be replaced for a time and put back."""
+"""The places where modules keep what they compute with, so that it can be replaced for a while and put back."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ MISSING: Any = object()
 
 
 class Slot(NamedTuple):
-    """Where a module keeps something: a dictionary or list, and the key in it."""
+    """A place where a module keeps something: a dictionary or list, and the key in it."""
 
     owner: Any
     key: Any
 
     def value(self) -> Any:
-        """What stands there now."""
+        """The present value, or ``MISSING``."""
         try:
             return self.owner[self.key]
         except LookupError:
@@ -30,11 +30,11 @@ class Slot(NamedTuple):
 
 
 PLAIN = (bool, int, float, complex, str)
-"""Kinds of attributes whose values a recomputation finds again."""
+"""Types of attributes whose values a recomputation restores."""
 
 
 def modules_of(*roots: Any) -> list[nn.Module]:
-    """All modules that the ``roots`` compute with: themselves, registered ones, and those in attributes' containers."""
+    """Find all modules of the ``roots``: themselves, registered submodules, and modules in container attributes."""
     found: dict[nn.Module, None] = {}
     waiting = [root for root in roots if is_module(root)]
     while waiting:
@@ -48,7 +48,7 @@ def modules_of(*roots: Any) -> list[nn.Module]:
 
 
 def items(value: Any) -> Iterator[Any]:
-    """What a container holds, and those in it; nothing of other values."""
+    """Yield what a container and the containers in it hold; nothing for other values."""
     waiting, seen = [value], set()
     while waiting:
         container = waiting.pop()
@@ -64,7 +64,7 @@ CONTAINERS = (dict, list, tuple, set, deque, partial, SimpleNamespace)
 
 
 def members(value: Any) -> Iterable[Any]:
-    """What a container holds itself."""
+    """Return the direct members of a container; nothing for other values."""
     if isinstance(value, partial):
         return (value.func, *value.args, *value.keywords.values())
     if isinstance(value, SimpleNamespace):
@@ -75,12 +75,12 @@ def members(value: Any) -> Iterable[Any]:
 
 
 def is_module(value: Any) -> bool:
-    """Whether it is a module, and no class of them."""
+    """Whether the value is a module, not a module class."""
     return isinstance(value, nn.Module)
 
 
 def tensor_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has parameters, or tensors in their place that want a gradient; also in lists and dictionaries."""
+    """Find a module's parameters and other tensors that require a gradient, also in lists and dictionaries."""
     slots = [Slot(module._parameters, name) for name, p in module._parameters.items() if p is not None]
     for owner in (vars(module), module._buffers):
         slots += [Slot(owner, name) for name, value in owner.items() if wants_gradient(value)]
@@ -92,18 +92,18 @@ def tensor_slots(module: nn.Module) -> list[Slot]:
 
 
 def switch_slots(module: nn.Module) -> list[Slot]:
-    """Where a module has plain values: all of a user's, and of torch's own those that switch something."""
+    """Find a module's plain values: all of them in a user's module, only the switches in torch's own."""
     kinds = bool if type(module).__module__.startswith("torch.nn.") else PLAIN
     return [Slot(vars(module), name) for name, value in vars(module).items() if isinstance(value, kinds)]
 
 
 def wants_gradient(value: Any) -> bool:
-    """Whether it is a tensor that wants a gradient."""
+    """Whether the value is a tensor that requires a gradient."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
 def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor]:
-    """What :func:`torch.nn.utils.parametrize.cached` keeps of these modules, with a graph; nothing outside of it."""
+    """Return what :func:`torch.nn.utils.parametrize.cached` holds for these modules; nothing outside its context."""
     if not parametrize._cache_enabled:
         return {}
     for module in modules:
@@ -114,7 +114,7 @@ def cached_parametrizations(modules: Sequence[nn.Module]) -> Mapping[Any, Tensor
 
 
 def buffer_slots(module: nn.Module) -> list[Slot]:
-    """Find a module's buffers and tensor attributes; nothing of a norm that only counts batches in its buffers."""
+    """Find a module's buffers and tensor attributes; nothing for a norm that only counts batches in its buffers."""
     if tracking_norms([module]):
         return []
     return [
@@ -126,9 +126,9 @@ def buffer_slots(module: nn.Module) -> list[Slot]:
 
 
 def tracking_norms(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """The batch norms whose running statistics a forward pass updates, and does not use.
+    """Find the batch norms whose running statistics a forward pass updates but does not use.
 
-    Without instance norms: torch updates their statistics whatever ``track_running_stats`` says.
+    Instance norms are left out: torch updates their statistics whatever ``track_running_stats`` says.
     """
     return [
         module

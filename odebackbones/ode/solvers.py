@@ -1,4 +1,4 @@
-"""Which solvers there are, how one is configured, and its building."""
+"""The available solvers, their configuration, and how they are built."""
 
 import math
 from collections.abc import Sequence
@@ -21,33 +21,33 @@ GRADIENTS = ("checkpoint", "backprop", "reversible", "adjoint")
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """Which method integrates, over which steps, and how its gradient is computed.
+    """Configuration of a solver: its method, its steps, and how its gradient is computed.
 
     Args:
         method: A name in :data:`METHODS`.
         steps: Number of equal steps over the time span, for methods with fixed steps; by default 4, or as many as
             ``grid`` has.
         gradient: ``"checkpoint"`` keeps some states and evaluates the field again in the backward pass;
-            ``"backprop"`` keeps all activations; ``"reversible"`` keeps nothing and reconstructs the states to the
-            last bit (methods leapfrog, alf, reversible_heun); ``"adjoint"`` solves the continuous adjoint equation by
-            torchdiffeq, which is not the gradient of the solve.
+            ``"backprop"`` keeps all activations; ``"reversible"`` keeps only the end and reconstructs the states
+            to the last bit (methods leapfrog, alf, reversible_heun); ``"adjoint"`` solves the continuous adjoint
+            equation with torchdiffeq, which does not give the gradient of the solve.
         grid: Ends of uneven steps as fractions of the time span, ascending to 1, in place of ``steps``.
-        checkpoints: States that ``"checkpoint"`` keeps: of ``"every"`` step, ``"sqrt"`` (2 + sqrt(N) of N steps), or a
-            number; fewer states cost more evaluations.
+        checkpoints: States that ``"checkpoint"`` keeps: ``"every"`` for each step, ``"sqrt"`` for 2 + sqrt(N) of N
+            steps, or a number; fewer states cost more evaluations.
         rtol: Relative tolerance of adaptive methods and of fixed-point iterations, by default 1e-3.
         atol: Absolute tolerance of both, by default 1e-4.
         nodes: For adaptive methods: number of equal parts of the time span, by default 4; norms with statistics per
             time keep them at the ends of these parts.
-        max_nfe: Limit on the evaluations of a forward solve, from one time to the next, without an adaptive method's
-            repetition of the accepted steps; None for no limit.
+        max_nfe: Limit on the evaluations of a forward solve, from one time to the next, not counting an adaptive
+            method's repetition of the accepted steps; None for no limit.
         degree: Degree of the truncated series of ``implicit_euler``; None iterates to ``rtol`` and ``atol``.
-        damping: Eta of ``alf``, in (0, 1]; only 1 is reversible, and of order 2.
-        projected: For Runge-Kutta methods with fixed steps: keep the state from being negative, as ResNets do whose
-            ReLU follows the addition; of order 1 where that makes a difference.
-        state_dtype: Arithmetic of the reversible methods' state: ``"float"`` as the state comes, ``"int32"`` and
-            ``"float64"`` fixed point (:data:`~odebackbones.ode.methods.fixed_point.FORMATS`); ``"auto"`` is
-            ``"float"``, but ``"int32"`` where ``"reversible"`` has a backward pass to come.
-        check_finite: Stop with an error if the final state is not finite; waits for the device once a solve.
+        damping: Eta of ``alf``, in (0, 1]; only 1 is reversible and has order 2.
+        projected: For Runge-Kutta methods with fixed steps: keep the state non-negative, like ResNets whose ReLU
+            follows the addition; the order is 1 where that makes a difference.
+        state_dtype: Arithmetic of the reversible methods' state: ``"float"`` for its own dtype, ``"int32"`` and
+            ``"float64"`` for fixed point (:data:`~odebackbones.ode.methods.fixed_point.FORMATS`); ``"auto"`` is
+            ``"float"``, except ``"int32"`` where ``"reversible"`` prepares for a backward pass.
+        check_finite: Stop with an error if the final state is not finite; waits for the device once per solve.
     """
 
     method: str = "midpoint"
@@ -84,11 +84,11 @@ class SolverConfig:
 
 
 DEFAULTS: dict[str, Any] = {"steps": 4, "rtol": 1e-3, "atol": 1e-4, "nodes": 4}
-"""Of the options that only some methods have."""
+"""Defaults of the options that only some methods have."""
 
 
 def defaults(solver: SolverConfig) -> dict[str, Any]:
-    """The options that the method has and that were not given."""
+    """Return the defaults of the options that the method has and that were not given."""
     own = DEFAULTS if solver.grid is None else DEFAULTS | {"steps": len(solver.grid)}
     return {name: own[name] for name in own if getattr(solver, name) is None and has_option(solver, name)}
 
@@ -101,7 +101,7 @@ def has_option(solver: SolverConfig, name: str) -> bool:
 
 
 def with_changes(solver: SolverConfig, **changes: Any) -> SolverConfig:
-    """Return the configuration with changes; options that a new method lacks are left out, and so is an old grid.
+    """Return the configuration with changes; drop options that a new method lacks, and a grid that new steps replace.
 
     Raises:
         InputError: A change is not an option of the new method.
@@ -117,7 +117,7 @@ def with_changes(solver: SolverConfig, **changes: Any) -> SolverConfig:
 
 
 LOST = ("steps", "grid", "rtol", "atol", "nodes", "degree", "damping")
-"""Options that say nothing of the function when the method changes; others, such as ``projected``, do."""
+"""Options that may be dropped when the method changes; others, such as ``projected``, define the function."""
 
 
 def require_count(name: str, value: int | None) -> None:
@@ -197,10 +197,10 @@ def require_possible(solver: SolverConfig) -> None:
 def build_method(
     solver: SolverConfig, t_span: tuple[float, float] = (0.0, 1.0), *, name: str = ""
 ) -> Method | AdaptiveMethod:
-    """The method that ``solver`` names, on its grid over ``t_span``; ``name`` says in errors for whom.
+    """Build the method of ``solver`` on its grid over ``t_span``; ``name`` is the name of the solve in errors.
 
     Raises:
-        InputError: The time span is empty or endless, or the solve would take more than ``max_nfe`` evaluations.
+        InputError: The time span is empty or infinite, or the solve would take more than ``max_nfe`` evaluations.
     """
     if t_span[0] == t_span[1]:
         raise InputError(f"t_span={t_span}: start and end are equal; give an interval of some length")
@@ -219,7 +219,7 @@ def build_method(
 
 
 def fixed_method(solver: SolverConfig, t_span: tuple[float, float]) -> Method:
-    """The method of a solver with fixed steps."""
+    """Build the method of a solver with fixed steps."""
     build = METHODS[solver.method].build
     assert build is not None
     return build(solver_grid(solver, t_span), solver)
@@ -242,7 +242,7 @@ def is_adaptive(solver: SolverConfig) -> bool:
 
 
 def solver_grid(solver: SolverConfig, t_span: tuple[float, float]) -> Grid:
-    """The steps of a method with fixed steps; of an adaptive one, the parts at whose ends statistics are kept."""
+    """The steps of a fixed-step method; for an adaptive one, the parts at whose ends statistics are kept."""
     if solver.grid is not None:
         return uneven_grid(t_span, solver.grid)
     parts = solver.steps or solver.nodes
@@ -260,12 +260,12 @@ def min_nfe(solver: SolverConfig) -> int:
 def evaluation_times(
     solver: SolverConfig, t_span: tuple[float, float] = (0.0, 1.0), *, budgets: Sequence[int] = ()
 ) -> list[float]:
-    """The distinct times, ascending, at which solves over ``t_span`` evaluate their vector field.
+    """Return the distinct times, in ascending order, at which solves over ``t_span`` evaluate their vector field.
 
     Args:
         solver: Method and steps; for an adaptive method, the ends of its ``nodes`` parts stand in for the times.
         t_span: Start and end.
-        budgets: Further numbers of steps whose times count, too.
+        budgets: Further numbers of steps whose times are included.
     """
     require_budgets(budgets)
     times = []
@@ -278,5 +278,5 @@ def evaluation_times(
 
 
 def with_steps(solver: SolverConfig, number: int) -> SolverConfig:
-    """The same with so many equal steps, or, of an adaptive method, nodes."""
+    """Return the same solver with ``number`` equal steps, or ``number`` nodes for an adaptive method."""
     return replace(solver, nodes=number) if solver.nodes is not None else replace(solver, steps=number, grid=None)

@@ -1,4 +1,4 @@
-"""What a solve cost."""
+"""The cost of a solve."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ class SolverStats:
     """Cost of one solve, counted by the solver.
 
     Attributes:
-        nfe: Evaluations of the vector field in the forward pass, those that looked for adaptive steps included.
+        nfe: Evaluations of the vector field in the forward pass, including the search for adaptive steps.
         nfe_backward: Evaluations that the backward pass adds (recomputation); 0 if no gradient was asked for, None
-            if only the backward pass itself will tell (``adjoint`` with an adaptive method).
+            if only the backward pass itself can tell (``adjoint`` with an adaptive method).
         steps: Accepted steps.
         rejected: Rejected steps (adaptive methods; 0 on a fixed grid).
     """
@@ -21,7 +21,7 @@ class SolverStats:
     rejected: int = 0
 
     def __add__(self, other: "SolverStats") -> "SolverStats":
-        """The cost of two solves, one after the other."""
+        """Return the total cost of two solves."""
         unknown = self.nfe_backward is None or other.nfe_backward is None
         return SolverStats(
             nfe=self.nfe + other.nfe,

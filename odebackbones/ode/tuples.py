@@ -1,4 +1,4 @@
-"""States that are tuples of tensors: laid end to end in one, as the solvers know them."""
+"""States that are tuples of tensors, concatenated into one tensor for the solvers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from odebackbones.ode.evaluation import CheckedField, as_slope, name_of
 
 
 def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
-    """All numbers of a tuple in one row, and the shapes to find them again.
+    """Concatenate the numbers of a tuple in one row, and return it with the shapes to split it again.
 
     Raises:
         InputError: The tensors differ in dtype or device.
@@ -23,21 +23,21 @@ def flatten(state: tuple[Tensor, ...]) -> tuple[Tensor, list[torch.Size]]:
 
 
 def split(rows: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
-    """The tensors in a row, or in a stack of rows: ``(..., numbers) -> (..., *shape)`` each."""
-    if not torch.is_grad_enabled():  # or the parts of a leaf would seem to want a gradient
+    """Split a row, or a stack of rows, into its tensors: ``(..., numbers) -> (..., *shape)`` each."""
+    if not torch.is_grad_enabled():  # or the parts of a leaf would seem to require a gradient
         rows = rows.detach()
     parts = torch.split(rows, [shape.numel() for shape in shapes], dim=-1)
     return tuple(part.reshape((*rows.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True))
 
 
 def parts(vector_field: Any, state: Tensor) -> tuple[Tensor, ...]:
-    """The tensors that a state consists of: several if the field, checked or not, is one of tuples."""
+    """The tensors that a state consists of: several if the field, checked or not, works on tuples."""
     field = vector_field.vector_field if isinstance(vector_field, CheckedField) else vector_field
     return split(state, field.shapes) if isinstance(field, FlatField) else (state,)
 
 
 class FlatField(nn.Module):
-    """A field of tuples, as a field of rows.
+    """A field on rows, made from a field on tuples.
 
     Args:
         vector_field: ``(t, tuple) -> tuple``.
@@ -50,11 +50,11 @@ class FlatField(nn.Module):
         self.shapes = shapes
 
     def norm(self, row: Tensor) -> Tensor:
-        """The largest root mean square among the tensors of the tuple: ``()``, as torchdiffeq measures them."""
+        """The largest root mean square among the tensors of the tuple: ``()``, as in torchdiffeq."""
         return torch.stack([part.square().mean().sqrt() for part in parts(self, row) if part.numel()]).amax()
 
     def forward(self, t: float, row: Tensor) -> Tensor:
-        """The slope as a row.
+        """Evaluate the slope as a row.
 
         Raises:
             InputError: The field's slopes differ from the state in number or shapes.

@@ -1,1 +1,1 @@
-"""Gradient modes: where the backward pass takes the states of the forward pass from."""
+"""Gradient modes: how the backward pass gets the states of the forward pass."""

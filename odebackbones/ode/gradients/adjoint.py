@@ -22,7 +22,7 @@ from odebackbones.ode.solvers import METHODS, SolverConfig, is_adaptive
 from odebackbones.ode.stats import SolverStats
 
 WARNED: set[str] = set()
-"""Methods of whose adjoint this process has warned."""
+"""Methods about whose adjoint this process has warned."""
 
 
 def solve_adjoint(
@@ -36,14 +36,14 @@ def solve_adjoint(
 ) -> tuple[Tensor, SolverStats]:
     """Solve forward without a graph, and get gradients by solving the adjoint equation backward.
 
-    Its error comes from two different discretizations: the backward solve misses the states of the forward solve.
+    The gradients err because there are two discretizations: the backward solve misses the states of the forward solve.
 
     R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud: Neural Ordinary Differential Equations, NeurIPS 2018,
     arXiv:1806.07366; on its error: A. Gholami, K. Keutzer, G. Biros: ANODE, IJCAI 2019, arXiv:1902.10298
     """
     context = ReplayContext(state.device, inputs.modules)
     include_all(inputs, field, method.t_span[0], state, context)
-    inputs.forget_own()  # before its tensors are counted
+    inputs.forget_own()  # before its tensors are taken as inputs
     rng_state = context.rng_state()
     observe = ObservedSteps if isinstance(method, AdaptiveMethod) else ObservedField
     observed = observe(field, context, solver.max_nfe, name, inputs=inputs, tensors=inputs.views())
@@ -59,7 +59,7 @@ def solve_adjoint(
     nfe = 1 + observed.nfe
     if any(moved):
         inputs.buffers.moving.update(range(len(inputs.buffers.slots)))
-    if any(moved) or inputs.uncounted:  # they must see the steps as in every other gradient mode
+    if any(moved) or inputs.uncounted:  # buffers must see the steps, as in every other mode
         context.restore_rng(rng_state)
         with torch.no_grad():
             steps.solve(field, state)
@@ -78,8 +78,8 @@ def include_all(inputs: FieldState, field: CheckedField, t0: float, state: Tenso
 def torchdiffeq_adjoint(
     observed: ObservedField, state: Tensor, t_span: tuple[float, float], solver: SolverConfig
 ) -> Tensor:
-    """The end state, by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
-    import torchdiffeq  # not before it is used: it brings scipy, half a second
+    """Compute the end state by torchdiffeq's adjoint method, with the solver's equal steps or tolerances."""
+    import torchdiffeq  # imported only when used: it imports scipy, which takes half a second
 
     method = METHODS[solver.method]
     times = torch.tensor(t_span, dtype=time_dtype(state.device), device=state.device)
@@ -109,12 +109,12 @@ def torchdiffeq_adjoint(
 def warn_of_error(
     field: CheckedField, t_span: tuple[float, float], state: Tensor, end: Tensor, solver: SolverConfig
 ) -> None:
-    """Warn of what the adjoint is, and by how much its way back misses the initial state."""
+    """Warn that the adjoint is inexact, and by how much its backward solve misses the initial state."""
     observed = ObservedField(field, ReplayContext(state.device), None, "")
     with without_trace(modules_of(field.vector_field), state.device):
         try:
             found = torchdiffeq_adjoint(observed, end.detach(), (t_span[1], t_span[0]), replace(solver, max_nfe=None))
-        except AssertionError:  # torchdiffeq's, of a solve that explodes
+        except AssertionError:  # torchdiffeq raises it if a solve explodes
             found = torch.full_like(state, math.inf)
     missed = float((found - state).norm() / state.norm().clamp_min(torch.finfo(state.dtype).tiny))
     warnings.warn(

@@ -1,4 +1,4 @@
-"""Gradients from checkpoints: some states are kept, and the steps between them evaluated again."""
+"""Gradients from checkpoints: some states are kept, and the steps between them are evaluated again."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from odebackbones.ode.schedule import Capacity, first_snapshots, reversal
 
 
 class Snapshot(NamedTuple):
-    """A carry, where the random generators stood with it, and what of the field moves."""
+    """A carry, with the random generators' states and the changing part of the field at that point."""
 
     carry: Carry
     random_state: RandomState
@@ -22,21 +22,21 @@ class Snapshot(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Steps one after another, whatever they compute."""
+    """A sequence of steps, whatever they compute."""
 
     number: int
     advance: Callable[[int, Carry], Carry]
-    """The carry after step ``i`` from the one before; at both ends it is the state alone."""
+    """Function from the carry before step ``i`` to the carry after it; at both ends the carry is the state alone."""
 
     def run(self, state: Tensor) -> Tensor:
-        """All of them: ``(B, ...) -> (B, ...)``."""
+        """Run all steps: ``(B, ...) -> (B, ...)``."""
         carry = [state]
         for i in range(self.number):
             carry = self.advance(i, carry)
         return carry[0]
 
     def graph(self, i: int, carry: Carry) -> Graph:
-        """Step ``i`` with a graph of its own."""
+        """Evaluate step ``i`` with a graph of its own."""
         return graph_of(lambda start: self.advance(i, start), carry)
 
 
@@ -45,7 +45,7 @@ class Recomputation:
 
     Args:
         steps: Steps of the solve.
-        allowed: Snapshots and graphs at one time.
+        allowed: Number of snapshots and graphs that may exist at one time.
         state: ``(B, ...)``
         inputs: What the field computes with.
     """
@@ -60,11 +60,11 @@ class Recomputation:
 
     @torch.no_grad()
     def solve(self, state: Tensor, *, includes: bool = False) -> tuple[Tensor, list[Snapshot]]:
-        """Solve, and keep the carries that the schedule names; returns the end state and them.
+        """Solve, keep the carries that the schedule names, and return the end state and the snapshots.
 
         Args:
             state: ``(B, ...)``
-            includes: Whether to look, in the graph of the first step, what else the solve depends on.
+            includes: Whether to find, in the graph of the first step, what else the solve depends on.
         """
         wanted = set(first_snapshots(self.steps.number, self.allowed))
         carry, kept = [state], []
@@ -76,9 +76,9 @@ class Recomputation:
         return carry[0], kept
 
     def first_step(self, carry: Carry) -> Carry:
-        """Advance by the first step, and let all that it depends on be inputs of the solve.
+        """Advance by the first step, and make all that it depends on inputs of the solve.
 
-        A compiled field is not compiled for it once more: what else it depends on, the backward pass refuses.
+        A compiled field is not compiled again for this: the backward pass refuses what else it depends on.
         """
         if self.inputs.is_compiled:
             return self.steps.advance(0, carry)
@@ -87,7 +87,7 @@ class Recomputation:
         return [tensor.detach() for tensor in graph.ends]
 
     def snapshot(self, carry: Carry) -> Snapshot:
-        """The solve as it stands with this carry."""
+        """Take a snapshot of the solve at this carry."""
         return Snapshot(carry, self.context.rng_state(), self.inputs.moment())
 
     def go_back_to(self, snapshot: Snapshot) -> None:
@@ -105,11 +105,11 @@ class Recomputation:
 
 
 def solve_with_checkpoints(steps: Steps, allowed: Capacity, state: Tensor, inputs: FieldState) -> Tensor:
-    """The end state ``(B, ...)``, with the gradients of :class:`CheckpointedSolve`.
+    """Return the end state ``(B, ...)``, with the gradients of :class:`CheckpointedSolve`.
 
     Args:
         steps: Steps of the solve.
-        allowed: Snapshots and graphs at one time.
+        allowed: Number of snapshots and graphs that may exist at one time.
         state: ``(B, ...)``
         inputs: What the field computes with.
     """
@@ -118,18 +118,18 @@ def solve_with_checkpoints(steps: Steps, allowed: Capacity, state: Tensor, input
 
 
 class CheckpointedSolve(torch.autograd.Function):
-    """Keep the carry at the start of some steps; in the backward pass repeat the steps, each once with a graph.
+    """A solve that keeps the carry at the start of some steps; its backward pass repeats each step with a graph.
 
     Exact: outputs and input gradients equal plain backprop's bit for bit. Memory: the snapshots and graphs of the
-    capacity. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as always.
+    capacity. The parameters are inputs of the function, so that hooks on them (DDP's) fire once, as usual.
 
     T. Chen, B. Xu, C. Zhang, C. Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174
     """
 
     @staticmethod
     def forward(ctx: Any, again: Recomputation, state: Tensor, *tensors: Tensor) -> Tensor:
-        """The end state of a solve that was made."""
-        ctx.again = again  # its snapshots are not saved tensors: the backward pass gives them up one by one
+        """Return the end state of a finished solve."""
+        ctx.again = again  # its snapshots are not saved tensors: the backward pass frees them one by one
         ctx.save_for_backward(state, *tensors)
         end, again.end = again.end, state.new_empty(0)  # or the graph would keep itself alive
         return end
@@ -152,7 +152,7 @@ class CheckpointedSolve(torch.autograd.Function):
 
 
 Gradients = tuple[Tensor | None, Sequence[Tensor | None]]
-"""With respect to the initial state, and to every other tensor that wants one."""
+"""Gradients with respect to the initial state, and to every other tensor that requires one."""
 
 
 def differentiable_gradients(
@@ -169,16 +169,16 @@ def differentiable_gradients(
 
 
 class Inlet:
-    """Where a state enters a solve: until it is open no gradient goes past it, to what the state was made of.
+    """The entrance of a state into a solve: until it is open, it stops gradients to what the state was computed from.
 
-    Else a parameter of the field from which the initial state was computed, too, would get that part twice.
+    Otherwise a field parameter from which the initial state was computed, too, would get that part twice.
     """
 
     def __init__(self) -> None:
         self.is_open = False
 
     def __call__(self, state: Tensor) -> Tensor:
-        """The state: ``(B, ...)``."""
+        """Pass the state on: ``(B, ...)``."""
         return Passed.apply(state, self)  # pyright: ignore[reportReturnType]
 
 
@@ -187,13 +187,13 @@ class Passed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, state: Tensor, inlet: Inlet) -> Tensor:
-        """The state itself."""
+        """Return the state itself."""
         ctx.inlet = inlet
         return state.view_as(state)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
-        """The gradient, or none."""
+        """Return the gradient, or None while the inlet is closed."""
         return (gradients[0] if ctx.inlet.is_open else None), None
 
 
@@ -252,7 +252,7 @@ class Sums:
             total = self.totals[i]
             if contribution is None:
                 continue
-            if total is None:  # a tensor of our own: autograd may use its tensor as another gradient, too
+            if total is None:  # a copy: autograd may use the same tensor as another gradient, too
                 self.totals[i] = contribution.clone()
             else:
                 total.add_(contribution)

@@ -1,4 +1,4 @@
-"""Gradients with a memory that does not grow with the steps: the states are reconstructed exactly, last to first."""
+"""Gradients in memory independent of the number of steps: the states are reconstructed exactly, last to first."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -28,7 +28,7 @@ class Reconstruction:
 
     Attributes:
         end: ``(B, ...)``
-        reached: The largest number that there may have been, over the format's limit: ``()``.
+        reached: Bound on the largest number, divided by the format's limit: ``()``.
         numbers: The quantum's power of two, and the last pair in quanta.
     """
 
@@ -37,13 +37,13 @@ class Reconstruction:
     ) -> None:
         self.field, self.method, self.inputs, self.dtype = field, method, inputs, state.dtype
         self.context = ReplayContext(state.device, inputs.modules)
-        self.before: list[tuple[RandomState, Moment]] = []  # each evaluation
+        self.before: list[tuple[RandomState, Moment]] = []  # before each evaluation
         with torch.no_grad(), self.context.autocast():
             self.solve(state)
         inputs.settle()
 
     def solve(self, state: Tensor) -> None:
-        """Do the updates."""
+        """Apply the updates."""
         method = self.method
         carry = method.start(self.field, state)
         numbers = [z.to(method.form.storage, copy=True) for z in carry[:2]]
@@ -56,11 +56,11 @@ class Reconstruction:
             pair.apply(update, self.evaluated(pair, update))
         end = method.finish([*(z.double() for z in pair.numbers), *carry[2:]])
         self.reached = torch.where(end.isfinite().all(), pair.reached() / method.form.limit, torch.inf)
-        end.masked_fill_(~(self.reached < 1.0), torch.nan)  # integers would hide it from who checks nothing
+        end.masked_fill_(~(self.reached < 1.0), torch.nan)  # integers would hide it if nothing is checked
         self.end, self.numbers = end, [carry[2], *pair.numbers]
 
     def evaluated(self, pair: "FixedPair", update: CoupledUpdate) -> Tensor:
-        """The slope, or the source itself; all that the first evaluation depends on is an input of the solve."""
+        """Return the slope, or the source itself; add what the first evaluation depends on to the solve's inputs."""
         graph = pair.evaluated(update, self.field)
         if update.evaluates and len(self.before) == 1:
             [point] = graph.start
@@ -68,7 +68,7 @@ class Reconstruction:
         return graph.ends[0].detach()
 
     def undo(self, numbers: Sequence[Tensor], gradients: "PairGradients") -> None:
-        """Undo the updates from the last to the first, each with its vector-Jacobian product; ``numbers`` stay."""
+        """Undo the updates from the last to the first, each with its vector-Jacobian product; keep ``numbers``."""
         power, *pair_numbers = numbers
         pair = FixedPair(self.method, [z.clone() for z in pair_numbers], power, self.dtype)
         before = list(self.before)
@@ -86,26 +86,26 @@ class Reconstruction:
 def solve_reversibly(
     field: VectorField, method: FixedPointReversibleMethod, state: Tensor, inputs: FieldState
 ) -> tuple[Tensor, Tensor]:
-    """The end state ``(B, ...)`` and how far numbers went, with the gradients of :class:`ReversibleSolve`."""
+    """Return the end state ``(B, ...)`` and ``reached: ()``, with the gradients of :class:`ReversibleSolve`."""
     again = Reconstruction(field, method, state, inputs)
     return ReversibleSolve.apply(again, state, *inputs.tensors)  # pyright: ignore[reportReturnType]
 
 
 class ReversibleSolve(torch.autograd.Function):
-    """Keep the last pair only, and undo the updates one by one in the backward pass.
+    """A solve that keeps only the last pair, and undoes the updates one by one in the backward pass.
 
-    The pair is in fixed point, so that undoing an addition gives back every bit, whatever the field's dtype, autocast
-    included. One evaluation serves the reconstruction and the vector-Jacobian product. The field is evaluated with a
-    graph in both passes: a compiled one has another kernel for either, whose last bits may differ.
+    The pair is in fixed point, so that undoing an addition restores every bit, whatever the field's dtype, also under
+    autocast. One evaluation serves both the reconstruction and the vector-Jacobian product. The field is evaluated
+    with a graph in both passes: a compiled field has other kernels without a graph, whose last bits may differ.
     """
 
     @staticmethod
     def forward(ctx: Any, again: Reconstruction, state: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """The end of a solve that was made, and how far its numbers went: ``(B, ...), ()``."""
+        """Return the end state and ``reached`` of a finished solve: ``(B, ...), ()``."""
         ctx.again = again
         ctx.save_for_backward(*again.numbers, *tensors)
         end, reached = again.end, again.reached
-        again.end, again.numbers = state.new_empty(0), []  # autograd's alone, or the graph would keep them alive
+        again.end, again.numbers = state.new_empty(0), []  # held by autograd alone, or the graph would keep them alive
         ctx.mark_non_differentiable(reached)
         return end, reached
 
@@ -138,7 +138,7 @@ class FixedPair:
 
     Args:
         method: The method.
-        numbers: The pair in whole quanta; it is ours.
+        numbers: The pair in whole quanta, changed in place.
         power: The quantum's power of two.
         dtype: Dtype of the states that the field sees.
     """
@@ -157,7 +157,7 @@ class FixedPair:
         self.latest = [torch.aminmax(z) for z in start]
 
     def apply(self, update: CoupledUpdate, slope: Tensor) -> None:
-        """Do the update, and note how large its numbers are."""
+        """Apply the update, and note how large its numbers are."""
         added = self.added(update, slope)
         if self.latest:
             self.extremes += [*self.latest[update.target], *torch.aminmax(added)]
@@ -167,7 +167,7 @@ class FixedPair:
             self.latest[update.target] = torch.aminmax(z)
 
     def reached(self) -> Tensor:
-        """The largest number that any addition so far may have given: ``()``."""
+        """A bound on the numbers that the additions so far have given: ``()``."""
         return torch.stack(self.extremes).double().abs().reshape(-1, 2, 2).amax(2).sum(1).amax()
 
     def undo(self, update: CoupledUpdate, slope: Tensor) -> None:
@@ -176,14 +176,14 @@ class FixedPair:
         self.numbers[update.target] = z.sub_(d) if update.factor == 1.0 else torch.sub(d, z, out=z)
 
     def evaluated(self, update: CoupledUpdate, field: VectorField) -> Graph:
-        """The source's state and the field there, or, without a graph, the source itself."""
+        """Return the graph from the source's state to the field there, or the source itself, without a graph."""
         source = self.numbers[update.source].to(self.form.increments, copy=True).mul_(self.units[update.source])
         if not update.evaluates:
             return Graph([source], [source], 0)
         return graph_of(lambda points: [field(update.t, points[0])], [source.to(self.dtype)])
 
     def added(self, update: CoupledUpdate, slope: Tensor) -> Tensor:
-        """What the update adds, in whole quanta."""
+        """The increment of the update, in whole quanta."""
         key = update.weight, update.target
         if key not in self.scales:
             self.scales[key] = update.weight / self.units[update.target]
@@ -195,8 +195,8 @@ class PairGradients:
 
     Args:
         method: The method.
-        gradient: With respect to the end state.
-        parameters: Tensors that want gradients.
+        gradient: Gradient with respect to the end state.
+        parameters: Tensors that require gradients.
     """
 
     def __init__(self, method: FixedPointReversibleMethod, gradient: Tensor, parameters: list[Tensor]) -> None:
@@ -222,17 +222,17 @@ class PairGradients:
         self.pair[update.target] = outer if update.factor == 1.0 else -outer
 
     def add(self, index: int, gradient: Tensor | None, weight: float) -> None:
-        """Add to the gradient of one of the pair."""
+        """Add a weighted gradient to the gradient of one tensor of the pair."""
         if gradient is None:
             return
         total = self.pair[index]
         if total is None:
             self.pair[index] = weight * gradient.to(torch.promote_types(gradient.dtype, torch.float32))
         else:
-            total.add_(gradient, alpha=weight)  # ours: all that come in are multiplied first
+            total.add_(gradient, alpha=weight)  # our own tensor: incoming gradients are multiplied first
 
     def of_initial_state(self) -> Tensor:
-        """The gradient of the state from which the pair was made."""
+        """The gradient with respect to the state from which the pair was made."""
         parts = [
             g * weight for g, weight in zip(self.pair, self.scheme.initial, strict=True) if g is not None and weight
         ]

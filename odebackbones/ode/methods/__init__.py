@@ -1,1 +1,1 @@
-"""Numerical methods: plain objects that say what a step is."""
+"""Numerical methods: plain objects that define a step."""

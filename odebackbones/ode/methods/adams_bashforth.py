@@ -1,4 +1,4 @@
-"""The Adams-Bashforth methods on any grid."""
+"""The Adams-Bashforth methods on uniform and uneven grids."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ from odebackbones.ode.methods.tableaus import Tableau
 
 
 class AdamsBashforth(RungeKutta):
-    r"""The explicit k-step method of Adams: :math:`x_{n+1} = x_n + h_n \sum_{j<k} w_{nj} f(t_{n-j}, x_{n-j})`.
+    r"""The explicit k-step Adams method: :math:`x_{n+1} = x_n + h_n \sum_{j<k} w_{nj} f(t_{n-j}, x_{n-j})`.
 
-    The weights follow the grid, even or not. The first k - 1 steps are Runge-Kutta steps of order k.
+    The weights depend on the grid, which may be uneven. The first k - 1 steps are Runge-Kutta steps of order k.
     The carry is the state and the slopes at the earlier times, the latest first.
 
     E. Hairer, S. P. Nørsett, G. Wanner: Solving Ordinary Differential Equations I, 2nd ed., 1993, chapter III.5
     (variable step sizes).
 
     Args:
-        order: k.
-        starter: Tableau of the first steps.
+        order: Number of steps k.
+        starter: Tableau of the first k - 1 steps.
         grid: Start and length of every step.
     """
 
@@ -31,7 +31,7 @@ class AdamsBashforth(RungeKutta):
         self.times[order - 1 :] = [[t] for t, _ in grid[order - 1 :]]
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The state after step ``i``, and the latest slopes."""
+        """Return the state after step ``i``, and the latest slopes."""
         state, latest, h = carry[0], carry[1:], self.grid[i][1]
         if i < self.order - 1:
             slopes = self.slopes(field, i, state)
@@ -44,14 +44,14 @@ class AdamsBashforth(RungeKutta):
 
 
 def adams_bashforth_weights(grid: Grid, order: int) -> list[list[float]]:
-    r"""For every step n the weights :math:`w_{nj}` of the slopes at :math:`t_n, t_{n-1}, \dots`.
+    r"""Return for every step n the weights :math:`w_{nj}` of the slopes at :math:`t_n, t_{n-1}, \dots`.
 
     :math:`w_{nj} = \frac{1}{h_n} \int_{t_n}^{t_n + h_n} \prod_{i \ne j} \frac{t - t_{n-i}}{t_{n-j} - t_{n-i}} \, dt`:
     the polynomial through the last ``order`` slopes, or through all while there are fewer, is integrated.
 
     Args:
         grid: Start and length of every step.
-        order: Slopes in use.
+        order: Number of slopes in use.
     """
     weights = []
     for n, (t, h) in enumerate(grid):

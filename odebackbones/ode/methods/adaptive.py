@@ -1,4 +1,4 @@
-"""Methods that find their own steps, which then are a grid like any other."""
+"""Methods that find their own steps, which then form a grid like any other."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from odebackbones.ode.methods.runge_kutta import ReusedSlope, RungeKutta
 from odebackbones.ode.methods.tableaus import ADAPTIVE_TABLEAUS
 
 REUSING = frozenset({"adaptive_heun"})
-"""Methods whose steps torchdiffeq begins with a slope that is not the one at their state."""
+"""Methods whose steps torchdiffeq begins with a slope that was not evaluated at the step's state."""
 
 
 @dataclass(frozen=True)
 class AdaptiveMethod:
-    """A method whose grid every solve finds.
+    """A method whose grid is found by each solve.
 
     Attributes:
-        name: In :data:`~odebackbones.ode.methods.tableaus.ADAPTIVE_TABLEAUS`.
+        name: Name in :data:`~odebackbones.ode.methods.tableaus.ADAPTIVE_TABLEAUS`.
         t_span: Start and end.
     """
 
@@ -23,6 +23,6 @@ class AdaptiveMethod:
     t_span: tuple[float, float]
 
     def on_grid(self, grid: Grid) -> RungeKutta:
-        """The method with these steps."""
+        """Build the method with these steps."""
         kind = ReusedSlope if self.name in REUSING else RungeKutta
         return kind(tableau=ADAPTIVE_TABLEAUS[self.name], grid=grid)

@@ -12,53 +12,53 @@ from odebackbones.ode.methods.reversible import ReversibleMethod, Scheme
 
 
 class Format(NamedTuple):
-    """How numbers are kept as whole multiples of a quantum."""
+    """A format that keeps numbers as whole multiples of a quantum."""
 
     storage: torch.dtype
     bits: int
-    """The quantum is 2^-bits of the least power of two above the initial state's largest number."""
+    """The quantum is 2^-bits times the least power of two above the initial state's largest number."""
     limit: float
-    """Quanta up to which additions are exact."""
+    """Number of quanta up to which additions are exact."""
     increments: torch.dtype
-    """In which increments are computed before they are rounded to whole quanta."""
+    """Dtype in which increments are computed before they are rounded to whole quanta."""
 
 
 FORMATS: dict[str, Format] = {
     "int32": Format(torch.int32, 24, 2.0**31, torch.float32),
     "float64": Format(torch.float64, 44, 2.0**53, torch.float64),
 }
-"""``state_dtype`` -> format: float32's precision of the largest number with room for it to grow 128 times, in half of
-float64's size; or 20 bits more, for fields in float64, and for what grows up to 512 times."""
+"""``state_dtype`` -> format: ``int32`` has float32's precision for the largest number, room for it to grow 128 times,
+and half of float64's size; ``float64`` has 20 bits more, for fields in float64, and room to grow 512 times."""
 
 DEFAULT_FORMAT = "int32"
 
 
 def exponent(state: Tensor, form: Format) -> Tensor:
-    """The quantum's power of two for a solve from ``state: (B, ...)``: a whole number ``()``, got without waiting."""
+    """Compute, without waiting, the quantum's power of two for a solve from ``state: (B, ...)``: an integer ``()``."""
     return torch.frexp(state.detach().abs().amax().to(form.increments)).exponent - form.bits
 
 
 def quanta(power: Tensor, form: Format, magnitudes: tuple[float, float]) -> list[Tensor]:
-    """The quantum of each of a pair, a power of two: ``() -> 2 x ()``."""
+    """The quantum of each tensor of a pair, a power of two: ``() -> 2 x ()``."""
     quantum = torch.ldexp(torch.ones((), dtype=form.increments, device=power.device), power)
     return [quantum * magnitude for magnitude in magnitudes]
 
 
 def increment(slope: Tensor, scale: Tensor, form: Format) -> Tensor:
-    """``slope`` times a weight over the quantum, ``scale: ()``: in quanta, not yet rounded."""
+    """Compute ``slope`` times ``scale: ()`` (the weight divided by the quantum): in quanta, not yet rounded."""
     return torch.mul(slope.to(form.increments), scale)
 
 
 class FixedPointReversibleMethod(ReversibleMethod):
     """A reversible method on fixed-point numbers, for autograd: whole numbers in float64, rounded straight through.
 
-    Gives the states, bit for bit, that :class:`~odebackbones.ode.gradients.reversible.ReversibleSolve` has and
-    reconstructs.
+    Its states equal, bit for bit, the states that :class:`~odebackbones.ode.gradients.reversible.ReversibleSolve`
+    computes and reconstructs.
 
     Args:
         scheme: The method's updates.
         grid: Start and length of every step.
-        form: The format of the numbers.
+        form: Format of the numbers.
     """
 
     def __init__(self, *, scheme: Scheme, grid: Grid, form: Format) -> None:
@@ -66,7 +66,7 @@ class FixedPointReversibleMethod(ReversibleMethod):
         self.form = form
 
     def start(self, field: VectorField, state: Tensor) -> Carry:
-        """The pair in quanta, the power of two that these are, and an empty tensor of the state's dtype.
+        """Return the pair in quanta, the quantum's power of two, and an empty tensor of the state's dtype.
 
         Raises:
             InputError: The state's device has no float64.
@@ -78,11 +78,11 @@ class FixedPointReversibleMethod(ReversibleMethod):
         return [*pair, power, state.new_empty(0)]
 
     def units(self, power: Tensor) -> list[Tensor]:
-        """The quantum of each of the pair, a power of two: ``() -> 2 x ()``."""
+        """The quantum of each tensor of the pair, a power of two: ``() -> 2 x ()``."""
         return quanta(power, self.form, self.scheme.magnitudes)
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The pair after step ``i``; the rest of the carry stays."""
+        """Return the pair after step ``i``, with the rest of the carry unchanged."""
         pair, units, dtype = carry[:2], self.units(carry[2]), carry[3].dtype
         for target, source, factor, weight, evaluates, t in self.scheme.steps[i]:
             slope = pair[source].to(self.form.increments) * units[source]
@@ -93,13 +93,13 @@ class FixedPointReversibleMethod(ReversibleMethod):
         return [*pair, *carry[2:]]
 
     def finish(self, carry: Carry) -> Tensor:
-        """The final state, in the initial one's dtype."""
+        """Return the final state, in the initial state's dtype."""
         pair = zip(carry[:2], self.units(carry[2]), strict=True)
         return super().finish([number * unit for number, unit in pair]).to(carry[3].dtype)
 
 
 def in_fixed_point(method: Method) -> FixedPointReversibleMethod:
-    """The reversible method on fixed-point numbers, of the default format if it has none."""
+    """Return the reversible method on fixed-point numbers, in the default format if it has none."""
     if isinstance(method, FixedPointReversibleMethod):
         return method
     assert isinstance(method, ReversibleMethod)
@@ -107,5 +107,5 @@ def in_fixed_point(method: Method) -> FixedPointReversibleMethod:
 
 
 def straight_round(x: Tensor) -> Tensor:
-    """Whole numbers forward, the identity backward."""
+    """Round to whole numbers forward, and pass the gradient unchanged backward."""
     return x + (x.round() - x).detach()

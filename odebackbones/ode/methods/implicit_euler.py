@@ -14,15 +14,15 @@ from odebackbones.ode.tuples import parts
 class ImplicitEulerSeries(Method):
     r"""Backward Euler by its truncated series: :math:`x_{n+1} = \sum_{k \le d} (h F)^k x_n \approx (I - h F)^{-1} x_n`.
 
-    F is the field at the step's start (the iterations take it at the end, as the method is defined). With degree 1 this
-    is Euler's method, and with degree 2 PolyNet's block I + F + F², with an F of its own in every step. Powers are
-    compositions, hence a solver for fields with f(t, 0) = 0.
+    F is the field at the step's start (the iterations use its end, as the method is defined). With degree 1 this is
+    Euler's method, and with degree 2 PolyNet's block I + F + F², with a separate F in every step. Powers are
+    compositions, so this is a solver for fields with f(t, 0) = 0.
 
     X. Zhang, Z. Li, C. C. Loy, D. Lin: PolyNet: A Pursuit of Structural Diversity in Very Deep Networks, CVPR 2017,
     arXiv:1611.05725
 
     Args:
-        degree: d, the evaluations in a step.
+        degree: Degree d, the number of evaluations in a step.
         grid: Start and length of every step.
     """
 
@@ -31,7 +31,7 @@ class ImplicitEulerSeries(Method):
         self.degree = degree
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The state at the end of step ``i`` from the one at its start."""
+        """Advance the state from the start to the end of step ``i``."""
         h = self.grid[i][1]
         power, total = carry[0], carry[0]
         for k in range(self.degree):
@@ -43,20 +43,20 @@ class ImplicitEulerSeries(Method):
 
 
 class ConvergenceError(SolverError):
-    """Iterations that don't converge, before it is known whose they are."""
+    """Error for iterations that don't converge, raised where the solve's name is not known yet."""
 
 
 class ImplicitEuler(Method):
     r"""Backward Euler, :math:`x_{n+1} = x_n + h f(t_n + h, x_{n+1})`, by fixed-point iterations to a tolerance.
 
-    They converge where h times the field's Lipschitz constant is below 1. How many a step takes is known when it has
-    been taken: ``times`` of :meth:`for_solve` then tells.
+    The iterations converge where h times the field's Lipschitz constant is below 1. Their number is known only after
+    the step: the copy of :meth:`for_solve` then has it in ``times``.
 
     Args:
-        rtol: Relative tolerance: iterations stop at a change below atol + rtol |x| (maximum norms, of every
+        rtol: Relative tolerance: iterations stop at a change below atol + rtol |x| (maximum norms, for every
             tensor of a tuple).
         atol: Absolute tolerance.
-        max_nfe: Evaluations that a solve may take, or None.
+        max_nfe: Limit on the evaluations of a solve, or None.
         grid: Start and length of every step.
     """
 
@@ -69,13 +69,13 @@ class ImplicitEuler(Method):
         self.atol = atol
 
     def for_solve(self) -> "ImplicitEuler":
-        """A copy, which notes how often each step evaluates."""
+        """Return a copy that notes how often each step evaluates the field."""
         copied = copy.copy(self)
         copied.times = [times[:1] for times in self.times]
         return copied
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The state at the end of step ``i`` from the one at its start."""
+        """Advance the state from the start to the end of step ``i``."""
         t, h = self.grid[i]
         end, used = carry[0], sum(map(len, self.times[:i]))
         allowed = self.MAX_ITERATIONS if self.max_nfe is None else min(self.MAX_ITERATIONS, self.max_nfe - used)
@@ -92,11 +92,11 @@ class ImplicitEuler(Method):
         )
 
     def converged(self, field: VectorField, previous: Tensor, latest: Tensor) -> bool:
-        """Whether an iteration changed little; one that is not finite is left to the check of the end state."""
+        """Whether an iteration changed little; a state that is not finite is left to the check of the end state."""
         pairs = zip(parts(field, previous), parts(field, latest), strict=True)
         return all(self.is_near(before, after) for before, after in pairs if after.numel())
 
     def is_near(self, previous: Tensor, latest: Tensor) -> bool:
-        """As :meth:`converged`, of one tensor."""
+        """Whether one tensor has converged, as in :meth:`converged`."""
         change, size = (latest - previous).abs().max(), latest.abs().max()
         return bool((change <= self.atol + self.rtol * size) | ~torch.isfinite(size))

@@ -1,4 +1,4 @@
-"""Which methods there are, as data: how each is built, and what it can."""
+"""The available methods, as data: how each is built, and what it can do."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class MethodInfo(NamedTuple):
-    """What there is to know about a method."""
+    """The builder and the properties of a method."""
 
     order: int
-    """Of convergence, on even grids."""
+    """Order of convergence on uniform grids."""
     build: Callable[[Grid, "SolverConfig"], Method] | None
-    """Makes it on a grid; None for adaptive methods, whose grid the solve finds."""
+    """Function that builds the method on a grid; None for adaptive methods, whose grid the solve finds."""
     reversible: bool = False
-    """Whether it can be run backward exactly."""
+    """Whether the method can be run backward exactly."""
     torchdiffeq: str = ""
-    """torchdiffeq's name of it, which the adjoint needs."""
+    """torchdiffeq's name of the method, which the adjoint needs."""
 
 
 def runge_kutta(name: str, torchdiffeq: str = "") -> MethodInfo:
-    """The explicit Runge-Kutta method of that tableau."""
+    """Describe the explicit Runge-Kutta method with the tableau ``name``."""
     tableau = TABLEAUS[name]
 
     def build(grid: Grid, solver: "SolverConfig") -> Method:
@@ -41,12 +41,12 @@ def runge_kutta(name: str, torchdiffeq: str = "") -> MethodInfo:
 
 
 def adams_bashforth(order: int, starter: str) -> MethodInfo:
-    """The Adams-Bashforth method of that order."""
+    """Describe the Adams-Bashforth method of this order."""
     return MethodInfo(order, lambda grid, _: AdamsBashforth(order=order, starter=TABLEAUS[starter], grid=grid))
 
 
 def reversible(order: int, scheme: Callable[[Grid, "SolverConfig"], Scheme]) -> MethodInfo:
-    """The reversible method of this scheme."""
+    """Describe the reversible method with this scheme."""
 
     def build(grid: Grid, solver: "SolverConfig") -> Method:
         updates = scheme(grid, solver)
@@ -58,7 +58,7 @@ def reversible(order: int, scheme: Callable[[Grid, "SolverConfig"], Scheme]) -> 
 
 
 def implicit_euler(grid: Grid, solver: "SolverConfig") -> Method:
-    """Backward Euler, by its series or by iterations."""
+    """Build backward Euler, by its series or by iterations."""
     if solver.degree is not None:
         return ImplicitEulerSeries(degree=solver.degree, grid=grid)
     assert solver.rtol is not None and solver.atol is not None
@@ -82,7 +82,7 @@ METHODS: dict[str, MethodInfo] = {
     "reversible_heun": reversible(2, lambda grid, _: reversible_heun(grid)),
     **{name: MethodInfo(tableau.order, None, torchdiffeq=name) for name, tableau in ADAPTIVE_TABLEAUS.items()},
 }
-"""Method name -> what it is. Names that torchdiffeq has, too, mean the same method (its ``heun2`` is our ``heun``)."""
+"""Method name -> description. Names that torchdiffeq also has mean the same method (its ``heun2`` is our ``heun``)."""
 
 FIXED = tuple(name for name, method in METHODS.items() if method.build)
 ADAPTIVE = tuple(name for name, method in METHODS.items() if not method.build)

@@ -1,4 +1,4 @@
-r"""Reversible methods as data: a pair of tensors, and updates that add a multiple of a slope of one to the other.
+r"""Reversible methods as data: a pair of tensors, and updates of each by a multiple of the slope at the other.
 
 Each update :math:`z_a \leftarrow s z_a + w\,g(z_b)` with :math:`a \ne b`, where g is the field or the identity, can be
 undone from its result if s is 1 or -1: :math:`z_a \leftarrow s (z_a - w\,g(z_b))`.
@@ -29,19 +29,19 @@ class Scheme(NamedTuple):
     """A reversible method on a grid."""
 
     initial: tuple[float, float]
-    """The pair at first, in multiples of the initial state: (1, 0) or (1, 1)."""
+    """The initial pair, in multiples of the initial state: (1, 0) or (1, 1)."""
     steps: list[list[CoupledUpdate]]
     """The updates of every step."""
     output: tuple[float, float]
     """The final state, in multiples of the last pair: (1, 0), (0, 1) or (1/2, 1/2)."""
     magnitudes: tuple[float, float] = (1.0, 1.0)
-    """How large the numbers of the pair are, in units of the state."""
+    """Sizes of the two tensors' numbers, in units of the state."""
 
 
 def leapfrog(grid: Grid) -> Scheme:
     r"""The explicit midpoint rule :math:`x_{n+1} = x_{n-1} + (h_{n-1} + h_n) f(t_n, x_n)`, begun by an Euler step.
 
-    Of order 2 on an even (or smoothly varying) grid; not stable for fields that contract strongly.
+    It has order 2 on a uniform (or smoothly varying) grid, and is not stable for fields that contract strongly.
 
     W. B. Gragg: On Extrapolation Algorithms for Ordinary Initial Value Problems, SIAM J. Numer. Anal. 2, 1965
     """
@@ -55,7 +55,7 @@ def leapfrog(grid: Grid) -> Scheme:
 
 
 def reversible_heun(grid: Grid) -> Scheme:
-    r"""Reversible Heun: the leapfrog :math:`\hat x_n`, and at the end Gragg's smoothing of it.
+    r"""Reversible Heun: the leapfrog :math:`\hat x_n`, with Gragg's smoothing at the end.
 
     With :math:`2 x_n + h f(\hat x_n) = \hat x_n + \hat x_{n+1}` the paper's
     :math:`\hat x_{n+1} = 2 x_n - \hat x_n + h f(\hat x_n)`,
@@ -72,18 +72,19 @@ def reversible_heun(grid: Grid) -> Scheme:
 
 
 def alf(grid: Grid, damping: float = 1.0) -> Scheme:
-    r"""Asynchronous leapfrog on state and velocity: :math:`v_0 = f(t_0, x_0)`, then in each step
+    r"""Asynchronous leapfrog on state and velocity.
 
+    It starts with :math:`v_0 = f(t_0, x_0)`; then in each step
     :math:`m = x_n + \frac{h}{2} v_n,\; v_{n+1} = (1 - 2\eta) v_n + 2 \eta f(t_n + \frac{h}{2}, m),\;
-    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighboring half steps are one update. Only
-    :math:`\eta = 1`, which is of order 2, can be undone exactly; less damps v and is of order 1.
+    x_{n+1} = m + \frac{h}{2} v_{n+1}`. The pair is (m, v); neighboring half steps are merged into one
+    update. Only :math:`\eta = 1`, which has order 2, can be undone exactly; a smaller value damps v and has order 1.
 
     J. Zhuang, N. C. Dvornek, S. Tatikonda, J. S. Duncan: MALI: A Memory Efficient and Reverse Accurate Integrator for
     Neural ODEs, ICLR 2021, arXiv:2102.04668
 
     Args:
         grid: Start and length of every step.
-        damping: :math:`\eta` in (0, 1].
+        damping: Coefficient :math:`\eta` in (0, 1].
     """
     t0, h0 = grid[0]
     steps = []
@@ -113,11 +114,11 @@ class ReversibleMethod(Method):
         self.scheme = scheme
 
     def start(self, field: VectorField, state: Tensor) -> Carry:
-        """The pair before the first update."""
+        """Return the pair before the first update."""
         return [state, state if self.scheme.initial[1] == 1.0 else torch.zeros_like(state)]
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The pair after step ``i``."""
+        """Return the pair after step ``i``."""
         pair = [carry[0], carry[1]]
         for target, source, factor, weight, evaluates, t in self.scheme.steps[i]:
             slope = field(t, pair[source]) if evaluates else pair[source]
@@ -126,7 +127,7 @@ class ReversibleMethod(Method):
         return pair
 
     def finish(self, carry: Carry) -> Tensor:
-        """The final state."""
+        """Return the final state."""
         output = self.scheme.output
         if output[0] == 0.5:
             return torch.lerp(carry[0], carry[1], 0.5)

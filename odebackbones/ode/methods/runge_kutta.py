@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods, one tableau each."""
+"""Explicit Runge-Kutta methods, each defined by a tableau."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from odebackbones.ode.methods.tableaus import Tableau
 
 
 def combine(state: Tensor, slopes: list[Tensor], weights: Sequence[float], h: float) -> Tensor:
-    """``state + h * sum_j weights[j] * slopes[j]`` with one new tensor, into which the later slopes are added."""
+    """Compute ``state + h * sum_j weights[j] * slopes[j]`` in one new tensor, to which the later slopes are added."""
     fresh = False
     for slope, weight in zip(slopes, weights, strict=True):
         if weight != 0.0:
@@ -22,16 +22,16 @@ def combine(state: Tensor, slopes: list[Tensor], weights: Sequence[float], h: fl
 
 
 def last_uses(tableau: Tableau) -> list[int]:
-    """For each slope the last stage that it is part of; the step's end counts as one more stage."""
+    """Return the last stage that uses each slope; the step's end counts as one more stage."""
     rows = [*tableau.a, tableau.b]
     return [max((i for i, row in enumerate(rows) if j < len(row) and row[j]), default=j) for j in range(len(tableau.b))]
 
 
 class RungeKutta(Method):
-    r"""An explicit Runge-Kutta method; projected or not.
+    r"""An explicit Runge-Kutta method, projected or not.
 
-    A projected one ends every stage and step on the nearest state without negative numbers, and so solves the
-    projected dynamical system :math:`x' = \Pi_{\ge 0}(x, f(t, x))`. Its Euler step
+    A projected method ends every stage and step at the nearest non-negative state, and so solves the projected
+    dynamical system :math:`x' = \Pi_{\ge 0}(x, f(t, x))`. Its Euler step
     :math:`x_{n+1} = \max(0, x_n + h f(t_n, x_n))` is the residual block whose ReLU follows the addition.
 
     P. Dupuis, A. Nagurney: Dynamical Systems and Variational Inequalities, Annals of Operations Research 44, 1993
@@ -49,7 +49,7 @@ class RungeKutta(Method):
         self.projected = projected
 
     def slopes(self, field: VectorField, i: int, state: Tensor) -> list[Tensor]:
-        """The slopes of step ``i`` from ``state``."""
+        """Evaluate the slopes of step ``i`` from ``state``."""
         h = self.grid[i][1]
         slopes: list[Tensor] = []
         for stage, t in enumerate(self.times[i]):
@@ -57,7 +57,7 @@ class RungeKutta(Method):
         return slopes
 
     def stage_state(self, stage: int, state: Tensor, slopes: list[Tensor], h: float) -> Tensor:
-        """Where a stage's slope is evaluated; slopes that are not used after it give way to ``state``, for memory."""
+        """Return the state of a stage; to save memory, replace slopes not used after it by ``state``."""
         found = self.combine(state, slopes, self.a[stage], h)
         for j in range(stage):
             if self.last_uses[j] == stage:
@@ -65,20 +65,20 @@ class RungeKutta(Method):
         return found
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The state at the end of step ``i`` from the one at its start."""
+        """Advance the state from the start to the end of step ``i``."""
         return [self.combine(carry[0], self.slopes(field, i, carry[0]), self.b, self.grid[i][1])]
 
     def combine(self, state: Tensor, slopes: list[Tensor], weights: Sequence[float], h: float) -> Tensor:
-        """As :func:`combine`, and projected if this method is."""
+        """Combine as :func:`combine` does, and project if this method is projected."""
         end = combine(state, slopes, weights, h)
         return F.relu(end, inplace=True) if self.projected and len(slopes) > 0 else end
 
 
 class ReusedSlope(RungeKutta):
-    """A Runge-Kutta method whose steps begin with the last slope of the step before, instead of a new one.
+    """A Runge-Kutta method whose steps begin with the last slope of the previous step instead of a new slope.
 
-    As torchdiffeq's adaptive_heun does: Heun's method in the mode "predict, evaluate, correct". The carry is the state
-    and that slope.
+    torchdiffeq's adaptive_heun works like this: Heun's method in "predict, evaluate, correct" mode. The carry is the
+    state and that slope.
     """
 
     def __init__(self, *, tableau: Tableau, grid: Grid) -> None:
@@ -86,11 +86,11 @@ class ReusedSlope(RungeKutta):
         self.times[1:] = [times[1:] for times in self.times[1:]]
 
     def start(self, field: VectorField, state: Tensor) -> Carry:
-        """The state and its slope."""
+        """Return the state and its slope."""
         return [state, field(self.grid[0][0], state)]
 
     def step(self, field: VectorField, i: int, carry: Carry) -> Carry:
-        """The state and the latest slope at the end of step ``i``."""
+        """Return the state at the end of step ``i`` and the latest slope."""
         h, slopes = self.grid[i][1], [carry[1]]
         for t in self.times[i][-(len(self.b) - 1) :]:
             slopes.append(field(t, combine(carry[0], slopes, self.a[len(slopes)], h)))

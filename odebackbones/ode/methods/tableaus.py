@@ -45,8 +45,8 @@ TABLEAUS: dict[str, Tableau] = {
         c=(0.0, 1 / 2, 1 / 2, 1.0),
     ),
 }
-"""Method on a fixed grid -> tableau. ``rk4`` is the 3/8 rule, as torchdiffeq's of that name; ``rk4_classic`` and
-``rk3`` are Kutta's; ``ralston`` has the least error bound of all of order 2 (A. Ralston, Math. Comp. 16, 1962)."""
+"""Method on a fixed grid -> tableau. ``rk4`` is the 3/8 rule, like torchdiffeq's ``rk4``; ``rk4_classic`` and ``rk3``
+are Kutta's; ``ralston`` has the least error bound of the methods of order 2 (A. Ralston, Math. Comp. 16, 1962)."""
 
 ADAPTIVE_TABLEAUS: dict[str, Tableau] = {
     "adaptive_heun": TABLEAUS["heun"],
@@ -118,7 +118,7 @@ ADAPTIVE_TABLEAUS: dict[str, Tableau] = {
         ),
     ),
 }
-"""Adaptive method -> the tableau that carries its solution on; torchdiffeq estimates the error and picks the steps.
+"""Adaptive method -> the tableau that advances its solution; torchdiffeq estimates the error and picks the steps.
 
 P. Bogacki, L. F. Shampine: A 3(2) Pair of Runge-Kutta Formulas, Appl. Math. Lett. 2, 1989.
 J. R. Dormand, P. J. Prince: A Family of Embedded Runge-Kutta Formulae, J. Comput. Appl. Math. 6, 1980 (``dopri5``).
