@@ -142,6 +142,12 @@ class ClassificationTask:
         student = self.build_model(loaded=True)
         return Distillation(config, student, student_input=self.input_config, num_classes=number, loss=self.config.loss)
 
+    @classmethod
+    def check_model(cls, config: ClassificationConfig) -> None:
+        """Refuse a network that can't be built, before any data is read."""
+        with torch.device("meta"):
+            build_classifier(config.model, setting="model", num_classes=2, loaded=True)
+
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """Build the network, with random weights if other weights will be loaded."""
         return build_classifier(self.config.model, setting="model", num_classes=len(self.classes), loaded=loaded)
@@ -240,7 +246,7 @@ class ClassificationTask:
             return None
         images = self.images(train=True, in_memory=False)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.config.run.seed))
-        drop_last = number > EVALUATED_AT_ONCE  # all batches have the same weight
+        drop_last = min(number, len(images)) > EVALUATED_AT_ONCE  # all batches have the same weight
         workers = loader_processes(self.workers)
         loader = DataLoader(
             Subset(images, order[:number].tolist()), EVALUATED_AT_ONCE, num_workers=workers, drop_last=drop_last

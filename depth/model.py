@@ -99,6 +99,23 @@ class DepthModel(nn.Module):
         return self.body(F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"))
 
 
+def decoder_levels(config: ModelConfig) -> list[int]:
+    """Return the indices of the backbone's feature maps that the decoder takes.
+
+    Raises:
+        InputError: timm doesn't know the backbone or its arguments, or it lacks levels.
+    """
+    strides = DECODERS[config.decoder].strides
+    levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
+    used = [stride for stride in strides if stride in levels]
+    if len(used) < 2:
+        raise InputError(
+            f"model.backbone={config.backbone!r} has features at strides {sorted(levels)}, and the {config.decoder} "
+            f"decoder wants two or more of {list(strides)}; take another backbone, such as a ResNet"
+        )
+    return [levels[stride] for stride in used]
+
+
 def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **settings: Any) -> DepthModel:
     """A depth model on the backbone of that name.
 
@@ -114,18 +131,11 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
     decoder_class = DECODERS[config.decoder]
     if not loaded:
         warn_of_weights_left("model.backbone", config.backbone, config.pretrained or config.checkpoint)
-    levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
-    used = [stride for stride in decoder_class.strides if stride in levels]
-    if len(used) < 2:
-        raise InputError(
-            f"model.backbone={config.backbone!r} has features at strides {sorted(levels)}, and the {config.decoder} "
-            f"decoder wants two or more of {list(decoder_class.strides)}; take another backbone, such as a ResNet"
-        )
     body: Any = create_features(
         "model.backbone",
         config.backbone,
         config.backbone_args,
-        levels=[levels[stride] for stride in used],
+        levels=decoder_levels(config),
         pretrained=False if loaded else config.pretrained,
     )
     decoder = decoder_class(body.feature_info.channels(), config.decoder_width)

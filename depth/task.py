@@ -21,12 +21,13 @@ from depth.data.transforms import AUGMENTATIONS, RandomCrop, Transform, resize_p
 from depth.data.units import Unit, unit_name
 from depth.evaluate import MODEL, Comparison, DepthMetrics, ImageResult
 from depth.losses import weighted_losses
-from depth.model import build_depth_model
+from depth.model import build_depth_model, decoder_levels
 from depth.pictures import example_pictures
 from depth.predict import depth_prediction, roomy_unit
 from depth.protocols import crop_to_frame, evaluated_truth, evaluation_pair, training_pair
 from depth.report import depth_report
 from engine.distributed import gather_lists, share
+from engine.images.check import generated_note
 from engine.measure.calls import features_call, loss_call
 from engine.measure.model import measure
 from engine.report.records import Report, model_label
@@ -73,7 +74,8 @@ class DepthTask:
         splits, data = {"train": self.train_pairs, "val": self.val_pairs}, self.config.data
         is_certain = data.format == "scenes" or not data.check_unit
         limit = None if is_certain else self.config.model.max_depth
-        return [describe(name, pairs, max_depth=limit) for name, pairs in splits.items()]
+        lines = [describe(name, pairs, max_depth=limit) for name, pairs in splits.items()]
+        return [generated_note("scenes"), *lines] if data.format == "scenes" else lines
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
         """Judge the depth of two images, by the protocol of the evaluation; they may have no pixel that counts."""
@@ -105,6 +107,11 @@ class DepthTask:
     def val_dataset(self) -> DepthDataset:
         """The validation set, with the depths that count."""
         return DepthDataset(self.val_pairs, cut=partial(evaluation_pair, protocol=self.config.eval.protocol))
+
+    @classmethod
+    def check_model(cls, config: DepthConfig) -> None:
+        """Refuse a model that can't be built, before any data is read."""
+        decoder_levels(config.model)
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """The model; with random weights if others will be loaded."""

@@ -211,8 +211,12 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
     )
 
 
-def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
-    """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
+def pyramid_levels(config: ModelConfig) -> list[int]:
+    """Return the indices of the backbone's feature maps at strides 4, 8, 16 and 32.
+
+    Raises:
+        InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
+    """
     levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
     missing = [r for r in REDUCTIONS if r not in levels]
     if missing:
@@ -220,11 +224,16 @@ def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
             f"model.backbone={config.backbone!r} has features at strides {sorted(levels)} and none at {missing}; "
             f"take a backbone with strides {list(REDUCTIONS)}, such as a ResNet"
         )
+    return [levels[r] for r in REDUCTIONS]
+
+
+def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
+    """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
     return create_features(
         "model.backbone",
         config.backbone,
         config.backbone_args,
-        levels=[levels[r] for r in REDUCTIONS],
+        levels=pyramid_levels(config),
         pretrained=pretrained,
         any_size=True,
     )

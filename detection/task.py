@@ -27,11 +27,11 @@ from detection.data.records import Annotations
 from detection.data.transforms import build_transforms
 from detection.evaluate import count_proposals, detect, predict_dataset
 from detection.metrics import DetectionMetrics, evaluate_detections
-from detection.model import build_faster_rcnn
+from detection.model import build_faster_rcnn, pyramid_levels
 from detection.pictures import example_pictures
 from detection.predict import box_prediction
 from detection.report import detection_report, image_facts
-from engine.images.check import warn_of_common_images
+from engine.images.check import generated_note, warn_of_common_images
 from engine.measure.calls import features_call, loss_call
 from engine.measure.model import measure
 from engine.report.records import Quantity, Report, model_label
@@ -62,7 +62,7 @@ class DetectionTask:
                 f"data.classes: the model was trained on {join_names(self.classes)} in this order; leave it out"
             )
         if metadata is None:  # faults in the data show before training starts
-            require_objects(self.train_annotations)
+            require_objects(self.train_annotations, chosen=config.data.classes or ())
             splits = self.train_annotations, self.val_annotations
             warn_of_common_images(*([record.path for record in split.images] for split in splits))
 
@@ -87,7 +87,8 @@ class DetectionTask:
 
     def describe_data(self) -> list[str]:
         """Images, objects and boxes of both splits."""
-        return [describe("train", self.train_annotations), describe("val", self.val_annotations)]
+        lines = [describe("train", self.train_annotations), describe("val", self.val_annotations)]
+        return [generated_note("shapes"), *lines] if self.config.data.format == "shapes" else lines
 
     @classmethod
     def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -99,6 +100,11 @@ class DetectionTask:
         """Detect in two images, and judge it."""
         few = replace(self.val_annotations, images=self.val_annotations.images[:TRIED])
         evaluate_detections(few, self.predictions(model, device, few), detections=self.config.model.detections)
+
+    @classmethod
+    def check_model(cls, config: DetectionConfig) -> None:
+        """Refuse a detector that can't be built, before any data is read."""
+        pyramid_levels(config.model)
 
     def build_model(self, *, loaded: bool = False) -> FasterRCNN:
         """The detector, with one class for the background; without pretrained weights if others will be loaded."""

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from timm.optim import list_optimizers
 
 from odebackbones.errors import InputError, unknown_name
 
@@ -91,6 +92,8 @@ class OptimConfig:
         for name in ("lr", "weight_decay", "clip_grad"):
             if getattr(self, name) < 0:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected a number of at least 0")
+        if self.opt.lower() not in (known := [str(name) for name in list_optimizers()]):
+            raise unknown_name("optim.opt", self.opt, known)
         if self.amp not in AMP_DTYPES:
             raise unknown_name("optim.amp", self.amp, AMP_DTYPES)
         if self.schedule not in SCHEDULES:

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from odebackbones.errors import InputError
 
 History = list[dict[str, float]]
 """One row per epoch."""
+
+
+SECONDS_BETWEEN_LINES = 60
+"""Time between two lines of a progress bar without a terminal."""
 
 
 def warn(message: str) -> None:
@@ -54,12 +59,25 @@ class TensorBoard:
 
 
 def progress_bar(title: str, items: Iterable[Any] | None = None, *, total: int | None = None) -> "tqdm[Any]":
-    """Return a bar with the time left, over ``items`` or by hand; only in the first process, and only on a terminal.
+    """Return a bar with the time left, over ``items`` or by hand, in the first process only.
+
+    Without a terminal, it is a line of text each minute.
 
     Args:
         title: Text before the bar.
         items: Items to iterate over.
         total: Number of items, if they have no length.
     """
-    hidden = None if rank() == 0 else True
-    return tqdm(items, total=total, desc=title, disable=hidden, leave=False, dynamic_ncols=True)
+    options: dict[str, Any] = {"total": total, "desc": title, "disable": rank() != 0, "leave": False}
+    if sys.stderr.isatty():
+        return tqdm(items, dynamic_ncols=True, **options)
+    return ProgressLines(items, mininterval=SECONDS_BETWEEN_LINES, **options)
+
+
+class ProgressLines(tqdm):
+    """A progress bar that writes whole lines, for logs."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write the state of the work as a line, except at its very beginning and at its end."""
+        if msg is None and self.n and self.n != self.total:
+            self.fp.write(f"{self}\n")

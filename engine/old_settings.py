@@ -36,7 +36,7 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         owner = group_in(found, groups)
         if owner is not None and name in owner:
             if now in owner:
-                raise InputError(f"{old} and {new} are two names of one setting: give {new} alone")
+                raise two_names(old, new)
             owner[now] = owner.pop(name)
     for setting, values in VALUES.items():
         *groups, name = setting.split(".")
@@ -44,6 +44,27 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if owner is not None and isinstance(owner.get(name), str):
             owner[name] = values.get(owner[name], owner[name])
     return found
+
+
+def two_names(old: str, new: str) -> InputError:
+    """Build the error for a setting that is given under both names."""
+    return InputError(f"{old} and {new} are two names of one setting: give {new} alone")
+
+
+def old_names_in(settings: Mapping[str, Any]) -> list[str]:
+    """List what :func:`current_settings` translates, as ``OLD is called NEW now``."""
+    names = [
+        f"{old} is called {new} now"
+        for old, new in RENAMED.items()
+        if old.split(".")[-1] in (group_in(dict(settings), old.split(".")[:-1]) or {})
+    ]
+    values = [
+        f"{setting}={old} is called {setting}={new} now"
+        for setting, known in VALUES.items()
+        for old, new in known.items()
+        if (group_in(dict(settings), setting.split(".")[:-1]) or {}).get(setting.split(".")[-1]) == old
+    ]
+    return names + values
 
 
 def group_in(settings: dict[str, Any], names: list[str]) -> dict[str, Any] | None:
@@ -55,12 +76,19 @@ def group_in(settings: dict[str, Any], names: list[str]) -> dict[str, Any] | Non
 
 
 def current_arguments(arguments: list[str]) -> list[str]:
-    """Translate command-line arguments, and files of settings, to current names and values, with a warning for each."""
+    """Translate command-line arguments, and files of settings, to current names and values, with a warning for each.
+
+    Raises:
+        InputError: A setting is given under both names.
+    """
+    options = {argument.partition("=")[0] for argument in arguments}
     found = list(arguments)
     for i, argument in enumerate(arguments):
         option, mark, value = argument.partition("=")
         name = current_option(option)
         if name != option:
+            if name in options:
+                raise two_names(option.removeprefix("--"), name.removeprefix("--"))
             warn(f"{option} is called {name} now")
         found[i] = name + mark + (current_value(name, value) if mark else "")
         follows_option = i > 0 and arguments[i - 1].startswith("--") and "=" not in arguments[i - 1]
@@ -85,7 +113,7 @@ def current_value(option: str, value: str) -> str:
         return current_group(option.removeprefix("--"), value)
     now = VALUES.get(option.removeprefix("--"), {}).get(value, value)
     if now != value:
-        warn(f"{option}={value} is called {now} now")
+        warn(f"{option}={value} is called {option}={now} now")
     return now
 
 
@@ -108,12 +136,28 @@ def current_group(name: str, value: str) -> str:
 
 
 def current_file(path: str) -> str:
-    """Return the path, or the file's translated settings if it has old names; the parser reports unreadable files."""
+    """Return the path, or the file's translated settings if it has old names; the parser reports unreadable files.
+
+    Raises:
+        InputError: The file is not YAML, or holds no settings.
+    """
+    file = Path(path).expanduser()
     try:
-        settings = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):
+        is_file = file.is_file()
+    except OSError:  # settings in place of a path may be too long for one
+        is_file = False
+    if not is_file:
         return path
-    if not isinstance(settings, dict) or (now := current_settings(settings)) == settings:
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return path
-    warn(f"{path}: has settings by the names of before 0.2.0; see CHANGELOG.md for today's")
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"--config {path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        found = "is empty" if settings is None else f"holds {str(settings)[:50]!r}"
+        raise InputError(f"--config {path}: {found}; expected groups of settings, such as model: and data:")
+    if (now := current_settings(settings)) == settings:
+        return path
+    warn(f"{path}: has names from before 0.2.0: {', '.join(old_names_in(settings))}")
     return json.dumps(now)

@@ -90,6 +90,11 @@ class Task(Protocol):
         """Read the data; with a checkpoint's ``metadata``, only what an evaluation needs."""
         ...
 
+    @classmethod
+    def check_model(cls, config: Any) -> None:
+        """Refuse a model that can't be built, before any data is read."""
+        ...
+
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """Build the model with fresh or pretrained weights, or with any if a checkpoint's will be ``loaded``."""
         ...

@@ -39,12 +39,14 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> Path:
         InputError: timm could not rebuild the model.
     """
     folder, arguments = Path(folder), model_arguments(model)
+    os.umask(umask := os.umask(0))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
         save_for_hf(model, unfinished, model_args=arguments, safe_serialization=True)
         require_rebuilt(model, unfinished)
         folder.mkdir(exist_ok=True)
         for file in Path(unfinished).iterdir():
+            file.chmod(0o666 & ~umask)  # safetensors' own files can be read by their owner only
             os.replace(file, folder / file.name)
     return folder
 

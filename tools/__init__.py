@@ -1,1 +1,1 @@
-"""Command-line tools; run them from a checkout: ``python tools/train.py detection --help``."""
+"""Command-line tools; run them from the root of a clone: ``python tools/train.py detection --help``."""

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.report.comparison import comparison_table
 from engine.runs.cli import config_arguments, config_parser, parse, run_tool
 from engine.runs.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
 from engine.task import Task
@@ -35,8 +34,10 @@ def main(arguments: list[str]) -> None:
         if not has_report(run.checkpoint):
             command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
             report_run(run, report_folder(run.checkpoint), facts={"command": shlex.join(command)})
-    reports, names = compare_runs(runs, given.out, repeats=given.repeats)
-    print(comparison_table(reports, names))
+    comparison, table = compare_runs(runs, given.out, repeats=given.repeats)
+    print(table)
+    for section in comparison.sections:
+        print(f"{section.title}:", *section.lines, sep="\n  ")
     print(f"comparison: {given.out / 'report.html'}")
 
 

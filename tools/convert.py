@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from timm.data import resolve_model_data_config
+from timm.models import model_entrypoint
 from torch import nn
 
 from classification.data.dataset import LabeledImages
@@ -61,7 +62,13 @@ def main(arguments: list[str]) -> None:
     lines = report(model, converted)
     save_pretrained(converted, given.out)
     print("\n".join(lines))
-    print(f'saved: after "import odebackbones", timm.create_model("local-dir:{given.out}", pretrained=True)')
+    after = 'after "import odebackbones", ' if is_ours(converted) else ""
+    print(f'saved: {after}timm.create_model("local-dir:{given.out}", pretrained=True)')
+
+
+def is_ours(model: Any) -> bool:
+    """Whether this package registers the model in timm."""
+    return model_entrypoint(model.pretrained_cfg["architecture"]).__module__.startswith("odebackbones")
 
 
 def to_ode(model: nn.Module, given: Namespace) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models import model_entrypoint
+from timm.models import get_pretrained_cfg, model_entrypoint
 
 from odebackbones.block import ODEBlock
 from odebackbones.models.stage_options import StageOptions
@@ -30,7 +30,9 @@ REPLACED = {
 HEAD = """# Models and options
 
 Written by `python tools/docs_models.py`; a test keeps it up to date. Importing `odebackbones` registers these models in
-timm. Parameters include the classifier with the default number of classes.
+timm. The input's channels, height and width [px] are the defaults: `in_chans` sets other channels, and all networks but
+`mlp_mnist`, which has no `features_only` either, take other sizes. Parameters include the classifier with the default
+number of classes.
 
 """
 
@@ -43,7 +45,7 @@ def main() -> None:
 def page() -> str:
     """Build the whole page."""
     parts = [
-        HEAD + table(("model", "in place of", "parameters", "ratio", ""), model_rows()),
+        HEAD + table(("model", "in place of", "input", "parameters", "ratio", ""), model_rows()),
         "## Options of the stages\n\nOne value for all stages. `steps`, `nodes`, `bases`, `norm_bases`, `duration` and "
         "`continuous` also take a sequence\nwith one value for each.\n\n"
         + table(("argument", "default", ""), option_rows(StageOptions, "Attributes")),
@@ -68,7 +70,8 @@ def model_rows() -> Iterator[tuple[str, ...]]:
             ours, theirs = parameters(name), parameters(replaced) if timm.is_model(replaced) else 0
             ratio = f"{ours / theirs:.2f}" if theirs and replaced != name else ""
             text = (inspect.getdoc(entrypoint) or "").splitlines()[0]
-            yield f"`{name}`", f"`{replaced}`" if ratio else "", f"{ours / 1e6:.2f} M", ratio, to_cell(text)
+            size = "x".join(map(str, get_pretrained_cfg(name).input_size))  # pyright: ignore[reportOptionalMemberAccess]
+            yield f"`{name}`", f"`{replaced}`" if ratio else "", size, f"{ours / 1e6:.2f} M", ratio, to_cell(text)
 
 
 def parameters(name: str) -> int:

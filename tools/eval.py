@@ -4,7 +4,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from engine.report.files import write_report
+from engine.report.files import read_report, write_report
+from engine.report.records import format_number
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
 from engine.runs.run import load_run, report_folder, report_run
 from engine.task import ScoresPredictions, Task
@@ -30,6 +31,8 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"{PREDICTIONS} and {CHECKPOINT}: give one of them")
     by_files = PREDICTIONS in given
     out = evaluate_files(task, rest, command) if by_files else evaluate_model(task, rest, command)
+    shown = [q for q in read_report(out).quantities if q.group == "accuracy" and q.value is not None]
+    print(*(f"{q.name} {format_number(q.value)}" for q in shown), sep=", ")
     print(f"report: {out / 'report.html'}")
 
 

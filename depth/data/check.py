@@ -95,7 +95,7 @@ def sound_pairs(found: DepthPairs, expected: Expected, *, strict: bool, verify: 
         faults = "; ".join(truncate(list(problems.values()), "of them"))
         raise InputError(
             f"{found.name}: {len(problems)} of {len(found.pairs)} pairs are faulty: {faults}. Repair them, or pass "
-            f"data.strict=false to leave them out"
+            f"--data.strict false to leave them out"
         )
     if expected.check_unit:
         require_unit(found, float(np.median(list(far.values()))), expected.max_depth)
@@ -150,7 +150,7 @@ def other_unit(pair: DepthPair, far: float, expected: Expected) -> InputError:
     """What to say of a map that is far from the depths that are expected."""
     return InputError(
         f"{pair.depth}: reaches to {far:.3g} m, where model.max_depth={expected.max_depth:g} m: is its unit another? "
-        f"If it is right, pass data.check_unit=false"
+        f"If it is right, pass --data.check_unit false"
     )
 
 
@@ -194,7 +194,7 @@ def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
     low, high = (bound * max_depth for bound in SET_RANGE)
     raise InputError(
         f"{found.name}: scenes end at {far:.3g} m, read in {unit}, but model.max_depth={max_depth:g} m implies "
-        f"{low:.3g} to {high:.3g} m: set {hint} or model.max_depth, or pass data.check_unit=false if all is right"
+        f"{low:.3g} to {high:.3g} m: set {hint} or model.max_depth, or pass --data.check_unit false if all is right"
     )
 
 
@@ -214,7 +214,7 @@ def describe(split: str, found: DepthPairs, *, max_depth: float | None) -> str:
     share = len(measured) / sum(depth.numel() for depth in depths)
     pairs = f"{len(found.pairs)} pairs of {', '.join(truncate(sizes, 'sizes'))} px"
     others = [] if max_depth is None or has_floats(found) else in_other_units(found, high, max_depth)
-    doubt = f" (read in {unit_name(found.unit)}; {', '.join(others)} would do as well)" if others else ""
+    doubt = f" (data.unit={unit_name(found.unit)}; {', '.join(others)} would do as well)" if others else ""
     return (
         f"{split}: {pairs}, {len(found.problems)} left out; "
         f"of {len(depths)} of them {100 * share:.1f} % of the pixels measured, 90 % from {low:.3g} to {high:.3g} m, "

@@ -17,6 +17,7 @@ from depth.data.kitti import kitti_pair
 from depth.data.records import DepthPair, DepthPairs
 from depth.data.units import Unit
 from depth.scenes.presets import PRESETS
+from engine.images.check import refuse_other_images
 from engine.images.files import has_image_suffix
 from engine.log import warn
 from odebackbones.errors import InputError, join_names
@@ -72,6 +73,7 @@ def _scenes(config: DataConfig, split: Split) -> tuple[str, tuple[DepthPair, ...
     scenes = config.scenes
     images, seed = {"train": (scenes.train_images, scenes.seed), "val": (scenes.val_images, scenes.seed + 1)}[split]
     height, width = scenes.size
+    refuse_other_images(Path(config.root), generated="scenes", formats=("folder", "kitti"))
     folder = Path(config.root) / f"{scenes.preset}_{split}_{images}x{height}x{width}px_seed{seed}"
     generate_scenes(folder, preset=scenes.preset, images=images, size=scenes.size, seed=seed)
     return str(folder), pair_files(folder / IMAGE_FOLDER, folder / DEPTH_FOLDER)

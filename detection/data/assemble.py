@@ -34,6 +34,7 @@ class ReadOptions:
         exif: What an orientation in EXIF data does.
         classes: Names in the order of the labels; None takes the data set's names.
         chosen: Whether the user named the classes: leaving out others is then not a fault.
+        complete: Whether every one of these classes must have an object.
     """
 
     strict: bool = False
@@ -41,6 +42,7 @@ class ReadOptions:
     exif: Turning = "auto"
     classes: Sequence[str] | None = None
     chosen: bool = False
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def assemble(
     """
     refuse_bad_classes(log, classes)
     refuse_duplicates(log, images)
+    if options.complete:
+        report_idle_classes(images, classes, log)
     images = [replace(image, boxes=of_classes(image.boxes, classes, log, options)) for image in images]
     labels = {name: label for label, name in enumerate(classes, start=1)}
     facts = inspect_images([image.path for image in images], decode=options.verify)
@@ -112,6 +116,16 @@ def assemble(
 def class_names(images: Iterable[RawImage]) -> list[str]:
     """Return the names of the classes that occur, sorted."""
     return sorted({box.name for image in images for box in image.boxes if box.name is not None})
+
+
+def report_idle_classes(images: Iterable[RawImage], classes: Sequence[str], log: ProblemLog) -> None:
+    """Report the classes that no object has, with similar names that objects do have."""
+    occurring = class_names(images)
+    others = [name for name in occurring if name not in classes]
+    for name in classes:
+        if name not in occurring:
+            problem = str(unknown_name("class", name, others)) if others else f"class {name!r} has no object"
+            log.report(f"data.classes: {problem}", "trained without an object", kind="classes without an object")
 
 
 def of_classes(boxes: Sequence[RawBox], classes: Sequence[str], log: ProblemLog, options: ReadOptions) -> list[RawBox]:

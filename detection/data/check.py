@@ -1,6 +1,7 @@
 """What a data set holds, in a line; and sets on which nothing can be learnt or told."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,8 +40,12 @@ def describe(split: str, annotations: Annotations) -> str:
     return f"{split}: {', '.join(parts)}"
 
 
-def require_objects(annotations: Annotations) -> None:
+def require_objects(annotations: Annotations, *, chosen: Sequence[str] = ()) -> None:
     """Refuse a training set of crowds only, which training leaves out; warn of one that is so by half.
+
+    Args:
+        annotations: Training set.
+        chosen: Classes that the user named, whose lack of objects the reader has reported.
 
     Raises:
         InputError: There is nothing to train on.
@@ -59,7 +64,8 @@ def require_objects(annotations: Annotations) -> None:
         raise InputError(f"{annotations.name}: {found}; correct the annotations, or take others")
     if crowds > MANY_CROWDS * (crowds + objects):
         warn(f"{annotations.name}: {crowds} of {crowds + objects} objects are {what}, and are not trained on")
-    if idle := [name for label, name in enumerate(annotations.classes, 1) if not has_objects(annotations, label)]:
+    idle = [name for label, name in enumerate(annotations.classes, 1) if not has_objects(annotations, label)]
+    if idle := [name for name in idle if name not in chosen]:
         warn(f"{annotations.name}: no object of the classes {', '.join(idle[:5])}")
 
 

@@ -11,6 +11,7 @@ from detection.data.kitti import read_kitti
 from detection.data.records import Annotations
 from detection.data.shapes import ANNOTATION_FILE, IMAGE_FOLDER, generate_shapes
 from detection.data.voc import read_voc
+from engine.images.check import refuse_other_images
 from odebackbones.errors import InputError
 
 Split = Literal["train", "val"]
@@ -27,13 +28,16 @@ def read_annotations(config: DataConfig, split: Split, *, classes: Sequence[str]
             checkpoint's) when reading the validation split, so that labels agree.
     """
     names = config.classes if classes is None else classes
-    options = ReadOptions(config.strict, config.verify, config.exif, names, chosen=config.classes is not None)
+    chosen = config.classes is not None
+    complete = chosen and classes is None
+    options = ReadOptions(config.strict, config.verify, config.exif, names, chosen=chosen, complete=complete)
     return READERS[config.format](config, split, options)
 
 
 def _read_shapes(config: DataConfig, split: Split, options: ReadOptions) -> Annotations:
     shapes = config.shapes
     images, seed = {"train": (shapes.train_images, shapes.seed), "val": (shapes.val_images, shapes.seed + 1)}[split]
+    refuse_other_images(Path(config.root), generated="shapes", formats=("coco", "voc", "kitti"))
     folder = Path(config.root) / f"shapes_{split}_{images}x{shapes.size}px_seed{seed}"
     generate_shapes(folder, images=images, size=shapes.size, seed=seed)
     return read_coco(folder / ANNOTATION_FILE, folder / IMAGE_FOLDER, options)

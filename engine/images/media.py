@@ -85,7 +85,7 @@ def look_into(folder: Path, found: Inputs) -> None:
         if file.name.startswith("."):
             found.passed_over["hidden files"] += 1
         elif file.is_dir():
-            found.passed_over["sub-folders"] += 1
+            found.passed_over["subfolders (give them to --input, too)"] += 1
         elif has_image_suffix(file):
             found.files.append(file)
         else:

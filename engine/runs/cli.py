@@ -32,6 +32,23 @@ UNKNOWN_CHOICE = r'Parser key "([\w.-]+)": Expected a typing\.Literal\[(.*)\]\. 
 """Message of jsonargparse for a value that is not among an option's choices."""
 
 
+UNION = r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)$"
+"""Message of jsonargparse for a value that fits none of several types."""
+
+PYTHON_TYPES = {
+    "<class 'list'>": "list such as [1, 2]",
+    "<class 'dict'>": "dictionary such as {name: value}",
+    "<class 'int'>": "whole number",
+    "<class 'float'>": "number",
+    "<class 'bool'>": "value of true or false",
+    "<class 'str'>": "text",
+    "<class 'NoneType'>": "null",
+    "list[str]": "a list such as [a, b]",
+    "tuple[int, int]": "a pair such as [240, 320]",
+}
+"""Types in jsonargparse's messages, and in plain words."""
+
+
 def pick_task(arguments: Sequence[str], tasks: Tasks) -> tuple[type[Task], list[str]]:
     """Return the task that the first argument names, and the other arguments."""
     expected = f"the first argument is the task: {', '.join(tasks)} (then --help shows its options)"
@@ -97,10 +114,19 @@ def explain(error: ArgumentError, parser: ArgumentParser) -> InputError:
     message = " ".join(str(error).split())
     for pattern in UNKNOWN_OPTION:
         if found := re.search(pattern, message):
-            return unknown_name("option", ".".join(found.groups()), parser.get_defaults().keys())
+            name = ".".join(found.groups())
+            hint = "" if f"--{name}" in message else " (or is the --config file of another task?)"
+            return InputError(f"{unknown_name('option', name, parser.get_defaults().keys())}{hint}")
     if found := re.search(UNKNOWN_CHOICE, message):
         option, choices, value = found.groups()
         return unknown_name(f"value of {option}", value, re.findall(r"'([^']*)'", choices))
+    if found := re.search(r"the following arguments are required: (.*)$", message):
+        return InputError(
+            f"give also {', '.join(f'--{name}' for name in found[1].split(', '))} (--help lists the options)"
+        )
+    message = re.sub(UNION, r"Expected one of: \1. Got value: \2", message)
+    for python, plain in PYTHON_TYPES.items():
+        message = message.replace(python, plain)
     return InputError(f"{message} (--help lists the options)")
 
 

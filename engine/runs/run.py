@@ -14,11 +14,11 @@ from engine.atomic_files import write_atomically
 from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
 from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
-from engine.report.comparison import compare_reports
+from engine.report.comparison import compare_reports, comparison_table
 from engine.report.files import read_report, write_report
 from engine.report.records import Report
 from engine.task import Task
-from engine.training.fit import LOG, Trainer, to_device
+from engine.training.fit import LOG, Trainer, load_to_resume, to_device
 from engine.training.optimization import precision, warmup_of
 from engine.training.record import read_history, training_curves, training_facts, training_quantities
 from engine.training.settings import PRETRAINED, to_dict
@@ -49,14 +49,18 @@ def train_run(task_class: type[Task], config: Any) -> Path:
             f"{folder}: a run without {LAST}, from which to go on, but with {' and '.join(left)}, which would be "
             f"replaced; move it away, or take another --run.name"
         )
+    started_to_resume, config = config.run.resume, replace(config, run=replace(config.run, resume=False))
+    if last.exists():  # cheap mistakes show before the data is read
+        load_to_resume(last, task_class, config)
+    task_class.check_model(config)
     device = pick_device(config.run.device)
     with processes(device):
         with main_process_first():
             task = task_class(config)
         if config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
-            warn(f"optim.amp: this CPU only emulates {config.optim.amp}; float32 is faster")
+            warn(f"optim.amp: this CPU only emulates {config.optim.amp}; trains in float32, which is faster")
         if rank() == 0:
-            if config.run.resume and not last.exists():
+            if started_to_resume and not last.exists():
                 tqdm.write(f"{folder}: no run to resume; it starts from the beginning")
             for line in task.describe_data():
                 tqdm.write(line)
@@ -124,6 +128,7 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's and the training's."""
+    tqdm.write(f"{run.checkpoint}: evaluation, then cost and speed")
     report, files = run.task.report(run.model, run.device)
     report = replace(
         report,
@@ -149,7 +154,7 @@ def has_report(checkpoint: Path) -> bool:
     return report.is_file() and report.stat().st_mtime >= max(told)
 
 
-def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[list[Report], list[str]]:
+def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[Report, str]:
     """Set the reports of ``runs`` side by side in ``out``, with their speed measured again, in turn.
 
     Args:
@@ -158,18 +163,20 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
         repeats: Rounds of the speed measurement; 0 keeps the reports' own figures.
 
     Returns:
-        The reports, and the names under which they are compared.
+        The comparison, and its figures as a table for a terminal.
     """
     reports = [read_report(report_folder(run.checkpoint)) for run in runs]
     names = [run.checkpoint.parent.name for run in runs]
     if repeats:
         reports = remeasure(runs, reports, repeats=repeats)
-    write_report(compare_reports(reports, names), out)
-    return reports, names
+    comparison = compare_reports(reports, names)
+    write_report(comparison, out)
+    return comparison, comparison_table(reports, names)
 
 
 def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
     """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
+    tqdm.write(f"speed of {len(runs)} models, in turn for {repeats} rounds")
     probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
     speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
     facts = device_facts(runs[0].device)

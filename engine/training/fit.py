@@ -18,7 +18,14 @@ from engine.distributed import loader_processes, mean_over_processes, rank, shar
 from engine.log import History, TensorBoard, progress_bar, write_csv
 from engine.task import Task, TaskConfig
 from engine.training.divergence import explained, finite_mean
-from engine.training.optimization import autocast, build_ema, build_optimizer, build_scaler, build_scheduler
+from engine.training.optimization import (
+    autocast,
+    build_ema,
+    build_optimizer,
+    build_scaler,
+    build_scheduler,
+    precision,
+)
 from engine.training.sampling import EpochBatches, SeededDataset
 from engine.training.settings import PRETRAINED, differences, to_dict, with_defaults
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
@@ -223,7 +230,13 @@ class Trainer:
         """Return what both files have in addition to the weights."""
         metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
         metrics = dict(self.history[-1])
-        return {"task": self.task.name, "config": to_dict(self.config), "metadata": metadata, "metrics": metrics}
+        return {
+            "task": self.task.name,
+            "config": to_dict(self.config),
+            "metadata": metadata,
+            "metrics": metrics,
+            "precision": precision(self.device, self.optim),
+        }
 
     def load(self, path: Path) -> None:
         """Restore the state that :meth:`save` wrote; everything random follows from seed and epoch.
@@ -231,20 +244,12 @@ class Trainer:
         Raises:
             InputError: The checkpoint belongs to a run with other settings or classes.
         """
-        state = load_checkpoint(path, task=self.task.name)
-        before = with_defaults(state["config"], to_dict(type(self.config)()))
-        changed = differences(before, to_dict(self.config), free=self.task.free_settings)
-        epochs, trained = before["optim"]["epochs"], len(state["history"])
-        if self.optim.epochs != epochs and self.optim.epochs >= trained:
-            changed = [line for line in changed if not line.startswith("optim.epochs ")]
+        state = load_to_resume(path, self.task, self.config)
+        epochs, trained = state["config"]["optim"]["epochs"], len(state["history"])
+        if self.optim.epochs != epochs:
             tqdm.write(
                 f"{path}: {self.optim.epochs} epochs in place of {epochs}: from epoch {trained + 1} on the learning "
                 f"rate follows the schedule of {self.optim.epochs}"
-            )
-        if changed:
-            raise InputError(
-                f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
-                f"take the old ones, or another run.name"
             )
         classes = state["metadata"].get("classes")
         if classes is not None and classes != (now := self.task.metadata()["classes"]):
@@ -260,6 +265,25 @@ class Trainer:
         self.history, self.best, self.pending = state["history"], state["best"], state.get("pending", False)
         self.pretrained = state["metadata"].get(PRETRAINED)
         self.scheduler.step(len(self.history) * self.updates)
+
+
+def load_to_resume(path: Path, task: Task | type[Task], config: TaskConfig) -> dict[str, Any]:
+    """Load the checkpoint of a run that is resumed with the same settings, or with more epochs.
+
+    Raises:
+        InputError: A setting that the weights depend on differs.
+    """
+    state = load_checkpoint(path, task=task.name)
+    before = with_defaults(state["config"], to_dict(type(config)()))
+    changed = differences(before, to_dict(config), free=task.free_settings)
+    if config.optim.epochs >= len(state["history"]):
+        changed = [line for line in changed if not line.startswith("optim.epochs ")]
+    if changed:
+        raise InputError(
+            f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
+            f"take the old ones, or another run.name"
+        )
+    return state
 
 
 def to_device(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:

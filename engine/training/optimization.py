@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
@@ -12,14 +12,10 @@ from torch import Tensor, nn
 
 from engine.config import AMP_DTYPES, OptimConfig
 from engine.training.cpu_precision import cpu_has_bfloat16
-from odebackbones.errors import unknown_name
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Build timm's optimizer of this name; biases and norms (one-dimensional parameters) don't decay."""
-    known = [str(name) for name in list_optimizers()]
-    if config.opt.lower() not in known:
-        raise unknown_name("optim.opt", config.opt, known)
     return create_optimizer_v2(
         model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
     )

@@ -77,6 +77,9 @@ def training_facts(
     epoch = content["epoch"] if "epoch" in content else len(content["history"])
     kind = "moving average" if config["optim"]["ema_decay"] else "weights"
     facts = {"weights": f"{kind} after epoch {epoch} of {last}", "seed": str(config["run"]["seed"])}
+    if "precision" in content:
+        facts["trained in"] = content["precision"]
+        free = (*free, "optim.amp")
     if 0 < epochs < last:
         facts[UNFINISHED] = f"trained for {epochs} of {last} epochs"
     return {**facts, **start_facts(config["model"]), **changed_settings(config, defaults, free=free)}

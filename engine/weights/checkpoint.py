@@ -49,6 +49,8 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not is_pickled(path):
+            raise InputError(f"{path}: no PyTorch checkpoint; give the best.pt or last.pt of a run") from error
         raise InputError(f"{path}: holds more than tensors and plain data (code), and is not loaded") from error
     except Exception as error:  # torch.load raises errors of any type on arbitrary bytes
         raise InputError(f"{path}: no PyTorch checkpoint, or a damaged one ({first_line(error)})") from error
@@ -58,6 +60,12 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
         raise InputError(f"{path}: a checkpoint of the task {content['task']!r}, and {task!r} was asked for")
     weights = {name: current_names(content[name]) for name in ("model", "ema") if content.get(name)}
     return content | weights | {"config": current_settings(content.get("config") or {})}
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether a file begins like one of ``torch.save``: a zip archive, or a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
 
 
 def first_line(error: Exception) -> str:

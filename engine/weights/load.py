@@ -11,6 +11,9 @@ from torch import nn
 from engine.weights.pretrained import load_matching_weights
 from odebackbones.errors import InputError, join_names, unknown_name
 
+ORIGIN = ("tag", "url", "hf_hub_id", "file", "origin_url", "license", "paper_ids", "paper_name", "source")
+"""What timm's configuration says of the weights that come with a name, and not of those in a user's file."""
+
 
 def load_network(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> nn.Module:
     """Build the model with its weights.
@@ -36,7 +39,14 @@ def load_network(name: str, *, checkpoint: Path | None = None, **sizes: Any) -> 
         raise InputError(f"{name} can't be made with the weights that come with the name: {reason}") from error
     if checkpoint:
         take_all(model, name, checkpoint)
+        forget_origin(model)
     return model
+
+
+def forget_origin(model: Any) -> None:
+    """Remove from timm's configuration of the model where its published weights are from."""
+    kept = {key: value for key, value in model.pretrained_cfg.items() if key not in ORIGIN}
+    model.pretrained_cfg = model.default_cfg = kept
 
 
 def take_all(model: nn.Module, name: str, checkpoint: Path) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from timm.models import load_state_dict
@@ -132,6 +133,11 @@ def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
     """Read the tensors of a file that is not a checkpoint of ours."""
     try:
         weights = load_state_dict(str(path), weights_only=True)
+    except UnpicklingError as error:
+        raise InputError(
+            f"{setting}={str(path)!r}: holds more than tensors, such as a whole model; load it where its code is, and "
+            f"save model.state_dict()"
+        ) from error
     except Exception as error:  # torch and safetensors raise errors of any type on arbitrary bytes
         raise InputError(f"{setting}={str(path)!r}: no weights, or damaged ones ({first_line(error)})") from error
     return current_names({name: value for name, value in weights.items() if isinstance(value, Tensor)})

@@ -46,14 +46,16 @@ def from_resnet(model: Model, **solver_args: Any) -> Model:
             ``gradient`` and ``checkpoints``.
 
     Raises:
-        InputError: The model has no stage to convert, or a block has parts that a field cannot have; or an argument
-            would change the function.
+        InputError: The model has no stage to convert, a block has parts that a field cannot have, or an argument would
+            change the function.
     """
     if fixed := sorted(FIXED_ARGS & solver_args.keys()):
         raise InputError(f"{', '.join(fixed)}: from_resnet takes Euler's steps; change_solver takes others afterwards")
     converted = copy.deepcopy(model)
     sequences = [(name, module) for name, module in converted.named_modules() if isinstance(module, nn.Sequential)]
     stages = {name: sequence for name, sequence in sequences if is_stage(sequence)}
+    if not stages and any(isinstance(module, ODEBlock) for module in model.modules()):
+        raise InputError(f"{type(model).__name__} is an ODE model already; change_solver and to_resnet change those")
     if not stages:
         raise InputError(
             f"{type(model).__name__} has no stage of two or more residual blocks of timm's or torchvision's"

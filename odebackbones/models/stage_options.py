@@ -186,7 +186,8 @@ def require_per_stage(name: str, value: Any, kind: type, *, stages: int) -> None
     values = value if isinstance(value, list | tuple) else (value,) * stages
     accepted = (int, float) if kind is float else kind
     if len(values) != stages or any(v is not None and not isinstance(v, accepted) for v in values):
-        raise InputError(f"{name}={value!r}: expected one {kind.__name__}, or {stages}, one for each stage")
+        one = {int: "whole number", float: "number", bool: "true or false"}[kind]
+        raise InputError(f"{name}={value!r}: expected one {one}, or a list of {stages}, one for each stage")
 
 
 def at_stage(value: Any, i: int) -> Any:

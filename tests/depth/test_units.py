@@ -81,7 +81,7 @@ def test_small_floats_are_scaled_exactly(tmp_path):
 def test_where_two_units_would_do_the_line_of_the_split_says_so(tmp_path):
     write_maps(tmp_path, 25.0, "m/256")
     line = describe("val", read(tmp_path, max_depth=80.0), max_depth=80.0)
-    assert line.endswith("median 13 m (read in m/256; 64 m in cm would do as well)")
+    assert line.endswith("median 13 m (data.unit=m/256; 64 m in cm would do as well)")
     write_maps(tmp_path, 40.0, "m/256")
     assert "would do" not in describe("val", read(tmp_path, max_depth=80.0), max_depth=80.0)
 

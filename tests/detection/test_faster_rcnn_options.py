@@ -151,7 +151,7 @@ def test_sizes_of_the_configuration_reach_the_detector():
         ({"backbone_args": {"stepz": 3}}, r"unknown argument 'stepz'; did you mean 'steps'"),
         ({**RESNET, "backbone_args": {"solver": "euler"}}, r"resnet18 can't be made with .*'solver'"),
         ({"backbone_args": {"solver": "eulr"}}, r"unknown solver 'eulr'; did you mean 'euler'"),
-        ({"backbone_args": {"steps": [1, 2]}}, r"steps=\[1, 2\]: expected one int, or 4"),
+        ({"backbone_args": {"steps": [1, 2]}}, r"steps=\[1, 2\]: expected one whole number, or a list of 4"),
         ({"backbone": "test_vit", "backbone_args": {}}, r"strides \[16\] and none at \[4, 8, 32\]; take"),
         ({"anchor_sizes": [8, 16, 32, 64]}, r"anchor_sizes=\[8, 16, 32, 64\]: expected 5 sizes"),
         ({"min_size": []}, r"min_size=\[\].*at least 32 px"),

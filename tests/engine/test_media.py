@@ -69,7 +69,8 @@ def test_a_folder_gives_its_images_in_the_order_of_their_names_and_counts_the_re
     names = ["a.bmp", "a10.png", "a2.webp", "b.png", "c.JPG", "d.jfif.jpg", "e.gif"]
     assert [file.name for file in found.files] == names
     assert told(found.passed_over) == (
-        "2 hidden files, 1 files ending in nothing, 1 videos, 2 files ending in .txt, 1 sub-folders"
+        "2 hidden files, 1 files ending in nothing, 1 videos, 2 files ending in .txt, "
+        "1 subfolders (give them to --input, too)"
     )
 
 

@@ -40,17 +40,22 @@ def test_a_setting_by_both_names_is_refused():
         current_settings({"model": {"name": "a", "backbone": "b"}})
 
 
+def test_an_argument_by_both_names_is_refused():
+    with pytest.raises(InputError, match=r"model\.name and model\.backbone are two names of one setting"):
+        current_arguments(["--model.name=a", "--model.backbone", "b"])
+
+
 ARGUMENTS = [
     (["--data.dataset", "mnist"], ["--data.format", "mnist"], "--data.dataset is called --data.format now"),
     (["--print_config", "--model.name=a"], ["--print_config", "--model.backbone=a"], "--model.name is called"),
     (["--model.args.steps=4"], ["--model.backbone_args.steps=4"], "--model.args.steps is called"),
-    (["--data.augment", "hflip"], ["--data.augment", "flip"], "--data.augment=hflip is called flip now"),
+    (["--data.augment", "hflip"], ["--data.augment", "flip"], "--data.augment=hflip is called --data.augment=flip now"),
     (
         ["--distillation.teacher={name: resnet18}"],
         ['--distillation.teacher={"backbone": "resnet18"}'],
         "is {'backbone': 'resnet18'} by today's names",
     ),
-    (["--data.augment=hflip"], ["--data.augment=flip"], "--data.augment=hflip is called flip now"),
+    (["--data.augment=hflip"], ["--data.augment=flip"], "--data.augment=hflip is called --data.augment=flip now"),
 ]
 
 
@@ -73,7 +78,7 @@ def test_a_file_of_old_settings_is_taken_by_todays_names(tmp_path, form, caplog)
     file.write_text(yaml.safe_dump(OLD))
     *_, last = current_arguments([argument.format(file) for argument in form])
     assert json.loads(last.removeprefix("--config=")) == NOW
-    assert f"{file}: has settings by the names of before 0.2.0" in caplog.text
+    assert f"{file}: has names from before 0.2.0: data.dataset is called data.format now, model.name is" in caplog.text
     file.write_text(yaml.safe_dump(NOW))
     assert current_arguments(["--config", str(file)]) == ["--config", str(file)]
 

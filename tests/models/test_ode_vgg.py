@@ -243,7 +243,7 @@ def test_convolutions_are_evaluated_again_where_the_odes_are():
         ({"step": 2}, r"unknown argument 'step'; did you mean 'steps'"),
         ({"norm_layer": "batchnorm"}, r"norm_layer: not an option of an ODE-VGG"),
         ({"act_layer": nn.GELU}, r"act_layer: not an option of an ODE-VGG"),
-        ({"steps": (1, 2, 3, 4)}, r"steps=\(1, 2, 3, 4\): expected one int, or 5"),
+        ({"steps": (1, 2, 3, 4)}, r"steps=\(1, 2, 3, 4\): expected one whole number, or a list of 5"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name(kwargs, message):

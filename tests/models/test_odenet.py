@@ -126,7 +126,7 @@ def test_a_batch_norm_model_has_statistics_per_time():
     [
         ({"norm": "frozen"}, r"unknown norm 'frozen'; known: batch, group"),
         ({"step": 2}, r"unknown argument 'step'; did you mean 'steps'"),
-        ({"steps": (1, 2)}, r"steps=\(1, 2\): expected one int, or 1"),
+        ({"steps": (1, 2)}, r"steps=\(1, 2\): expected one whole number, or a list of 1"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name(kwargs, message):

@@ -145,6 +145,42 @@ def test_faulty_options_are_refused_with_the_near_ones(tmp_path, fault):
     refused(train(tmp_path, *arguments), *words)
 
 
+def test_no_images_are_generated_among_the_users(coco):
+    refused(train(coco, "--data.root=."), "data.format=shapes", "images/1.jpg", "coco, voc, kitti")
+    refused(run("train", "depth", "--data.root=.", cwd=coco), "data.format=scenes", "folder, kitti")
+    assert not list(coco.glob("shapes_*"))
+
+
+def test_a_class_without_an_object_is_refused_with_the_near_ones(coco):
+    strict = train(coco, *COCO, "--data.classes=[thin]", "--data.strict=true")
+    refused(strict, "data.classes", "'thin'", "did you mean 'thing'")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("", "is empty"), ("model: [1,", "not valid YAML"), ("hello", "holds 'hello'")],
+)
+def test_a_config_without_settings_is_named(tmp_path, content, words):
+    (tmp_path / "c.yaml").write_text(content)
+    refused(run("train", "detection", "--config=c.yaml", cwd=tmp_path), "--config c.yaml", words)
+
+
+def test_the_config_of_another_task_is_told(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {shapes: {size: 64}}")
+    refused(run("train", "classification", "--config=c.yaml", cwd=tmp_path), "'data.shapes.size'", "of another task?")
+
+
+def test_mistakes_show_before_the_data_are_read(tmp_path):
+    refused(train(tmp_path, "--data.format=voc", "--data.root=nowhere", "--model.backbone_args={stepps: 3}"), "stepps")
+    refused(train(tmp_path, "--data.format=voc", "--data.root=nowhere", "--optim.opt=adm"), "'adm'", "'adam'")
+
+
+def test_types_are_named_in_plain_words(tmp_path):
+    refused(train(tmp_path, "--model.min_size=3"), "model.min_size", "Expected a list such as [1, 2]. Got value: 3")
+    refused(train(tmp_path, "--data.classes=dog"), "Expected one of: a list such as [a, b], null. Got value: dog")
+    refused(run("predict", "detection", cwd=tmp_path), "give also --input, --out, --checkpoint")
+
+
 def test_a_missing_or_unknown_task_is_refused_with_the_known_ones(tmp_path):
     refused(run("train", cwd=tmp_path), "detection")
     refused(run("eval", "detecton", cwd=tmp_path), "'detecton'", "'detection'")
