@@ -1,1 +1,1 @@
-"""Monocular depth on any timm backbone; run from a checkout."""
+"""Monocular depth estimation on any timm backbone; run from a checkout."""

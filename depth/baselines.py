@@ -1,4 +1,4 @@
-"""What can be said without looking at an image: a constant, and every pixel's median over the training set."""
+"""Baselines that ignore the image: a constant, and every pixel's median over the training set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from depth.data.transforms import resize_depth
 from depth.metrics import THRESHOLD
 
 LOOKED_AT = 300
-"""Depth maps, spread over the training set."""
+"""Number of depth maps, spread over the training set, from which the baselines are computed."""
 
 CELLS = 20_000
-"""At most so many pixels has the map of medians: more don't differ from their neighbors."""
+"""Approximate limit on the pixels of the map of medians: in a finer map, neighbors would not differ."""
 
 TRIED = 400
-"""Constants."""
+"""Number of constants that are tried."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class Baselines:
     """Predictions that are the same for all images.
 
     Attributes:
-        constant: The depth [m] that lies within a factor of 1.25 of the most pixels: the constant with the best delta1.
-        median: Every pixel's median depth [m] at a common size, ``(h, w)``.
+        constant: Depth [m] within a factor of 1.25 of the most pixels, so that it has the best delta1 of all constants.
+        median: Median depth [m] of every pixel, at a common size ``(h, w)``.
     """
 
     constant: float
     median: Tensor
 
     def predictions(self, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Name -> depth ``(H, W)`` [m] for an image of ``size``."""
+        """Return name -> depth ``(H, W)`` [m] for an image of ``size``."""
         median = F.interpolate(self.median[None, None], size=size, mode="bilinear")[0, 0]
         return {"best constant": torch.full(size, self.constant), "per-pixel median": median}
 
     def plain(self) -> dict[str, Any]:
-        """As plain data, for a checkpoint."""
+        """Return plain data for a checkpoint."""
         return {"constant": self.constant, "median": self.median}
 
 
 def fit_baselines(dataset: DepthDataset, *, cut: Callable[[Tensor], Tensor] = lambda depth: depth) -> Baselines:
-    """The baselines of a training set.
+    """Compute the baselines of a training set.
 
     Args:
         dataset: Data set whose depth maps are read.
-        cut: The part of a depth map ``(H, W)`` that is evaluated.
+        cut: Takes the part of a depth map ``(H, W)`` that is evaluated.
     """
     indices = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int))
     height, width = cut(dataset.depth(0)).shape
@@ -62,7 +62,7 @@ def fit_baselines(dataset: DepthDataset, *, cut: Callable[[Tensor], Tensor] = la
 
 
 def best_constant(depths: Tensor) -> float:
-    """The constant within a factor of 1.25 of the most ``depths: (N,)`` [m]."""
+    """Find the constant within a factor of 1.25 of the most ``depths: (N,)`` [m]."""
     logs = depths.double().log().sort().values
     tried = torch.linspace(float(logs[0]), float(logs[-1]), TRIED, dtype=torch.float64)
     reach = float(np.log(THRESHOLD))
@@ -71,10 +71,10 @@ def best_constant(depths: Tensor) -> float:
 
 
 def pixel_medians(maps: Tensor, *, fill: float) -> Tensor:
-    """The median of the measured depths of every pixel: ``(N, h, w) -> (h, w)`` [m].
+    """Compute the median of the measured depths of every pixel: ``(N, h, w) -> (h, w)`` [m].
 
     Args:
-        maps: 0 where nothing was measured.
-        fill: For the pixels that were measured in no map.
+        maps: Depth maps, 0 where nothing was measured.
+        fill: Depth [m] for the pixels that were measured in no map.
     """
     return torch.where(maps > 0, maps, torch.nan).nanmedian(dim=0).values.nan_to_num(nan=fill)

@@ -1,4 +1,4 @@
-"""What the user can set about a depth run."""
+"""Settings of a depth run."""
 
 from dataclasses import dataclass, field
 
@@ -13,12 +13,12 @@ from engine.config import OptimConfig, RunConfig
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """What a prediction on files writes besides pictures.
+    """Settings of a prediction on files: what it writes besides pictures.
 
     Args:
-        unit: Unit of predicted depth maps, as 16-bit PNG, and of scored ones, named as ``data.unit``; null takes the
-            data's unit, or a coarser one where 16 bits of it do not reach model.max_depth.
-        intrinsics: fx, fy, cx, cy [px] of the images; with them a colored point cloud is written, too.
+        unit: Unit of the predicted depth maps in 16-bit PNG, and of scored ones, in the same form as ``data.unit``;
+            null takes the data's unit, or writes in a coarser one if 16 bits of it don't reach model.max_depth.
+        intrinsics: fx, fy, cx, cy [px] of the images; if given, a colored point cloud is written, too.
     """
 
     unit: Unit | None = None
@@ -32,16 +32,16 @@ class PredictConfig:
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """A depth run.
+    """Configuration of a depth run.
 
     Args:
-        run: Where it goes, and what makes it repeatable.
-        data: Images and depth maps.
+        run: Where the run writes, and what makes it repeatable.
+        data: Images and depth maps to read.
         model: Backbone, decoder and head.
-        loss: What is minimized.
-        eval: How predictions are compared with the truth.
-        predict: What a prediction on files writes.
-        optim: Training.
+        loss: Weights of the losses.
+        eval: How predictions are compared with the ground truth.
+        predict: Output of a prediction on files.
+        optim: How the weights are trained.
     """
 
     run: RunConfig = field(default_factory=RunConfig)

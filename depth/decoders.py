@@ -1,4 +1,4 @@
-"""From a backbone's features at several strides to one map at the finest of them."""
+"""Decoders that map a backbone's features at several strides to one feature map at the finest stride."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,12 +11,12 @@ from torchvision.ops import Conv2dNormActivation
 
 
 def upsample(x: Tensor, like: Tensor) -> Tensor:
-    """``x``, bilinearly of the height and width of ``like``."""
+    """Resize ``x`` bilinearly to the height and width of ``like``."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear")
 
 
 class SkipDecoder(nn.Module):
-    """Upsampling, with the backbone's features joined at every stride and two 3x3 convolutions.
+    """A U-Net decoder: at every stride, upsampling, concatenation with the features, and two 3x3 convolutions.
 
     O. Ronneberger, P. Fischer, T. Brox: U-Net, MICCAI 2015, arXiv:1505.04597; with bilinear upsampling as in I.
     Alhashim, P. Wonka: High Quality Monocular Depth Estimation via Transfer Learning, 2018, arXiv:1812.11941
@@ -46,7 +46,7 @@ class SkipDecoder(nn.Module):
         )
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """The finest level with what the coarser ones know."""
+        """Return features at the finest stride that combine all levels."""
         skips = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
         x = skips[-1]
         for joint, skip in zip(reversed(self.joints), reversed(skips[:-1]), strict=True):
@@ -55,7 +55,7 @@ class SkipDecoder(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions, each after a ReLU, plus the identity: ``(B, C, H, W) -> (B, C, H, W)``."""
+    """Two convolutions, each after a ReLU and before a norm, plus the identity: ``(B, C, H, W) -> (B, C, H, W)``."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,19 +66,19 @@ class ResidualUnit(nn.Module):
         self.branch = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` and the branch's change."""
+        """Add the branch's output to ``x``."""
         return x + self.branch(x)
 
 
 class FusionDecoder(nn.Module):
-    """Features fused from the coarsest to the finest by residual units, as in DPT and MiDaS.
+    """A decoder that fuses features from the coarsest to the finest with residual units, as in DPT and MiDaS.
 
     R. Ranftl, A. Bochkovskiy, V. Koltun: Vision Transformers for Dense Prediction, ICCV 2021, arXiv:2103.13413; after
     G. Lin et al.: RefineNet, CVPR 2017, arXiv:1611.06612
 
     Args:
         in_channels: Channels of the features, from the finest to the coarsest.
-        width: A quarter of the channels of all that is fused.
+        width: A quarter of the number of channels of the fused features.
 
     Shape:
         ``[(B, C_i, H_i, W_i), ...] -> (B, 4 width, H_0, W_0)``
@@ -96,7 +96,7 @@ class FusionDecoder(nn.Module):
         self.fusions = nn.ModuleList(ResidualUnit(channels) for _ in in_channels)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """The finest level with what the coarser ones know."""
+        """Return features at the finest stride that combine all levels."""
         reduced = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
         x = self.fusions[-1](reduced[-1])
         finer = zip(reversed(self.fusions[:-1]), reversed(self.skips), reversed(reduced[:-1]), strict=True)

@@ -1,4 +1,4 @@
-"""Depth maps against the truth: what a report and the training log are made of."""
+"""Comparison of depth maps with the truth, for reports and the training log."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from depth.protocols import PROTOCOLS, prepare
 from odebackbones.errors import InputError, unknown_name
 
 DISTANCES = 10
-"""Bins of the error over distance."""
+"""Number of bins of the error over distance."""
 
 MODEL = "model"
-"""The predictor that is evaluated, beside the baselines."""
+"""Name of the predictor that is evaluated, as opposed to the baselines."""
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How predictions are compared with the truth.
+    """Settings of the comparison of predictions with the truth.
 
     Args:
         protocol: ``raw``, ``kitti-eigen``, ``kitti-eigen-garg``, ``kitti-eigen-kb-garg``, ``kitti-eigen-bts`` or
-            ``nyu``: which pixels count, and to which depth. What it cuts from images, training images lose, too.
+            ``nyu``: which pixels count, and up to which depth. Where it crops images, training images are cropped, too.
         median_scaling: Scale every prediction to the truth's median.
-        flip: Average the predictions of the image and of its mirror image.
+        flip: Average the predictions for the image and for its mirror image.
     """
 
     protocol: str = "raw"
@@ -39,12 +39,12 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """An image's sums for every predictor, of the pixels that count.
+    """An image's sums over the pixels that count, for every predictor.
 
     Attributes:
-        index: Number of the image in its set.
+        index: Index of the image in its set.
         sums: Predictor -> sums.
-        distances: For the model, in each bin of the true distance: sum of |e| / g, and the pixels, ``(bins, 2)``.
+        distances: For the model, sum of |e| / g and number of pixels in each bin of the true distance, ``(bins, 2)``.
     """
 
     index: int
@@ -54,15 +54,15 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class DepthMetrics:
-    """Of a set of images.
+    """Figures of a set of images.
 
     Attributes:
         averaged: Predictor -> figure -> mean over the images.
         pooled: Predictor -> figure, over all pixels.
         distances: Upper ends of the bins [m].
-        error_over_distance: Errors of the model, mean |e| / g in each bin; NaN where there are no pixels.
-        images: How many had pixels that count.
-        skipped: How many had none.
+        error_over_distance: Mean |e| / g of the model in each bin; NaN where there are no pixels.
+        images: Number of images with pixels that count.
+        skipped: Number of images without such pixels.
     """
 
     averaged: Mapping[str, Mapping[str, float]]
@@ -74,11 +74,11 @@ class DepthMetrics:
 
 
 class Comparison:
-    """Compares predictions with truths by a protocol.
+    """A comparison of predictions with the truth by a protocol.
 
     Args:
-        config: The protocol and its options.
-        max_depth: The model's greatest depth [m], where the protocol has none.
+        config: Protocol and its options.
+        max_depth: The model's greatest depth [m], used if the protocol has none.
     """
 
     def __init__(self, config: EvalConfig, *, max_depth: float) -> None:
@@ -88,26 +88,26 @@ class Comparison:
 
     @property
     def description(self) -> str:
-        """The protocol in words, with all that makes a figure comparable."""
+        """The protocol in words, with everything that figures must share to be comparable."""
         scaling = "scaled to the truth's median" if self.median_scaling else "no median scaling"
         return f"{self.protocol.description}; depths {self.protocol.min_depth:g} to {self.max_depth:g} m; {scaling}"
 
     def counted(self, truth: Tensor) -> Tensor:
-        """Which pixels of ``truth: (H, W)`` [m] lie within the protocol's depths: bool."""
+        """Return which pixels of ``truth: (H, W)`` [m] lie within the protocol's depths, as bool."""
         return (truth > self.protocol.min_depth) & (truth < self.max_depth)
 
     def prepare(self, prediction: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
-        """A prediction of the truth's size and within the bounds: ``(H, W)`` [m]."""
+        """Bring a prediction to the truth's size and into the bounds: ``(H, W)`` [m]."""
         bounds = self.protocol.min_depth, self.max_depth
         return prepare(prediction, truth, counted, bounds=bounds, median=self.median_scaling)
 
     def image(self, index: int, predictions: Mapping[str, Tensor], truth: Tensor) -> ImageResult:
-        """The sums of one image.
+        """Compute the sums of one image.
 
         Args:
-            index: Number of the image.
+            index: Index of the image in its set.
             predictions: Predictor -> ``(h, w)`` [m].
-            truth: ``(H, W)`` [m], of the pixels that the protocol lets count; 0 elsewhere.
+            truth: ``(H, W)`` [m], 0 outside the protocol's region and where nothing was measured.
         """
         counted = self.counted(truth)
         compared = {name: self.prepare(p, truth, counted)[counted] for name, p in predictions.items()}
@@ -116,18 +116,18 @@ class Comparison:
         return ImageResult(index, sums, self.over_distance(compared[MODEL], g))
 
     def over_distance(self, p: Tensor, g: Tensor) -> tuple[tuple[float, float], ...]:
-        """Sum of |e| / g and number of pixels in each bin of the truth's distance."""
+        """Return the sum of |e| / g and the number of pixels in each bin of the true distance."""
         bins = (g / self.max_depth * DISTANCES).long().clamp(max=DISTANCES - 1)
         errors = torch.bincount(bins, weights=((p - g).abs() / g).double(), minlength=DISTANCES)
         return tuple(zip(errors.tolist(), torch.bincount(bins, minlength=DISTANCES).tolist(), strict=True))
 
     def metrics(self, results: Iterable[ImageResult]) -> DepthMetrics:
-        """The figures of all images.
+        """Compute the figures of all images.
 
         Raises:
             InputError: No image has a pixel that counts.
         """
-        found = {result.index: result for result in results}  # each once, whichever processes have it
+        found = {result.index: result for result in results}  # each image once, even if several processes have it
         counting = [found[i] for i in sorted(found) if found[i].sums[MODEL].pixels]
         if not counting:
             raise InputError(f"no pixel of {len(found)} images counts by the protocol: {self.description}")

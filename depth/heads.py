@@ -1,4 +1,4 @@
-"""From features to depths [m] within bounds."""
+"""Heads that map features to depths [m] within bounds."""
 
 from collections.abc import Callable
 from math import log
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class SigmoidHead(nn.Module):
-    r"""Depth between the bounds: :math:`a + (b - a)\, \sigma(w * x)`.
+    r"""A head that gives the depth between its bounds: :math:`a + (b - a)\, \sigma(w * x)`.
 
     Args:
         in_channels: Channels of the features.
@@ -24,16 +24,16 @@ class SigmoidHead(nn.Module):
         self.conv = nn.Conv2d(in_channels, 1, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The depth."""
-        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa are too few for meters
+        """Predict the depth."""
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16's 8 bits of mantissa are too few for meters
             return self.low + (self.high - self.low) * self.conv(x.float()).sigmoid()
 
 
 class LogBinsHead(nn.Module):
-    r"""Depth as the mean of depths at equal ratios, in the logarithm: :math:`\exp \sum_k p_k \ln c_k`, p a softmax.
+    r"""A head that averages depths at equal ratios in the logarithm: :math:`\exp \sum_k p_k \ln c_k`, p a softmax.
 
-    Classes at equal ratios: H. Fu et al.: Deep Ordinal Regression Network, CVPR 2018, arXiv:1806.02446; their mean: S.
-    F. Bhat et al.: AdaBins, CVPR 2021, arXiv:2011.14141
+    Classes at equal ratios are from H. Fu et al.: Deep Ordinal Regression Network, CVPR 2018, arXiv:1806.02446; their
+    mean is from S. F. Bhat et al.: AdaBins, CVPR 2021, arXiv:2011.14141
 
     Args:
         in_channels: Channels of the features.
@@ -51,7 +51,7 @@ class LogBinsHead(nn.Module):
         self.register_buffer("log_centers", centers, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The depth."""
+        """Predict the depth."""
         with torch.autocast(x.device.type, enabled=False):
             shares = self.conv(x.float()).softmax(dim=1)
             return torch.einsum("bkhw,k->bhw", shares, self.get_buffer("log_centers")).exp()[:, None]
@@ -61,4 +61,4 @@ HEADS: dict[str, Callable[[int, tuple[float, float], int], SigmoidHead | LogBins
     "sigmoid": lambda in_channels, bounds, bins: SigmoidHead(in_channels, bounds),
     "log_bins": LogBinsHead,
 }
-"""Name -> from channels, bounds [m] and bins to the head."""
+"""Name -> function that builds the head from channels, bounds [m] and bins."""

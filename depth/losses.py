@@ -1,6 +1,6 @@
-r"""Losses of depth maps, over the pixels that were measured.
+r"""Losses of depth maps, over the pixels with a measured depth.
 
-With :math:`p` the prediction, :math:`g` the truth [m], :math:`d = \ln p - \ln g`, all in float32 at least.
+Here :math:`p` is the prediction, :math:`g` the truth [m], and :math:`d = \ln p - \ln g`, all at least in float32.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,28 @@ from torch import Tensor
 from odebackbones.errors import InputError
 
 VARIANCE_FOCUS = 0.85
-"""SILog's lambda, as in BTS and AdaBins; 0.5 is Eigen's, 1 is free of scale."""
+"""SILog's lambda, as in BTS and AdaBins; Eigen's is 0.5, and 1 makes the loss fully scale-invariant."""
 
 SILOG_SCALE = 10.0
-"""BTS's factor, which brings the loss to the order of 1."""
+"""BTS's factor of SILog, which brings the loss to the order of 1."""
 
 GRADIENT_SCALES = 4
-"""Of the gradient matching: every pixel, every second, fourth and eighth."""
+"""Number of scales of the gradient matching: every pixel, every second, every fourth and every eighth."""
 
 EPSILON = 1e-6
-"""Under roots, whose slope at 0 is infinite."""
+"""Term under the root, whose slope is infinite at 0, and lower bound of logarithms' arguments and divisors."""
 
 
 def silog(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
-    r"""Scale-invariant log error: :math:`10 \sqrt{\overline{d^2} - 0.85\, \overline{d}^2}` over the batch's pixels.
+    r"""Return the SILog error :math:`10 \sqrt{\overline{d^2} - 0.85\, \overline{d}^2}` over all pixels of the batch.
 
-    D. Eigen et al., NeurIPS 2014, arXiv:1406.2283; with this root and these constants: J. H. Lee et al.: From Big to
-    Small (BTS), 2019, arXiv:1907.10326
+    Scale-invariant log error: D. Eigen et al., NeurIPS 2014, arXiv:1406.2283; the root and the constants are from J. H.
+    Lee et al.: From Big to Small (BTS), 2019, arXiv:1907.10326
 
     Args:
         prediction: ``(B, 1, H, W)`` [m], above 0.
         truth: ``(B, 1, H, W)`` [m], 0 where nothing was measured.
-        image: ``(B, 3, H, W)``; not looked at.
+        image: ``(B, 3, H, W)``; not used.
     """
     valid = truth > 0
     d = prediction[valid].log() - truth[valid].log()
@@ -41,13 +41,13 @@ def silog(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
 
 
 def l1(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
-    r"""Mean absolute error :math:`\overline{|p - g|}` [m]."""
+    r"""Return the mean absolute error :math:`\overline{|p - g|}` [m]."""
     valid = truth > 0
     return (prediction[valid] - truth[valid]).abs().mean()
 
 
 def berhu(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
-    r"""Reverse Huber loss [m]: :math:`|x|` up to :math:`c`, :math:`(x^2 + c^2) / 2c` above, :math:`c = 0.2 \max |x|`.
+    r"""Return the reverse Huber loss [m]: :math:`|x|` up to :math:`c = 0.2 \max |x|`, :math:`(x^2 + c^2) / 2c` above.
 
     I. Laina et al.: Deeper Depth Prediction with Fully Convolutional Residual Networks, 3DV 2016, arXiv:1606.00373
     """
@@ -58,9 +58,9 @@ def berhu(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
 
 
 def gradient_matching(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
-    r"""Mean of :math:`|\partial_x d| + |\partial_y d|` at several scales, where both pixels were measured.
+    r"""Return the mean of :math:`|\partial_x d| + |\partial_y d|` at several scales, where both pixels were measured.
 
-    Independent of the depth's scale, as d is logarithmic.
+    The loss does not depend on the depth's scale, as d is logarithmic.
 
     Z. Li, N. Snavely: MegaDepth, CVPR 2018, arXiv:1804.00607, equation 3
     """
@@ -74,7 +74,7 @@ def gradient_matching(prediction: Tensor, truth: Tensor, image: Tensor) -> Tenso
 
 
 def mean_difference(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute difference to the next column and to the next row, between valid pixels; 0 if there are none."""
+    """Sum the mean absolute differences between valid pixels of adjacent rows and of adjacent columns; 0 if none."""
     total = values.new_zeros(())
     for axis in (-2, -1):
         length = values.shape[axis] - 1
@@ -86,14 +86,15 @@ def mean_difference(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def smoothness(prediction: Tensor, truth: Tensor, image: Tensor) -> Tensor:
-    r"""Edge-aware smoothness: mean of :math:`|\partial p^*| e^{-|\partial I|}`, of the disparity 1/p over its mean.
+    r"""Return the mean of :math:`|\partial p^*| e^{-|\partial I|}`, p* being the disparity 1/p divided by its mean.
 
-    C. Godard et al.: Unsupervised Monocular Depth Estimation with Left-Right Consistency, CVPR 2017, arXiv:1609.03677;
-    by the mean: Digging Into Self-Supervised Monocular Depth Estimation, ICCV 2019, arXiv:1806.01260
+    Edge-aware smoothness is from C. Godard et al.: Unsupervised Monocular Depth Estimation with Left-Right Consistency,
+    CVPR 2017, arXiv:1609.03677; the division by the mean is from Digging Into Self-Supervised Monocular Depth
+    Estimation, ICCV 2019, arXiv:1806.01260
 
     Args:
         prediction: ``(B, 1, H, W)`` [m].
-        truth: Not looked at: it also holds where nothing was measured.
+        truth: Not used: the loss also covers pixels where nothing was measured.
         image: ``(B, 3, H, W)`` in [0, 1].
     """
     disparity = 1 / prediction
@@ -116,13 +117,13 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses that are added; 0 leaves one out.
+    """Weights of the losses, which are added up; 0 leaves a loss out.
 
     Args:
         silog: Weight of the scale-invariant log error with BTS's lambda 0.85 and factor 10.
         berhu: Weight of the reverse Huber loss [1/m].
         l1: Weight of the mean absolute error [1/m].
-        gradient: Weight of the matching of the log depth's gradients at four scales.
+        gradient: Weight of the gradient matching of log depths at four scales.
         smoothness: Weight of the edge-aware smoothness.
     """
 
@@ -141,9 +142,9 @@ class LossConfig:
 
 
 def weighted_losses(config: LossConfig, prediction: Tensor, truth: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """The losses that count, weighted: ``loss_NAME`` -> loss.
+    """Return the weighted losses whose weight is not 0: ``loss_NAME`` -> loss.
 
-    Of a batch without a measured pixel they are 0, and so are their gradients.
+    For a batch without a measured pixel, the losses and their gradients are 0.
 
     Args:
         config: The weights.

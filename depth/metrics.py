@@ -1,8 +1,8 @@
-r"""How good depth maps are: the field's figures, as a mean over images and over all pixels.
+r"""Quality of depth maps: the field's figures, averaged over images or computed over all pixels.
 
-With :math:`p` the prediction and :math:`g` the truth [m] of the pixels that count, :math:`e = p - g`,
-:math:`l = \ln p - \ln g` and :math:`r = \max(p / g, g / p)`, :data:`FIGURES` has every figure's formula. All follow
-from the means of :data:`MOMENTS`, so one pass over the pixels serves both ways of averaging.
+:data:`FIGURES` has every figure's formula, with :math:`p` the prediction and :math:`g` the truth [m] of the pixels that
+count, :math:`e = p - g`, :math:`l = \ln p - \ln g` and :math:`r = \max(p / g, g / p)`. All follow from the means of
+:data:`MOMENTS`, so one pass over the pixels serves both ways of averaging.
 
 D. Eigen, C. Puhrsch, R. Fergus: Depth Map Prediction from a Single Image using a Multi-Scale Deep Network, NeurIPS
 2014, arXiv:1406.2283 (abs_rel to delta3, SILog); J. Uhrig et al.: Sparsity Invariant CNNs, 3DV 2017, arXiv:1708.06500
@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.report.records import Direction
 
 THRESHOLD = 1.25
-"""Of delta1; delta2 and delta3 are of its powers."""
+"""Threshold of delta1; its square and cube are the thresholds of delta2 and delta3."""
 
 MOMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "|e| / g": lambda p, g: (p - g).abs() / g,
@@ -36,19 +36,19 @@ MOMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "r < 1.25²": lambda p, g: (torch.maximum(p / g, g / p) < THRESHOLD**2).to(p.dtype),
     "r < 1.25³": lambda p, g: (torch.maximum(p / g, g / p) < THRESHOLD**3).to(p.dtype),
 }
-"""Name -> what is averaged over the pixels, of predictions and truths ``(N,)`` [m]."""
+"""Name -> quantity that is averaged over the pixels, from predictions and truths ``(N,)`` [m]."""
 
 Means = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a depth map.
+    """One quality figure of a depth map.
 
     Attributes:
-        formula: From the means of :data:`MOMENTS`.
+        formula: Computes the figure from the means of :data:`MOMENTS`.
         unit: Unit of the figure; empty for a ratio.
-        better: Which direction is the good one.
+        better: Direction that is better.
     """
 
     formula: Callable[[Means], float]
@@ -71,15 +71,15 @@ FIGURES: dict[str, Figure] = {
     "delta2": Figure(lambda m: m["r < 1.25²"], better="higher"),
     "delta3": Figure(lambda m: m["r < 1.25³"], better="higher"),
 }
-"""Name -> figure. SILog has the factor 100 of KITTI's benchmark; sqErrorRel is its, too, and not sq_rel."""
+"""Name -> figure. SILog has the factor 100 of KITTI's benchmark; sqErrorRel is the benchmark's, too, and not sq_rel."""
 
 
 @dataclass(frozen=True)
 class PixelSums:
-    """Sums over the pixels of an image that count, from which figures and their pooled values follow.
+    """Sums over an image's pixels that count, from which its figures and the pooled figures follow.
 
     Attributes:
-        pixels: How many pixels count.
+        pixels: Number of pixels that count.
         sums: Sums of :data:`MOMENTS`, in their order.
     """
 
@@ -88,33 +88,33 @@ class PixelSums:
 
 
 def pixel_sums(prediction: Tensor, truth: Tensor) -> PixelSums:
-    """The sums of an image.
+    """Compute the sums of an image.
 
     Args:
         prediction: ``(N,)`` [m], of the pixels that count; above 0.
-        truth: Likewise.
+        truth: ``(N,)`` [m], likewise.
     """
     p, g = prediction.double(), truth.double()
     return PixelSums(len(g), tuple(float(moment(p, g).sum()) for moment in MOMENTS.values()))
 
 
 def figures(sums: PixelSums) -> dict[str, float]:
-    """All figures of :data:`FIGURES`, of pixels that there are."""
+    """Return all figures of :data:`FIGURES`; at least one pixel must count."""
     means = dict(zip(MOMENTS, (value / sums.pixels for value in sums.sums), strict=True))
     return {name: figure.formula(means) for name, figure in FIGURES.items()}
 
 
 def average_images(images: Sequence[PixelSums]) -> dict[str, float]:
-    """The mean of every figure over the images: each counts once, as in Eigen's evaluation and BTS's.
+    """Average every figure over the images: each image counts once, as in Eigen's and BTS's evaluations.
 
     Args:
-        images: With pixels that count.
+        images: Sums of images that have pixels that count.
     """
     each = [figures(sums) for sums in images]
     return {name: sum(found[name] for found in each) / len(each) for name in FIGURES}
 
 
 def pool_pixels(images: Sequence[PixelSums]) -> dict[str, float]:
-    """Every figure over the pixels of all images together: each pixel counts once."""
+    """Return every figure over the pixels of all images together: each pixel counts once."""
     columns = zip(*(image.sums for image in images), strict=True)
     return figures(PixelSums(sum(image.pixels for image in images), tuple(map(sum, columns))))

@@ -1,4 +1,4 @@
-"""Monocular depth over any timm backbone: features, a decoder, a head with bounded range."""
+"""Monocular depth model on any timm backbone: features, a decoder, and a head with a bounded range."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,22 +18,22 @@ from odebackbones.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The depth model: which backbone, and what stands on it.
+    """Settings of the depth model: its backbone, decoder and head.
 
     Args:
         backbone: Any timm model with feature maps: ``ode_vgg16_bn``, ``vgg16_bn``, ``ode_resnet101``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from weights of its
-            name and shape in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's names.
-            Training and report say what was not taken.
-        checkpoint: Start from the weights of another depth run: its ``best.pt``, of the same model.
-        decoder: ``skip``, light, to stride 2; or ``fusion``, as DPT's, to stride 4.
-        decoder_width: Channels of the skip decoder at stride 2 (at 4 to 32 it has 2, 4, 6 and 8 times as many); a
-            quarter of the fusion decoder's.
+        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from the weights in
+            a file that match in name and shape: a run's folder or its ``best.pt``, of any task, or weights with timm's
+            names. Training and the report say which weights were not used.
+        checkpoint: Start from the weights of another depth run with the same model: its ``best.pt``.
+        decoder: ``skip`` (light, up to stride 2) or ``fusion`` (as in DPT, up to stride 4).
+        decoder_width: Channels of the skip decoder at stride 2 (at strides 4 to 32 it has 2, 4, 6 and 8 times as many),
+            or a quarter of the fusion decoder's channels.
         head: ``sigmoid``, or ``log_bins``: a mean of depths at equal ratios.
-        bins: How many depths ``log_bins`` has.
-        min_depth: Least depth that is predicted [m].
-        max_depth: Greatest one [m].
+        bins: Number of depths of ``log_bins``.
+        min_depth: Least predicted depth [m].
+        max_depth: Greatest predicted depth [m].
     """
 
     backbone: str = "ode_vgg16_bn"
@@ -64,16 +64,16 @@ class ModelConfig:
 
 
 class DepthModel(nn.Module):
-    """Depth of every pixel of an image.
+    """A network that predicts the depth of every pixel of an image.
 
     Args:
-        body: timm model made with ``features_only=True``.
-        decoder: From its features to one map.
-        head: From that to depths.
+        body: timm model built with ``features_only=True``.
+        decoder: Maps the body's features to one feature map.
+        head: Maps the decoder's features to depths.
 
     Shape:
-        ``(B, 3, H, W)`` in [0, 1], of any size, ``-> (B, 1, H, W)`` [m], float32. Sides are padded to what the
-        coarsest stride divides, by repeating the last row and column, and the depth is cut again.
+        ``(B, 3, H, W)`` in [0, 1], of any size, ``-> (B, 1, H, W)`` [m], float32. Images are padded to multiples of
+        the coarsest stride by repeating the last row and column, and the depth is cropped back.
     """
 
     def __init__(self, body: nn.Module, decoder: nn.Module, head: nn.Module) -> None:
@@ -86,14 +86,14 @@ class DepthModel(nn.Module):
             self.register_buffer(name, torch.tensor(normalization[name])[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The depth [m]."""
+        """Predict the depth [m]."""
         height, width = images.shape[-2:]
         depth = self.head(self.decoder(self.features(images)))
         size = [side + -side % self.stride for side in (height, width)]
         return F.interpolate(depth, size=size, mode="bilinear")[..., :height, :width]
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The backbone's features of the normalized and padded images, from the finest to the coarsest."""
+        """Return the backbone's features of the normalized and padded images, from the finest to the coarsest."""
         height, width = images.shape[-2:]
         x = (images - self.get_buffer("mean")) / self.get_buffer("std")
         return self.body(F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"))
@@ -117,15 +117,15 @@ def decoder_levels(config: ModelConfig) -> list[int]:
 
 
 def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **settings: Any) -> DepthModel:
-    """A depth model on the backbone of that name.
+    """Build a depth model on the backbone of this name.
 
     Args:
-        backbone: timm's name, or a whole configuration, in which ``settings`` are changed.
-        loaded: Leave the weights random, as others will be loaded.
+        backbone: timm's name of the backbone, or a whole configuration, which ``settings`` override.
+        loaded: Leave the weights random, as other weights will be loaded.
         **settings: The other fields of :class:`ModelConfig`.
 
     Raises:
-        InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
+        InputError: timm doesn't know the backbone or its arguments, or fewer than two of its strides are the decoder's.
     """
     config = replace(backbone, **settings) if isinstance(backbone, ModelConfig) else ModelConfig(backbone, **settings)
     decoder_class = DECODERS[config.decoder]

@@ -1,4 +1,4 @@
-"""Examples of predictions beside the truth."""
+"""Example predictions next to the truth."""
 
 from collections.abc import Callable
 
@@ -15,19 +15,19 @@ from engine.images.drawing import png
 from engine.report.records import Picture
 
 WIDTH = 640
-"""Of an example [px]."""
+"""Width of an example picture [px]."""
 
 
 def example_pictures(
     dataset: DepthDataset, predict: Callable[[Tensor], Tensor], comparison: Comparison, *, count: int = 6
 ) -> tuple[Picture, ...]:
-    """Image, truth, prediction and error, for images spread over the set.
+    """Draw image, truth, prediction and error for images spread over the set.
 
     Args:
-        dataset: Without augmentation.
-        predict: From an image ``(3, H, W)`` in [0, 1] to its depth ``(h, w)`` [m].
-        comparison: Which pixels count, and to which depth.
-        count: Number of pictures.
+        dataset: Data set without augmentation.
+        predict: Maps an image ``(3, H, W)`` in [0, 1] to its depth ``(h, w)`` [m].
+        comparison: Tells which pixels count, and up to which depth.
+        count: Number of example pictures.
     """
     pictures = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)):
@@ -40,7 +40,7 @@ def example_pictures(
 
 
 def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Comparison) -> Tensor:
-    """The four pictures of an image, in two columns if it is not very wide, and the scale: ``(3, H', W')`` uint8."""
+    """Draw an image's four pictures, in two columns unless it is very wide, and the scale: ``(3, H', W')`` uint8."""
     counted = comparison.counted(truth)
     prediction = comparison.prepare(prediction, truth, counted)
     size, columns = layout(*truth.shape)
@@ -58,11 +58,11 @@ def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Compar
 
 
 def layout(height: int, width: int) -> tuple[tuple[int, int], int]:
-    """Height and width [px] of each of the pictures of an image, and how many stand side by side."""
+    """Return the height and width [px] of each of an image's pictures, and the number of columns."""
     columns = 1 if width > 2 * height else 2
     return (round(height * WIDTH / columns / width), WIDTH // columns), columns
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """``(..., H, W)`` of another size, by areas."""
+    """Resize ``(..., H, W)`` with antialiasing."""
     return functional.resize(x.reshape(-1, *x.shape[-2:]), list(size), antialias=True).reshape(*x.shape[:-2], *size)

@@ -1,4 +1,4 @@
-"""A depth map as colored points in space."""
+"""Depth maps as colored point clouds."""
 
 import numpy as np
 from torch import Tensor
@@ -22,14 +22,14 @@ VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("gr
 
 
 def back_project(depth: Tensor, intrinsics: list[float]) -> np.ndarray:
-    r"""The points of a depth map's pixels: :math:`z (u - c_x) / f_x,\; z (v - c_y) / f_y,\; z`.
+    r"""Return the points of a depth map's pixels: :math:`z (u - c_x) / f_x,\; z (v - c_y) / f_y,\; z`.
 
     Args:
-        depth: ``(H, W)`` [m], the distance along the optical axis; not above 0 where nothing is known.
-        intrinsics: fx, fy, cx, cy [px], for pixels whose middles have whole coordinates.
+        depth: ``(H, W)`` [m], distance along the optical axis; not above 0 where it is unknown.
+        intrinsics: fx, fy, cx, cy [px], with pixel centers at integer coordinates.
 
     Returns:
-        ``(N, 3)`` float32 [m], of the pixels that are known, row by row.
+        ``(N, 3)`` float32 [m], for the pixels of known depth, row by row.
     """
     fx, fy, cx, cy = intrinsics
     z = depth.numpy()
@@ -39,7 +39,7 @@ def back_project(depth: Tensor, intrinsics: list[float]) -> np.ndarray:
 
 
 def ply(depth: Tensor, image: Tensor, intrinsics: list[float]) -> bytes:
-    """A binary PLY file of the points with the image's colors.
+    """Build a binary PLY file of the points with the image's colors.
 
     Args:
         depth: ``(H, W)`` [m].

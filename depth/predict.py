@@ -1,4 +1,4 @@
-"""Predicted depth as a picture and as files."""
+"""Predicted depth as a picture and in files."""
 
 from torch import Tensor
 
@@ -14,12 +14,12 @@ from odebackbones.errors import InputError
 def depth_prediction(
     image: Tensor, depth: Tensor, config: PredictConfig, *, unit: Unit, max_depth: float
 ) -> Prediction:
-    """A predicted depth in colors with their scale; as 16-bit PNG, ``.npy`` and, if intrinsics are given, points.
+    """Return a predicted depth in colors with a scale bar, as 16-bit PNG, as ``.npy`` and, with intrinsics, as points.
 
     Args:
         image: ``(3, H, W)`` uint8.
         depth: ``(H, W)`` [m].
-        config: What is written.
+        config: Settings of what is written.
         unit: Unit of the 16-bit PNG.
         max_depth: The model's greatest depth [m].
     """
@@ -35,10 +35,10 @@ def depth_prediction(
 
 
 def roomy_unit(wanted: Unit | None, usual: Unit, *, max_depth: float) -> Unit:
-    """The wanted unit, or the usual one, or the finest in which 16 bits hold the greatest depth.
+    """Return the wanted unit, or else the usual one or the finest in which the greatest depth fits into 16 bits.
 
     Raises:
-        InputError: The wanted unit does not, or none.
+        InputError: The greatest depth does not fit in the wanted unit, or in any unit.
     """
     able = [unit for unit in (usual, *sorted(USUAL, key=units_per_meter, reverse=True)) if reach(unit) >= max_depth]
     if wanted is None and able:
@@ -52,5 +52,5 @@ def roomy_unit(wanted: Unit | None, usual: Unit, *, max_depth: float) -> Unit:
 
 
 def reach(unit: Unit) -> float:
-    """The greatest depth [m] that a file of 16 bits holds."""
+    """Return the greatest depth [m] that a 16-bit file can hold."""
     return LARGEST / units_per_meter(unit)

@@ -1,6 +1,6 @@
-"""Which pixels count, and how a prediction is prepared for the comparison: the field's protocols by name.
+"""The field's protocols by name: which pixels count, and how a prediction is prepared for the comparison.
 
-The same network scores an RMSE of 2.80 or 2.50 m on KITTI by the protocol alone, so every report names it.
+On KITTI, the protocol alone can change the same network's RMSE from 2.80 to 2.50 m, so every report names it.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Region = tuple[slice, slice]
 """Rows and columns of an image."""
 
 Crop = Callable[[int, int], Region]
-"""From the height and width of an image to a part of it."""
+"""Function from the height and width of an image to a part of it."""
 
 KB_SIZE = (352, 1216)
 """Height and width of the KITTI benchmark's crop [px]."""
@@ -26,15 +26,15 @@ KB_SIZE = (352, 1216)
 
 @dataclass(frozen=True)
 class Protocol:
-    """What of a data set is evaluated, and between which depths.
+    """The part of a data set's images that is evaluated, and the range of depths.
 
     Attributes:
-        description: In words, for the report.
-        min_depth: Truth at or below it doesn't count, and predictions are raised to it [m].
+        description: Description for the report.
+        min_depth: Truth at or below this depth doesn't count, and predictions are raised to it [m].
         max_depth: Truth at or above it doesn't count, and predictions are lowered to it [m]; None takes the model's.
-        frame: The part of the image that the model sees and where the truth is taken; None is the whole.
-        region: The part that counts; None is all.
-        region_of_whole: Whether the region is one of the whole image, and not of the frame.
+        frame: Part of the image that the model sees and from which the truth is taken; None for the whole image.
+        region: Part that counts; None for all of it.
+        region_of_whole: Whether the region refers to the whole image instead of the frame.
     """
 
     description: str
@@ -46,10 +46,10 @@ class Protocol:
 
 
 def kb_crop(height: int, width: int) -> Region:
-    """The KITTI benchmark's crop of 352x1216 px, from the bottom and the middle.
+    """Return the KITTI benchmark's crop of 352x1216 px, at the bottom and horizontally centered.
 
     Raises:
-        InputError: The image is smaller.
+        InputError: The image is smaller than the crop.
     """
     top, left = height - KB_SIZE[0], (width - KB_SIZE[1]) // 2
     if top < 0 or left < 0:
@@ -58,7 +58,7 @@ def kb_crop(height: int, width: int) -> Region:
 
 
 def shares(top: float, bottom: float, left: float, right: float) -> Crop:
-    """A region by its shares of height and width, cut off to whole pixels as in Eigen's and Garg's code."""
+    """Build a crop from shares of height and width, truncated to whole pixels as in Eigen's and Garg's code."""
 
     def region(height: int, width: int) -> Region:
         return slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
@@ -74,10 +74,10 @@ eigen_crop = shares(0.3324324, 0.91351351, 0.0359477, 0.96405229)
 
 
 def nyu_crop(height: int, width: int) -> Region:
-    """Rows 45 to 470 and columns 41 to 600 of NYU's 480x640, where the depth was measured (Eigen et al. 2014).
+    """Return rows 45 to 470 and columns 41 to 600 of NYU's 480x640, where depth was measured (Eigen et al. 2014).
 
     Raises:
-        InputError: The images are of another size.
+        InputError: The images have another size.
     """
     if (height, width) != (480, 640):
         raise InputError(f"protocol nyu is for 480x640 px, and an image has {height}x{width}; take eval.protocol raw")
@@ -103,20 +103,20 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "nyu": Protocol("rows 45-470, columns 41-600, to 10 m", max_depth=10.0, region=nyu_crop),
 }
-"""Name -> protocol; the KITTI ones are after Garg et al. 2016; ``kb-garg`` is AdaBins' (Bhat et al. 2021)."""
+"""Name -> protocol; those for KITTI follow Garg et al. 2016; ``kb-garg`` is AdaBins' (Bhat et al. 2021)."""
 
 
 def crop_to_frame(values: Tensor, protocol: str) -> Tensor:
-    """The part of an image or a depth map ``(..., H, W)`` that a model sees."""
+    """Crop an image or a depth map ``(..., H, W)`` to the part that a model sees."""
     frame = PROTOCOLS[protocol].frame
     return values if frame is None else values[(..., *frame(*values.shape[-2:]))]
 
 
 def evaluated_truth(truth: Tensor, protocol: str) -> Tensor:
-    """The true depth of the frame, 0 where it doesn't count for lying outside the region: ``(H, W) -> (h, w)``.
+    """Crop the true depth to the frame, and set it to 0 outside the region that counts: ``(H, W) -> (h, w)``.
 
     Args:
-        truth: ``(H, W)`` [m], of the whole image, 0 where nothing was measured.
+        truth: ``(H, W)`` [m], for the whole image, 0 where nothing was measured.
         protocol: A name of :data:`PROTOCOLS`.
     """
     found = PROTOCOLS[protocol]
@@ -126,7 +126,7 @@ def evaluated_truth(truth: Tensor, protocol: str) -> Tensor:
 
 
 def within(truth: Tensor, region: Crop | None) -> Tensor:
-    """A depth map ``(H, W)``, 0 outside of the region."""
+    """Set a depth map ``(H, W)`` to 0 outside the region."""
     if region is None:
         return truth
     part = region(*truth.shape)
@@ -136,24 +136,24 @@ def within(truth: Tensor, region: Crop | None) -> Tensor:
 
 
 def training_pair(sample: Sample, *, protocol: str) -> Sample:
-    """The part of a pair that a model sees."""
+    """Crop a pair to the part that a model sees."""
     return crop_to_frame(sample[0], protocol), crop_to_frame(sample[1], protocol)
 
 
 def evaluation_pair(sample: Sample, *, protocol: str) -> Sample:
-    """The part of a pair that a model sees, with the depth that counts."""
+    """Crop a pair to the part that a model sees, with only the depth that counts."""
     return crop_to_frame(sample[0], protocol), evaluated_truth(sample[1], protocol)
 
 
 def prepare(prediction: Tensor, truth: Tensor, counted: Tensor, *, bounds: tuple[float, float], median: bool) -> Tensor:
-    """A prediction as it is compared: of the truth's size, perhaps scaled, within the bounds.
+    """Prepare a prediction for the comparison: in the truth's size, scaled if ``median``, within the bounds.
 
     Args:
-        prediction: ``(h, w)`` [m]; resized bilinearly, as the truth never is.
+        prediction: ``(h, w)`` [m]; resized bilinearly, unlike the truth, which is never resized.
         truth: ``(H, W)`` [m].
-        counted: ``(H, W)`` bool.
+        counted: Pixels that count, ``(H, W)`` bool.
         bounds: The protocol's least and greatest depth [m].
-        median: Scale it so that its median is the truth's (Zhou et al., CVPR 2017, for methods without a scale).
+        median: Scale it to the truth's median (Zhou et al., CVPR 2017, for methods without a metric scale).
 
     Returns:
         ``(H, W)`` [m].

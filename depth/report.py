@@ -1,4 +1,4 @@
-"""The depth report: figures, baselines, cost and speed as one record."""
+"""The depth report: figures, baselines, cost and speed in one record."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -8,11 +8,11 @@ from depth.metrics import FIGURES
 from engine.report.records import Curve, Picture, Quantity, Report, Table
 
 POOLED, BASELINES = "accuracy over all pixels", "baselines"
-"""Groups of quantities beside the accuracy, which is a mean over the images."""
+"""Groups of quantities other than the accuracy, which is a mean over the images."""
 
 
 def accuracy_quantities(metrics: DepthMetrics) -> tuple[Quantity, ...]:
-    """All figures as means over the images, then over all pixels; and the baselines' delta1 and abs_rel."""
+    """Return all figures as means over the images, then over all pixels, and the baselines' delta1 and abs_rel."""
     own = [
         Quantity(name + suffix, value, FIGURES[name].unit, FIGURES[name].better, group)
         for group, suffix, values in (("accuracy", "", metrics.averaged), (POOLED, ", pooled", metrics.pooled))
@@ -28,14 +28,14 @@ def accuracy_quantities(metrics: DepthMetrics) -> tuple[Quantity, ...]:
 
 
 def predictor_table(metrics: DepthMetrics) -> Table:
-    """The model beside what can be said without looking at the image."""
+    """Build the table of the model and the baselines, which ignore the image."""
     rows = tuple((name, *(values[figure] for figure in FIGURES)) for name, values in metrics.averaged.items())
     columns = tuple(f"{name} [{figure.unit}]" if figure.unit else name for name, figure in FIGURES.items())
     return Table("Predictors, mean over the images", ("predictor", *columns), rows)
 
 
 def error_curve(metrics: DepthMetrics) -> Curve:
-    """The relative error over the distance, at the bins' middles."""
+    """Build the curve of the relative error over the distance, at the centers of the bins."""
     half = metrics.distances[0] / 2
     points = [
         (end - half, error)
@@ -55,7 +55,7 @@ def depth_report(
     pictures: tuple[Picture, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Report:
-    """Put together what was measured."""
+    """Assemble the report from what was measured."""
     skipped = (f"{metrics.skipped} images have no pixel that counts, and were left aside.",) if metrics.skipped else ()
     return Report(
         name=name,

@@ -1,4 +1,4 @@
-"""Depth as a task of the engine."""
+"""Depth estimation as a task of the engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -37,14 +37,14 @@ from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import truncate
 
 BODY = "body"
-"""The backbone's name in the model."""
+"""Name of the backbone in the model."""
 
 FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
-"""Figures in the training log."""
+"""Figures that the training log shows."""
 
 
 class DepthTask:
-    """Monocular depth on pairs of an image and its depth map, with baselines from the training set."""
+    """Monocular depth estimation on pairs of an image and its depth map, with baselines from the training set."""
 
     name: ClassVar[str] = "depth"
     monitor: ClassVar[str] = "delta1"
@@ -58,19 +58,19 @@ class DepthTask:
         self.train_problems: tuple[str, ...] = ()
         if metadata is None:
             self.train_problems = self.train_pairs.problems
-            require_apart(self.train_pairs, self.val_pairs)  # faults in the data show before training starts
+            require_apart(self.train_pairs, self.val_pairs)  # finds faults in the data before training starts
         elif metadata:
             self.train_problems = tuple(metadata["train_problems"])
-            if metadata["protocol"] == config.eval.protocol:  # another one's are of other pixels
+            if metadata["protocol"] == config.eval.protocol:  # under another protocol, the baselines cover other pixels
                 self.baselines = Baselines(**metadata["baselines"])
 
     @classmethod
     def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """None but the run's own."""
+        """Return no settings: a prediction uses the run's own."""
         return {}
 
     def describe_data(self) -> list[str]:
-        """Pairs, sizes and depths of both splits."""
+        """Describe the pairs, sizes and depths of both splits."""
         splits, data = {"train": self.train_pairs, "val": self.val_pairs}, self.config.data
         is_certain = data.format == "scenes" or not data.check_unit
         limit = None if is_certain else self.config.model.max_depth
@@ -78,7 +78,7 @@ class DepthTask:
         return [generated_note("scenes"), *lines] if data.format == "scenes" else lines
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
-        """Judge the depth of two images, by the protocol of the evaluation; they may have no pixel that counts."""
+        """Evaluate two validation images, which may have no pixel that counts."""
         few = range(min(TRIED, len(self.val_dataset)))
         self.results(lambda _, x, __: self.infer(model, x, device), baselines=True, among=few)
 
@@ -93,19 +93,19 @@ class DepthTask:
         return self.read("val")
 
     def read(self, split: Split) -> DepthPairs:
-        """A split of the data."""
+        """Read a split of the data."""
         cut = partial(evaluated_truth, protocol=self.config.eval.protocol)
         return read_pairs(self.config.data, split, max_depth=self.config.model.max_depth, cut=cut)
 
     @cached_property
     def baselines(self) -> Baselines:
-        """What can be said of the training set without looking at an image."""
+        """Predictions from the training set's depths that ignore the image."""
         cut = partial(evaluated_truth, protocol=self.config.eval.protocol)
         return fit_baselines(DepthDataset(self.train_pairs), cut=cut)
 
     @cached_property
     def val_dataset(self) -> DepthDataset:
-        """The validation set, with the depths that count."""
+        """The validation set, with only the depths that count."""
         return DepthDataset(self.val_pairs, cut=partial(evaluation_pair, protocol=self.config.eval.protocol))
 
     @classmethod
@@ -114,11 +114,11 @@ class DepthTask:
         decoder_levels(config.model)
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
-        """The model; with random weights if others will be loaded."""
+        """Build the model, with random weights if other weights will be loaded."""
         return build_depth_model(self.config.model, loaded=loaded)
 
     def train_dataset(self) -> Dataset[Any]:
-        """The training set with augmentation."""
+        """Return the augmented training set."""
         data = self.config.data
         resize, *crop = self.sizing()
         cut = partial(training_pair, protocol=self.config.eval.protocol)
@@ -126,27 +126,27 @@ class DepthTask:
         return DepthDataset(self.train_pairs, transforms, cut=cut, in_memory=data.in_memory)
 
     def sizing(self) -> list[Transform]:
-        """What brings a pair to the size that is trained on: resizing, and perhaps a crop."""
+        """Return the transforms that bring a pair to the training size: resizing, and a random crop if set."""
         data = self.config.data
         return [partial(resize_pair, size=data.size), *([RandomCrop(data.crop)] if data.crop else [])]
 
     def collate(self, samples: list[Any]) -> Any:
-        """Images ``(B, 3, H, W)`` and depths ``(B, 1, H, W)`` [m]."""
+        """Stack samples into images ``(B, 3, H, W)`` and depths ``(B, 1, H, W)`` [m]."""
         return collate(samples)
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """The configured losses."""
+        """Return the configured losses."""
         images, depths = images_to_device(batch[0], device, self.config.optim), batch[1].to(device, non_blocking=True)
         return weighted_losses(self.config.loss, model(images), self.reachable(depths), images)
 
     def reachable(self, depths: Tensor) -> Tensor:
-        """True depths ``(B, 1, H, W)`` [m] within the model's bounds; 0, as where nothing was measured, beyond them."""
+        """Set true depths ``(B, 1, H, W)`` [m] outside the model's bounds to 0, as where nothing was measured."""
         model = self.config.model
         return torch.where((depths >= model.min_depth) & (depths <= model.max_depth), depths, 0.0)
 
     def infer(self, model: nn.Module, image: Tensor, device: torch.device) -> Tensor:
-        """The depth of an image in [0, 1], on the CPU: ``(3, H, W) -> (h, w)`` [m], of the model's input's size."""
-        if model.training:  # setting the mode walks all modules: not in every call that is timed
+        """Predict an image's depth: ``(3, H, W)`` in [0, 1] ``-> (h, w)`` [m] at the model input's size, on the CPU."""
+        if model.training:  # setting the mode visits all modules, which would slow down every timed call
             model.eval()
         size = self.config.data.size
         if size and tuple(image.shape[1:]) != tuple(size):
@@ -161,12 +161,12 @@ class DepthTask:
     def results(
         self, predict: Callable[[int, Tensor, Tensor], Tensor], *, baselines: bool, among: Sequence[int] | None = None
     ) -> list[ImageResult]:
-        """The sums of every image of the validation set, each taken once, whatever the number of processes.
+        """Compute the sums of every validation image once, whatever the number of processes.
 
         Args:
-            predict: From an image's number, the image in [0, 1] and the truth to its depth ``(h, w)`` [m].
-            baselines: Whether they are compared, too.
-            among: Numbers of the images; None: all.
+            predict: Maps an image's index, the image in [0, 1] and the truth to the predicted depth ``(h, w)`` [m].
+            baselines: Whether the baselines are compared, too.
+            among: Indices of the images; None for all.
         """
         numbers = range(len(self.val_dataset)) if among is None else among
         indices = [numbers[i] for i in share(len(numbers))]
@@ -179,21 +179,21 @@ class DepthTask:
         return gather_lists(found)
 
     def metrics(self, model: nn.Module, device: torch.device, *, baselines: bool) -> DepthMetrics:
-        """The figures of a model."""
+        """Compute the figures of a model."""
         return self.comparison.metrics(self.results(lambda _, x, __: self.infer(model, x, device), baselines=baselines))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """The metrics that are followed during training."""
+        """Return the metrics that are monitored during training."""
         found = self.metrics(model, device, baselines=False).averaged[MODEL]
         return {name: found[name] for name in FOLLOWED}
 
     def metadata(self) -> dict[str, Any]:
-        """The baselines, so that an evaluation by the same protocol needs no training set."""
+        """Return the baselines, so that an evaluation by the same protocol needs no training set, and its faults."""
         baselines = {"baselines": self.baselines.plain(), "protocol": self.config.eval.protocol}
         return {**baselines, "train_problems": list(self.train_problems)}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
-        """Figures, baselines, cost, speed and example pictures."""
+        """Build the report of figures, baselines, cost, speed and example pictures."""
         metrics = self.metrics(model, device, baselines=True)
         measured = measure(self, model, device, self.config.optim, body=BODY)
         predict = partial(self.infer, model, device=device)
@@ -208,13 +208,13 @@ class DepthTask:
         return report, {}
 
     def score(self, predictions: Path) -> Report:
-        """The evaluation of depth maps in files, of the validation images' names, without a model."""
+        """Evaluate depth maps in files named after the validation images, without a model."""
         pairs = self.val_pairs.pairs
         files, unit = prediction_files(predictions, pairs), self.scored_unit
 
         def predict(index: int, image: Tensor, truth: Tensor) -> Tensor:
             depth = read_prediction(files[index], unit=unit, unit_of_floats=self.config.predict.unit or 1.0)
-            is_whole = depth.shape != image.shape[1:]  # and not of the frame only
+            is_whole = depth.shape != image.shape[1:]  # rather than the frame only
             depth = crop_to_frame(depth, self.config.eval.protocol) if is_whole else depth
             require_all(depth, self.comparison.counted(truth), files[index])
             return depth
@@ -224,15 +224,15 @@ class DepthTask:
         return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """The depth as :func:`~depth.predict.depth_prediction` gives it."""
-        unit = self.written_unit  # refused before an image is worked on
+        """Predict the depth and return it in the form of :func:`~depth.predict.depth_prediction`."""
+        unit = self.written_unit  # raises before the image is processed
         depth = self.infer(model, functional.to_dtype(image, torch.float32, scale=True), device)
         depth = functional.resize(depth[None], list(image.shape[1:]), antialias=False)[0]
         limit = self.config.model.max_depth
         return depth_prediction(image, depth, self.config.predict, unit=unit, max_depth=limit)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """The model on the first validation image, and two copies of it as a batch."""
+        """Probe the model on the first validation image, and on a training batch of two copies of it."""
         image, depth = self.val_dataset[0]
         sample = image, depth[0]
         for transform in self.sizing():
@@ -256,38 +256,38 @@ class DepthTask:
 
     @property
     def scored_unit(self) -> Unit:
-        """Of other models' predictions in whole numbers."""
+        """Unit of the whole numbers in other models' predictions."""
         return self.config.predict.unit or unit_of(self.config.data)
 
     @cached_property
     def written_unit(self) -> Unit:
-        """Of this model's predictions in whole numbers.
+        """Unit of the whole numbers in this model's predictions.
 
         Raises:
-            InputError: 16 bits of it don't hold the greatest depth.
+            InputError: The greatest depth does not fit into 16 bits in the unit.
         """
         return roomy_unit(self.config.predict.unit, unit_of(self.config.data), max_depth=self.config.model.max_depth)
 
     @property
     def model_name(self) -> str:
-        """The model with what it is made of."""
+        """The model's name: backbone, decoder and head."""
         model = self.config.model
         backbone = model_label(model.backbone, model.backbone_args)
         return f"{backbone}, {model.decoder} decoder {model.decoder_width}, {model.head} to {model.max_depth:g} m"
 
     def facts(self) -> dict[str, str]:
-        """What was evaluated, at which size, and how."""
+        """Return what was evaluated, how, and at which size."""
         size, facts = self.config.data.size, self.evaluation_facts()
         if self.config.eval.flip:
             facts["protocol"] += "; averaged with the mirror image's prediction"
         return {**facts, "image size": f"{size[0]}x{size[1]} px" if size else "as stored"}
 
     def evaluation_facts(self) -> dict[str, str]:
-        """What was evaluated, and how, whatever the predictions are of."""
+        """Return what was evaluated, and how, whatever made the predictions."""
         protocol = f"{self.config.eval.protocol}: {self.comparison.description}"
         return {"data set": self.val_pairs.name, "protocol": protocol}
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know."""
+        """Return what a reader of the report must know."""
         problems = (*self.train_problems, *self.val_pairs.problems)
         return tuple(f"left out: {problem}" for problem in truncate(problems, "faulty pairs"))

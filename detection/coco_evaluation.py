@@ -1,4 +1,4 @@
-"""pycocotools at work: ground truth and results in its form, its matching, and its 12 numbers."""
+"""Evaluation with pycocotools: ground truth and results in its format, its matching, and its 12 numbers."""
 
 import contextlib
 import io
@@ -22,17 +22,17 @@ COCO_NAMES = (
 
 
 COCOS_DETECTIONS = 100
-"""Detections an image and class that COCO judges."""
+"""Largest number of detections per image and class that COCO judges."""
 
 
-# Where COCOeval's arrays hold IoU 0.5, area "all" and the most detections an image.
+# Indices of IoU 0.5, area "all" and the most detections per image in COCOeval's arrays.
 IOU_50, ALL_AREAS, MAX_DETECTIONS = 0, 0, -1
 
 
 def coco_ground_truth(annotations: Annotations) -> COCO:
     """Build pycocotools' ground truth in memory, with the data set's own category ids.
 
-    Crowds are ignored in matching. A region of no class (``IGNORE_LABEL``) becomes one crowd a category, so that a
+    Crowds are ignored in matching. A region of no class (``IGNORE_LABEL``) becomes one crowd per category, so that a
     detection on it is ignored whatever its class.
     """
     dataset: Any = {
@@ -42,7 +42,7 @@ def coco_ground_truth(annotations: Annotations) -> COCO:
             {"id": category, "name": name}
             for category, name in zip(annotations.category_ids, annotations.classes, strict=True)
         ],
-        # Ids start at 1: COCOeval takes a match with annotation 0 for none.
+        # Ids start at 1: COCOeval treats a match with annotation 0 as no match.
         "annotations": [{"id": number, **entry} for number, entry in enumerate(ground_truth_entries(annotations), 1)],
     }
     coco = COCO()
@@ -55,12 +55,12 @@ def coco_ground_truth(annotations: Annotations) -> COCO:
 def to_coco_results(
     image_ids: Iterable[int], predictions: Iterable[Mapping[str, Tensor]], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Turn torchvision's predictions into COCO's results format.
+    """Convert torchvision's predictions to COCO's results format.
 
     Args:
-        image_ids: One id an image.
-        predictions: One dict an image: ``boxes: (N, 4)``, xyxy [px]; ``labels: (N,)``, 1..C; ``scores: (N,)``.
-        category_ids: The data set's ids of the labels 1..C.
+        image_ids: One id per image.
+        predictions: One dict per image: ``boxes: (N, 4)``, xyxy [px]; ``labels: (N,)``, 1..C; ``scores: (N,)``.
+        category_ids: The data set's ids for the labels 1..C.
     """
     results: list[dict[str, Any]] = []
     for image_id, prediction in zip(image_ids, predictions, strict=True):
@@ -77,7 +77,7 @@ def to_coco_results(
 
 
 def ground_truth_entries(annotations: Annotations) -> Iterator[dict[str, Any]]:
-    """All boxes in COCO's form, without ids; a region of no class once a category."""
+    """Yield all boxes in COCO's format, without ids; a region of no class comes once per category."""
     ids = annotations.category_ids
     for record in annotations.images:
         for index, label in enumerate(record.labels.tolist()):
@@ -88,7 +88,7 @@ def ground_truth_entries(annotations: Annotations) -> Iterator[dict[str, Any]]:
 
 
 def ground_truth_entry(record: ImageRecord, index: int, category: int, *, crowd: bool) -> dict[str, Any]:
-    """One box of an image in COCO's form, without an id."""
+    """Return one box of an image in COCO's format, without an id."""
     x1, y1, x2, y2 = map(float, record.boxes[index])
     box = [x1, y1, x2 - x1, y2 - y1]
     area = float(record.area[index])
@@ -96,7 +96,7 @@ def ground_truth_entry(record: ImageRecord, index: int, category: int, *, crowd:
 
 
 def require_known_results(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse detections on unknown images, of unknown categories, and with numbers that are not finite."""
+    """Refuse detections with unknown images, unknown categories or non-finite numbers."""
     images = {record.image_id for record in annotations.images}
     categories = set(annotations.category_ids)
     for result in results:
@@ -112,7 +112,7 @@ def require_known_results(annotations: Annotations, results: Sequence[Mapping[st
 
 
 def run_cocoeval(truth: COCO, results: Sequence[Mapping[str, Any]], *, most: int) -> COCOeval:
-    """Run pycocotools, silently; its ``loadRes`` writes into the results and takes no empty list."""
+    """Run pycocotools silently, on copies: its ``loadRes`` changes the results; it also fails on an empty list."""
     copies: Any = [dict(result) for result in results]  # loadRes takes a list; its type stub says a file name only
     with contextlib.redirect_stdout(io.StringIO()):
         detections = truth.loadRes(copies) if copies else COCO()
@@ -126,12 +126,12 @@ def run_cocoeval(truth: COCO, results: Sequence[Mapping[str, Any]], *, most: int
 
 
 def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
-    """pycocotools' own 12 numbers."""
+    """Return pycocotools' own 12 numbers."""
     return {name: none_if_undefined(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
 
 
 def numbers_of_all(evaluation: COCOeval) -> dict[str, float | None]:
-    """The 12 numbers with all detections judged, where COCO's are of 100: means as pycocotools' ``summarize``."""
+    """Return the 12 numbers over all detections instead of COCO's 100, averaged as in pycocotools' ``summarize``."""
     precision, recall = (evaluation.eval[name][..., MAX_DETECTIONS] for name in ("precision", "recall"))
     found = coco_numbers(evaluation)
     for name, at in (("AP", slice(None)), ("AP50", [0]), ("AP75", [5])):
@@ -145,11 +145,11 @@ def numbers_of_all(evaluation: COCOeval) -> dict[str, float | None]:
 
 
 def mean_of_defined(values: np.ndarray) -> float | None:
-    """The mean over what is defined; pycocotools writes -1 where nothing is."""
+    """Average the defined values, which are those above -1: pycocotools writes -1 for undefined ones."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
 
 
 def none_if_undefined(value: float) -> float | None:
-    """Turn pycocotools' -1, for no objects at all, into ``None``."""
+    """Convert pycocotools' -1, which stands for no objects at all, to ``None``."""
     return None if value < 0 else float(value)

@@ -1,4 +1,4 @@
-"""What the user can set about a detection run."""
+"""Settings of a detection run."""
 
 from dataclasses import dataclass, field
 
@@ -9,13 +9,13 @@ from engine.config import OptimConfig, RunConfig
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """A detection run.
+    """Settings of a detection run.
 
     Args:
-        run: Where it goes, and what makes it repeatable.
+        run: Where the run writes, and what makes it repeatable.
         data: Images and boxes.
         model: Backbone and detector.
-        optim: Training.
+        optim: How the weights are trained.
     """
 
     run: RunConfig = field(default_factory=RunConfig)

@@ -1,4 +1,4 @@
-"""True positives, false positives and objects of every class, at every confidence threshold."""
+"""Counts of true positives, false positives and objects of every class, at every confidence threshold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ THRESHOLDS = np.arange(101) / 100
 
 @dataclass(frozen=True)
 class Counts:
-    """True positives, false positives and objects; arrays: (C, T) for C classes and T thresholds, objects (C, 1)."""
+    """True positives, false positives and objects: (C, T) arrays for C classes and T thresholds; objects (C, 1)."""
 
     true: np.ndarray
     false: np.ndarray
@@ -36,16 +36,16 @@ class Counts:
         return ratio(2 * self.true, self.true + self.false + self.objects)
 
     def select(self, classes: np.ndarray) -> "Counts":
-        """The counts of some classes."""
+        """Return the counts of some classes."""
         return Counts(self.true[classes], self.false[classes], self.objects[classes])
 
     def total(self) -> "Counts":
-        """All classes' counts added up, as one class."""
+        """Add up the counts of all classes, as one class."""
         return Counts(*(counts.sum(0, keepdims=True) for counts in (self.true, self.false, self.objects)))
 
 
 def count_matches(evaluation: COCOeval, category_ids: Sequence[int]) -> "Counts":
-    """Count every class's matches at IoU 0.5 at each threshold; ``evalImgs`` runs over class, area, image."""
+    """Count every class's matches at IoU 0.5 at each threshold; ``evalImgs`` is ordered by class, area, image."""
     parameters = evaluation.params
     stride = len(parameters.areaRng) * len(parameters.imgIds)
     starts = [parameters.catIds.index(category) * stride for category in category_ids]
@@ -55,7 +55,7 @@ def count_matches(evaluation: COCOeval, category_ids: Sequence[int]) -> "Counts"
 
 
 def count_class(images: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Count true and false positives, ``(T,)`` each, and objects; what touches only ignored regions is neither."""
+    """Count true and false positives, ``(T,)`` each, and objects; detections of ignored regions are neither."""
     entries = [entry for entry in images if entry is not None]
     if not entries:
         return np.zeros(len(THRESHOLDS)), np.zeros(len(THRESHOLDS)), 0

@@ -1,4 +1,4 @@
-"""Run a detector over a data set."""
+"""Detection on images and data sets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,18 +15,18 @@ from engine.training.optimization import autocast
 
 
 def detect(model: nn.Module, images: list[Tensor], device: torch.device, optim: OptimConfig) -> list[dict[str, Tensor]]:
-    """The detections in ``images``, on the CPU.
+    """Detect objects in ``images``; return the detections on the CPU.
 
     Args:
-        model: A detector with torchvision's contract; it is set to evaluation mode.
-        images: ``(3, H, W)`` in [0, 1], of any sizes.
-        device: Where the model is.
-        optim: The precision.
+        model: A detector with torchvision's interface; it is set to evaluation mode.
+        images: Images ``(3, H, W)`` in [0, 1], of any sizes.
+        device: Device of the model.
+        optim: Settings of the precision.
 
     Returns:
         For each image ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)``, ``scores: (N,)``.
     """
-    if model.training:  # setting the mode walks all modules: not in every call that is timed
+    if model.training:  # setting the mode visits all modules, so not in every timed call
         model.eval()
     with torch.inference_mode(), autocast(device, optim):
         detections = model([image.to(device) for image in images])
@@ -34,7 +34,7 @@ def detect(model: nn.Module, images: list[Tensor], device: torch.device, optim: 
 
 
 def count_proposals(model: nn.Module, call: Callable[[], Any]) -> int:
-    """The proposals that the RPN hands on in ``call``: the time of the RoI heads is in proportion to them."""
+    """Count the proposals that the RPN passes on during ``call``: the RoI heads' time is proportional to them."""
     counts: list[int] = []
     rpn = model.get_submodule("rpn")
     handle = rpn.register_forward_hook(lambda module, inputs, output: counts.extend(map(len, output[0])))
@@ -48,9 +48,9 @@ def count_proposals(model: nn.Module, call: Callable[[], Any]) -> int:
 def predict_dataset(
     model: nn.Module, dataset: DetectionDataset, device: torch.device, optim: OptimConfig, *, workers: int
 ) -> list[dict[str, Any]]:
-    """All detections in COCO's results format, each image taken once, whatever the number of processes.
+    """Return all detections in COCO's results format, using each image once for any number of processes.
 
-    Images go through one by one: in a batch torchvision pads them to one size, and results would depend on it.
+    Images are processed one by one: torchvision pads a batch to one size, and results would depend on it.
     """
     records = dataset.annotations.images
     category_ids = dataset.annotations.category_ids

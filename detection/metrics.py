@@ -1,4 +1,4 @@
-"""How good detections are: COCO's 12 numbers by pycocotools, and precision, recall and F1 from its own matching."""
+"""Detection metrics: COCO's 12 numbers by pycocotools, and precision, recall and F1 from its matching."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from detection.data.records import Annotations
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class's figures; precision, recall and F1 stand at the common threshold. ``None``: it has no objects."""
+    """Metrics of one class, ``None`` if it has no objects; precision, recall and F1 are at the common threshold."""
 
     name: str
     objects: int
@@ -37,7 +37,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class PrecisionRecallCurve:
-    """Precision at IoU 0.5, mean over the classes that have objects, at recall 0, 0.01 .. 1."""
+    """Precision at IoU 0.5, averaged over the classes that have objects, at recall 0, 0.01 .. 1."""
 
     recall: tuple[float, ...]
     precision: tuple[float, ...]
@@ -55,20 +55,20 @@ class F1Curve:
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """All figures of one evaluation; ``None`` where the data set has no object that would define a figure.
+    """All metrics of one evaluation; ``None`` where the data set has no object that would define a metric.
 
     Args:
-        coco: COCO's 12 numbers by the names of ``COCO_NAMES``, of all detections that are kept.
-        at_100: The same of at most 100 detections an image, which is COCO's rule.
-        detections: How many an image and class were judged.
-        per_class: One entry a class, in the data set's order.
-        threshold: The confidence at which macro F1 is highest; the lowest of several.
-        precision: Macro precision there: the mean over the classes that have objects.
-        recall: Macro recall.
-        f1: Macro F1: the mean of the classes' F1, not the F1 of the means.
-        micro_precision: Precision there with all classes' counts added up, those without objects included.
-        micro_recall: The same for recall.
-        micro_f1: The same for F1.
+        coco: COCO's 12 numbers by their names in ``COCO_NAMES``, over all detections that are kept.
+        at_100: COCO's 12 numbers over at most 100 detections per image, which is COCO's rule.
+        detections: Largest number of detections per image and class that were judged.
+        per_class: One entry per class, in the data set's order.
+        threshold: The confidence at which macro F1 is highest; the lowest one if there are several.
+        precision: Macro precision at the threshold: the mean over the classes that have objects.
+        recall: Macro recall at the threshold.
+        f1: Macro F1 at the threshold: the mean of the classes' F1, not the F1 of the means.
+        micro_precision: Precision at the threshold from the summed counts of all classes, even those without objects.
+        micro_recall: Recall from the same counts.
+        micro_f1: F1 from the same counts.
         pr_curve: Precision over recall; empty if there are no objects.
         f1_curve: Precision, recall and F1 over the threshold; empty if there are no objects.
     """
@@ -91,18 +91,18 @@ class DetectionMetrics:
 def evaluate_detections(
     annotations: Annotations, results: Sequence[Mapping[str, Any]], *, detections: int = COCOS_DETECTIONS
 ) -> DetectionMetrics:
-    """Judge detections: COCO's 12 numbers, and precision, recall and F1 at IoU 0.5 over the confidence threshold.
+    """Compute COCO's 12 numbers, and precision, recall and F1 at IoU 0.5 over the confidence threshold.
 
     The matching is COCOeval's (T.-Y. Lin et al., "Microsoft COCO: Common Objects in Context", 2014,
-    https://arxiv.org/abs/1405.0312) at IoU 0.5, all areas, at most 100 detections an image and class, or as many more
-    as are kept. It goes by descending score, so it holds for every threshold. Precision without any detection counts
+    https://arxiv.org/abs/1405.0312) at IoU 0.5, all areas, at most 100 detections per image and class, or more if
+    more are kept. It goes by descending score, so it holds for every threshold. Precision without any detection counts
     as 0.
 
     Args:
         annotations: The ground truth.
-        results: COCO's results format: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) [px] and ``score``;
-            an image counted twice is the caller's matter.
-        detections: Kept in an image. Beyond 100, all figures but ``at_100`` are of so many.
+        results: Detections in COCO's results format: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) [px] and
+            ``score``; the caller must not pass an image's detections twice.
+        detections: Number of detections kept per image. Above 100, all metrics except ``at_100`` use this many.
     """
     require_known_results(annotations, results)
     evaluation = run_cocoeval(coco_ground_truth(annotations), results, most=max(detections, COCOS_DETECTIONS))
@@ -121,7 +121,7 @@ def evaluate_detections(
 
 
 def f1_curve(counts: Counts) -> F1Curve:
-    """Average precision, recall and F1 over the classes that have objects."""
+    """Compute macro precision, recall and F1: their means over the classes that have objects."""
     present = counts.select(counts.objects[:, 0] > 0)
     if not len(present.objects):
         return F1Curve((), (), (), ())
@@ -130,7 +130,7 @@ def f1_curve(counts: Counts) -> F1Curve:
 
 
 def summarize(counts: Counts, best: int | None) -> dict[str, float | None]:
-    """Macro and micro precision, recall and F1 at the best threshold."""
+    """Return macro and micro precision, recall and F1 at the best threshold."""
     names = ("precision", "recall", "f1")
     if best is None:
         return dict.fromkeys(("threshold", *names, *(f"micro_{name}" for name in names)))
@@ -145,7 +145,7 @@ def summarize(counts: Counts, best: int | None) -> dict[str, float | None]:
 def per_class(
     evaluation: COCOeval, annotations: Annotations, counts: Counts, best: int | None
 ) -> Iterator[ClassMetrics]:
-    """Every class's figures at the best threshold."""
+    """Yield every class's metrics; precision, recall and F1 are at the best threshold."""
     precisions = evaluation.eval["precision"][:, :, :, ALL_AREAS, MAX_DETECTIONS]
     for index, (name, category) in enumerate(zip(annotations.classes, annotations.category_ids, strict=True)):
         objects = int(counts.objects[index, 0])
@@ -158,7 +158,7 @@ def per_class(
 
 
 def pr_curve(evaluation: COCOeval) -> PrecisionRecallCurve:
-    """Precision over recall at IoU 0.5, a mean over the classes that have objects."""
+    """Return precision over recall at IoU 0.5, averaged over the classes that have objects."""
     precision = evaluation.eval["precision"][IOU_50, :, :, ALL_AREAS, MAX_DETECTIONS]
     present = precision[:, (precision > -1).all(0)]
     if not present.size:

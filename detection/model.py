@@ -20,36 +20,36 @@ from odebackbones import freeze_norms
 from odebackbones.errors import InputError
 
 REDUCTIONS = (4, 8, 16, 32)
-"""Strides of the backbone levels that the pyramid is built on; the pyramid adds stride 64."""
+"""Strides of the backbone levels under the pyramid, which adds stride 64."""
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The detector: which backbone, and the sizes of what stands on it.
+    """The detector: its backbone, and the sizes of the parts on top of it.
 
     Args:
         backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
-        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from weights of its
-            name and shape in a file: a run's folder or its ``best.pt``, of any task, or weights by timm's names.
-            Training and report say what was not taken.
-        frozen_norm: Let the backbone's batch norms use their running statistics and not be trained: for fine-tuning
-            with few images a batch.
+        pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from the weights in
+            a file that match it in name and shape: a run's folder or its ``best.pt``, of any task, or weights with
+            timm's names. Training and report list what was not taken.
+        frozen_norm: Freeze the backbone's batch norms, which then use their running statistics: for fine-tuning with
+            few images per batch.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
         fpn_channels: Channels of the pyramid.
         box_head_size: Width of the box head's two layers.
-        min_size: Shorter image side [px]; several values are drawn from in training, the last is for evaluation.
+        min_size: Shorter image side [px]; training draws from several values, evaluation uses the last one.
         max_size: Bound on the longer image side [px].
         anchor_sizes: Anchor side [px] at strides 4, 8, 16, 32, 64.
-        proposals_train: Proposals kept after NMS in training, an image.
-        proposals_test: The same in evaluation.
-        rpn_batch_size: Anchors that the RPN's loss samples, an image.
-        box_batch_size: Proposals that the box head's loss samples, an image; the RoI pooling's backward pass is
-            slow on CPUs, and in proportion to it.
-        detections: Detections kept, an image.
-        score_threshold: Least score of a detection.
+        proposals_train: Proposals per image kept after NMS in training.
+        proposals_test: Proposals per image kept after NMS in evaluation.
+        rpn_batch_size: Anchors per image that the RPN's loss samples.
+        box_batch_size: Proposals per image that the box head's loss samples; the RoI pooling's backward pass is slow on
+            CPUs and takes time in proportion to their number.
+        detections: Detections kept per image.
+        score_threshold: Lowest score of a detection.
     """
 
     backbone: str = "ode_resnet34"
@@ -86,17 +86,17 @@ class ModelConfig:
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """``x`` in at least float32: boxes [px] need more than the 8 bits of bfloat16's mantissa."""
+    """Return ``x`` in at least float32: boxes [px] need more than the 8 bits of bfloat16's mantissa."""
     return x.float() if x.dtype == torch.bfloat16 or x.dtype == torch.float16 else x
 
 
 class FPNBackbone(nn.Module):
-    """A timm feature extractor and a feature pyramid on its levels of stride 4, 8, 16 and 32.
+    """A timm feature extractor with a feature pyramid on its levels of stride 4, 8, 16 and 32.
 
     T.-Y. Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, arXiv:1612.03144
 
     Args:
-        body: timm model made with ``features_only=True``, with the four levels as outputs.
+        body: timm model created with ``features_only=True``, with the four levels as outputs.
         out_channels: Channels of the pyramid.
         frozen: Names of the body's modules that stay in evaluation mode and are not trained.
 
@@ -115,7 +115,7 @@ class FPNBackbone(nn.Module):
             body.get_submodule(name).requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The pyramid of an image batch."""
+        """Compute the pyramid of an image batch."""
         levels: dict[str, Tensor] = {}
         for i, level in enumerate(self.body(x)):
             levels[str(i)] = level
@@ -134,14 +134,14 @@ class FPNBackbone(nn.Module):
 
 
 class FullPrecisionRPNHead(nn.Module):
-    """torchvision's RPN head with outputs in full precision, so that boxes are decoded in it under autocast."""
+    """torchvision's RPN head with outputs in full precision, so that boxes are decoded precisely under autocast."""
 
     def __init__(self, head: RPNHead) -> None:
         super().__init__()
         self.head = head
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness and box deltas of every level."""
+        """Predict objectness and box deltas for every level."""
         objectness, deltas = self.head(x)
         return [full_precision(o) for o in objectness], [full_precision(d) for d in deltas]
 
@@ -154,27 +154,27 @@ class FullPrecisionBoxPredictor(nn.Module):
         self.predictor = predictor
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits ``(R, num_classes)`` and box deltas ``(R, 4 * num_classes)`` of R regions."""
+        """Predict class logits ``(R, num_classes)`` and box deltas ``(R, 4 * num_classes)`` for R regions."""
         logits, deltas = self.predictor(x)
         return full_precision(logits), full_precision(deltas)
 
 
 def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool | str | None = None) -> FasterRCNN:
-    """torchvision's Faster R-CNN on the backbone that ``config`` names.
+    """Build torchvision's Faster R-CNN on the backbone that ``config`` names.
 
     S. Ren, K. He, R. Girshick, J. Sun: Faster R-CNN, NeurIPS 2015, arXiv:1506.01497
 
     Args:
         config: Backbone and sizes.
-        num_classes: Classes with the background, which is class 0.
-        pretrained: In place of the config's: False if weights will be loaded anyway.
+        num_classes: Number of classes, including the background, which is class 0.
+        pretrained: Overrides the config's value, e.g. False if weights will be loaded anyway.
 
     Returns:
-        The detector with torchvision's contract: ``model(images, targets)`` gives the losses in training mode,
+        The detector, with torchvision's interface: ``model(images, targets)`` gives the losses in training mode,
         ``model(images)`` gives ``[{"boxes": (N, 4) xyxy [px], "labels": (N,), "scores": (N,)}, ...]``.
 
     Raises:
-        InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
+        InputError: timm doesn't know the backbone or its arguments, or the backbone lacks a level.
     """
     if pretrained is None:
         warn_of_weights_left("model.backbone", config.backbone, config.pretrained)
@@ -228,7 +228,7 @@ def pyramid_levels(config: ModelConfig) -> list[int]:
 
 
 def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
-    """timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in that model."""
+    """Build timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in the model."""
     return create_features(
         "model.backbone",
         config.backbone,
@@ -240,7 +240,7 @@ def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
 
 
 def frozen_modules(body: nn.Module, levels: int) -> list[str]:
-    """Names of the modules of ``body`` up to and with its feature level ``levels``, counted from 1 (the stem)."""
+    """Return the names of ``body``'s modules up to and including its level ``levels``, counted from 1 (the stem)."""
     if levels == 0:
         return []
     info: Any = body.feature_info
@@ -252,13 +252,13 @@ def frozen_modules(body: nn.Module, levels: int) -> list[str]:
 
 
 def module_of(body: nn.Module, name: str) -> str | None:
-    """What a feature extractor calls the module that the network calls ``name``; None if it has none."""
+    """Return a feature extractor's name of the network's module ``name``, or None if it lacks this module."""
     modules = dict(body.named_modules())
     return next((form for form in (name.replace(".", "_"), name) if form in modules), None)
 
 
 def up_to(body: nn.Module, name: str) -> list[str]:
-    """The modules that come before the one of this name, in the order in which they are declared, and itself."""
+    """Return the names of the modules declared before the module ``name``, in this order, and its own."""
     found, module, prefix = [], body, ""
     for part in name.split("."):
         children = [child for child, _ in module.named_children()]

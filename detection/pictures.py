@@ -17,7 +17,7 @@ GAP = 8  # [px] between two pictures
 
 
 def colors(classes: int) -> list[tuple[int, int, int]]:
-    """A color for each label 0..classes, by the golden angle, so that neighbors differ."""
+    """Return a color for each label 0..classes, spaced by the golden angle so that neighbors differ."""
     hues = (0.61803398875 * np.arange(classes + 1)) % 1.0
     return [tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.9, 0.95)) for hue in hues]  # pyright: ignore[reportReturnType]
 
@@ -28,9 +28,9 @@ def draw_detections(
     """Draw boxes with their class names and scores.
 
     Args:
-        image: ``(3, H, W)`` uint8.
-        boxes: ``(N, 4)`` xyxy [px].
-        labels: 1..C; 0 is a region of no class.
+        image: Image ``(3, H, W)``, uint8.
+        boxes: Boxes ``(N, 4)``, xyxy [px].
+        labels: Labels 1..C; 0 marks a region of no class.
         classes: ``classes[i]`` names label i + 1.
         scores: Confidences in [0, 1].
 
@@ -56,7 +56,7 @@ def draw_detections(
 
 
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:
-    """Two pictures of one height with a white gap between them."""
+    """Join two pictures of the same height with a white gap between them."""
     gap = left.new_full((3, left.shape[1], GAP), 255)
     return torch.cat([left, gap, right], dim=2)
 
@@ -64,12 +64,12 @@ def side_by_side(left: Tensor, right: Tensor) -> Tensor:
 def example_pictures(
     dataset: DetectionDataset, results: Sequence[dict], *, threshold: float, count: int = 6
 ) -> tuple[Picture, ...]:
-    """Ground truth (left) beside the detections at or above ``threshold`` (right), for images spread over the set.
+    """Draw ground truth (left) and detections at or above ``threshold`` (right) for images spread over the set.
 
     Args:
-        dataset: Without augmentation: its images are uint8 or in [0, 1].
-        results: In COCO's results format.
-        threshold: Least score that is drawn.
+        dataset: Data set without augmentation, whose images are uint8 or in [0, 1].
+        results: Detections in COCO's results format.
+        threshold: Lowest score that is drawn.
         count: Number of pictures.
     """
     annotations = dataset.annotations

@@ -1,4 +1,4 @@
-"""Predicted boxes as a picture and as plain data."""
+"""Predicted boxes, as a picture and as plain data."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,12 +9,12 @@ from engine.task import Prediction
 
 
 def box_prediction(image: Tensor, found: Mapping[str, Tensor], classes: Sequence[str]) -> Prediction:
-    """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px].
+    """Return the image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px].
 
     Args:
-        image: ``(3, H, W)`` uint8.
-        found: ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)`` from 1 on, ``scores: (N,)``.
-        classes: Names of the labels.
+        image: Image ``(3, H, W)``, uint8.
+        found: Detections: ``boxes: (N, 4)`` xyxy [px], ``labels: (N,)`` starting at 1, ``scores: (N,)``.
+        classes: Class names, in the order of the labels.
     """
     labels, scores = found["labels"].tolist(), found["scores"].tolist()
     picture = draw_detections(image, found["boxes"], labels, classes, scores)

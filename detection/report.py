@@ -1,4 +1,4 @@
-"""The detection report: metrics, cost and speed as one record."""
+"""The detection report: metrics, cost and speed in one record."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ from engine.report.records import Curve, Picture, Quantity, Report, Table
 
 
 def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:
-    """COCO's 12 numbers, and precision, recall and F1 at the best threshold.
+    """Return COCO's 12 numbers, and precision, recall and F1 at the best threshold.
 
-    Where that is 0, all detections count, and how many are kept decides: these are then neither better nor worse.
+    At threshold 0 all detections count, so that the latter depend on how many are kept: higher is then not better.
     """
     at_best = {
         "precision (macro)": metrics.precision,
@@ -37,7 +37,7 @@ def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:
 
 
 def curves(metrics: DetectionMetrics) -> tuple[Curve, ...]:
-    """Precision over recall, and F1 over the confidence threshold; none if the set has no objects."""
+    """Return precision over recall, and F1 over the confidence threshold; nothing if the set has no objects."""
     pr, f1 = metrics.pr_curve, metrics.f1_curve
     if not pr.recall:
         return ()
@@ -48,7 +48,7 @@ def curves(metrics: DetectionMetrics) -> tuple[Curve, ...]:
 
 
 def class_table(metrics: DetectionMetrics) -> Table:
-    """One row a class; precision, recall and F1 at the common best threshold."""
+    """Build a table with one row per class; precision, recall and F1 are at the common best threshold."""
     rows = tuple((c.name, c.objects, c.ap, c.ap50, c.precision, c.recall, c.f1) for c in metrics.per_class)
     columns = ("class", "objects", "AP", "AP50", "precision", "recall", "F1")
     return Table(f"Classes (at confidence {metrics.threshold or 0:.2f})", columns, rows)
@@ -63,7 +63,7 @@ def detection_report(
     pictures: tuple[Picture, ...],
     notes: tuple[str, ...],
 ) -> Report:
-    """Put together what was measured."""
+    """Assemble the report from the measurements."""
     return Report(
         name=name,
         title=f"Detection: {name}",
@@ -77,7 +77,7 @@ def detection_report(
 
 
 def image_facts(annotations: Annotations, *, min_size: int, max_size: int, detections: int) -> dict[str, str]:
-    """Which images were evaluated, and at what size."""
+    """Describe which images were evaluated, at what size and by which protocol."""
     judged = max(detections, COCOS_DETECTIONS)
     return {
         "data set": annotations.name,

@@ -42,11 +42,11 @@ BODY = "backbone.body"
 """The backbone's name in the detector."""
 
 LEAST_SHOWN, DEFAULT_SHOWN = 0.05, 0.5
-"""Confidence from which on a prediction shows an object: at least, and where no evaluation tells."""
+"""Confidence threshold of predictions: its lowest value, and the default without an evaluation."""
 
 
 class DetectionTask:
-    """Faster R-CNN on images with boxes, whose classes the checkpoint or the training set names."""
+    """Faster R-CNN on images with boxes; the checkpoint or the training set names the classes."""
 
     name: ClassVar[str] = "detection"
     monitor: ClassVar[str] = "AP"
@@ -77,27 +77,27 @@ class DetectionTask:
         return self.sized(read_annotations(self.config.data, "val", classes=self.classes))
 
     def sized(self, annotations: Annotations) -> Annotations:
-        """The images that the detector can resize."""
+        """Keep only the images that the detector can resize."""
         return without_thin_images(annotations, size=self.sides, strict=self.config.data.strict)
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The least shorter side that images are resized to, and the bound on the longer one [px]."""
+        """The smallest shorter side to resize images to, and the bound on the longer side [px]."""
         return min(self.config.model.min_size), self.config.model.max_size
 
     def describe_data(self) -> list[str]:
-        """Images, objects and boxes of both splits."""
+        """Describe images, objects and boxes of both splits."""
         lines = [describe("train", self.train_annotations), describe("val", self.val_annotations)]
         return [generated_note("shapes"), *lines] if self.config.data.format == "shapes" else lines
 
     @classmethod
     def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """The confidence at which F1 was best on the validation set; 0.5 of a run that does not know."""
+        """Return the confidence of the best F1 on the validation set (at least 0.05), or 0.5 if the run has none."""
         threshold = max(LEAST_SHOWN, metrics.get("confidence", DEFAULT_SHOWN))
         return {"model.score_threshold": round(threshold, 6)}
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
-        """Detect in two images, and judge it."""
+        """Evaluate the detections on two validation images."""
         few = replace(self.val_annotations, images=self.val_annotations.images[:TRIED])
         evaluate_detections(few, self.predictions(model, device, few), detections=self.config.model.detections)
 
@@ -107,25 +107,25 @@ class DetectionTask:
         pyramid_levels(config.model)
 
     def build_model(self, *, loaded: bool = False) -> FasterRCNN:
-        """The detector, with one class for the background; without pretrained weights if others will be loaded."""
+        """Build the detector, with a background class; without pretrained weights if others will be ``loaded``."""
         pretrained = False if loaded else None
         return build_faster_rcnn(self.config.model, num_classes=len(self.classes) + 1, pretrained=pretrained)
 
     def train_dataset(self) -> Dataset[Any]:
-        """The training set with augmentation, without crowds."""
+        """Return the training set with augmentation, without crowds."""
         transforms = build_transforms(self.config.data.augment)
         return DetectionDataset(self.train_annotations, transforms, keep_crowds=False)
 
     def val_dataset(self, annotations: Annotations | None = None) -> DetectionDataset:
-        """The validation set, or some of it, images as floats in [0, 1]."""
+        """Return the validation set, or the given part of it, with images as floats in [0, 1]."""
         return DetectionDataset(annotations or self.val_annotations, build_transforms("none"), keep_crowds=True)
 
     def collate(self, samples: list[Any]) -> Any:
-        """Lists of images and targets."""
+        """Make lists of images and targets."""
         return collate(samples)
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """Faster R-CNN's four losses."""
+        """Return Faster R-CNN's four losses."""
         images, targets = batch
         boxes_and_labels = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in targets]
         return model([image.to(device, non_blocking=True) for image in images], boxes_and_labels)
@@ -133,12 +133,12 @@ class DetectionTask:
     def predictions(
         self, model: nn.Module, device: torch.device, annotations: Annotations | None = None
     ) -> list[dict[str, Any]]:
-        """The detections on the validation set, or on some of it, in COCO's results format."""
+        """Detect objects in the validation set, or in the given part of it; return COCO's results format."""
         dataset = self.val_dataset(annotations)
         return predict_dataset(model, dataset, device, self.config.optim, workers=self.workers)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """The metrics that are followed during training."""
+        """Compute the metrics to follow during training."""
         metrics = self.judge(self.predictions(model, device))
         followed = {
             **{name: metrics.coco[name] for name in ("AP", "AP50", "AP75", "AR_100")},
@@ -150,15 +150,15 @@ class DetectionTask:
         return {name: value for name, value in followed.items() if value is not None}
 
     def judge(self, results: list[dict[str, Any]]) -> DetectionMetrics:
-        """The metrics of detections on the validation set."""
+        """Evaluate detections on the validation set."""
         return evaluate_detections(self.val_annotations, results, detections=self.config.model.detections)
 
     def metadata(self) -> dict[str, Any]:
-        """The names of the labels 1..C, and the data set's own ids of them."""
+        """Return the class names of the labels 1..C, and the data set's own ids for them."""
         return {"classes": self.classes, "category_ids": list(self.val_annotations.category_ids)}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
-        """Metrics, cost, speed and example pictures; and, for pycocotools, the detections and the truth as JSON."""
+        """Report metrics, cost, speed and examples; also return detections and ground truth as JSON for pycocotools."""
         results = self.predictions(model, device)
         metrics = self.judge(results)
         measured = measure(self, model, device, self.config.optim, body=BODY)
@@ -176,7 +176,7 @@ class DetectionTask:
         return report, {name: json.dumps(content).encode() for name, content in files.items()}
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
-        """The image with its detections drawn, and the detections as plain data, boxes as x1, y1, x2, y2 [px].
+        """Detect objects in an image; return them drawn on it and as plain data, with boxes x1, y1, x2, y2 [px].
 
         Raises:
             InputError: The image is too thin to be resized.
@@ -187,7 +187,7 @@ class DetectionTask:
         return box_prediction(image, found, self.classes)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """The detector on the first validation image that has objects (or the first), and copies of it as a batch."""
+        """Return the calls to measure: on the first validation image with objects (or the first), and on two copies."""
         dataset = DetectionDataset(self.val_annotations, build_transforms("none"), keep_crowds=False)
         index = next((i for i, r in enumerate(self.val_annotations.images) if (~r.crowd).any()), 0)
         image, target = dataset[index]
@@ -206,7 +206,7 @@ class DetectionTask:
         )
 
     def parts(self, model: nn.Module) -> dict[str, list[nn.Module]]:
-        """The modules whose time is reported apart."""
+        """Return the modules whose time is reported separately."""
         names = {
             "resizing": ["transform"],
             "backbone": [BODY],
@@ -217,7 +217,7 @@ class DetectionTask:
         return {part: [model.get_submodule(name) for name in modules] for part, modules in names.items()}
 
     def facts(self) -> dict[str, str]:
-        """How the numbers came about."""
+        """Describe the model and the evaluation behind the numbers."""
         model = self.config.model
         return {
             "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model_label(model.backbone, model.backbone_args)}",
@@ -228,7 +228,7 @@ class DetectionTask:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know."""
+        """Return the notes that a reader of the report needs."""
         annotations, kept = self.val_annotations, self.config.model.detections
         name = Path(annotations.name).name
         faults = tuple(f"{name}: {line}" for line in truncate(annotations.problems, "faults like these"))
@@ -236,5 +236,5 @@ class DetectionTask:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether nothing in ``module`` is trained."""
+    """Whether no parameter of ``module`` is trained."""
     return not any(p.requires_grad for p in module.parameters())

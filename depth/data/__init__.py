@@ -1,1 +1,1 @@
-"""Pairs of an image and its depth: readers, the generated scenes, augmentation."""
+"""Pairs of an image and its depth: readers, generated scenes, and augmentation."""

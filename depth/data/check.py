@@ -1,4 +1,4 @@
-"""Pairs that can't be right are found before they are trained on, and named."""
+"""Checks that find and name faulty pairs before training."""
 
 import math
 import re
@@ -17,33 +17,33 @@ from engine.log import warn
 from odebackbones.errors import InputError, truncate
 
 LOOKED_AT = 20
-"""Pairs, spread over the set, by which the unit is judged."""
+"""Number of pairs, spread over the set, by which the unit is judged."""
 
 FAR = 0.95
-"""Quantile of the depths that stands for a scene's far end."""
+"""Quantile of the depths that is taken as a scene's far end."""
 
 SET_RANGE = (1 / 5, 1.0)
-"""The far end of a set's scenes, of the greatest depth: outside of it the unit is wrong. KITTI's is about 0.4, so that
-centimeters taken for 256ths of a meter are 0.16."""
+"""Range of the far end of a set's scenes, as a share of the greatest depth: outside it, the unit is wrong. KITTI's is
+about 0.4, so centimeters read as 256ths of a meter give 0.16."""
 
 BEYOND = 10
-"""Times the greatest depth, from which on a depth is a word for "nothing there" (1e10, 65504, 1000) and no measure."""
+"""Multiple of the greatest depth beyond which a value means "nothing there" (1e10, 65504, 1000), not a measurement."""
 
 PAIR_RANGE = (1 / 50, 2.0)
-"""The same of one pair: meters where 256ths of them are expected are outside."""
+"""Range as in ``SET_RANGE``, but for a single pair: meters read as 256ths of a meter are outside."""
 
 MARKER_SHARE = 0.01
-"""Of a map's pixels, from which on its greatest number, beyond the greatest depth, is a word for the sky."""
+"""Share of a map's measured pixels from which on its greatest depth, if beyond the model's, stands for the sky."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What pairs must have.
+    """Requirements on pairs.
 
     Attributes:
         max_depth: The model's greatest depth [m].
-        cut: The part of a depth map that is evaluated; raises an InputError for one that has no such part.
-        check_unit: Whether depths that are far from the greatest one are another unit's.
+        cut: Takes the part of a depth map that is evaluated; raises an InputError for a map without this part.
+        check_unit: Whether depths far from the greatest depth are taken as a sign of a wrong unit.
     """
 
     max_depth: float
@@ -52,21 +52,22 @@ class Expected:
 
     @property
     def limit(self) -> float:
-        """From where on a depth stands for "nothing there" [m]."""
+        """Depth [m] beyond which a value means "nothing there"."""
         return BEYOND * self.max_depth if self.check_unit else math.inf
 
 
 def sound_pairs(found: DepthPairs, expected: Expected, *, strict: bool, verify: bool) -> DepthPairs:
-    """The pairs without the faulty ones.
+    """Return the pairs without the faulty ones.
 
     Args:
-        found: What a reader found.
-        expected: What they must have.
-        strict: Raise an error that names the faulty ones, in place of leaving them out.
-        verify: Decode all; otherwise only a few, by which the unit is judged.
+        found: Pairs that a reader found.
+        expected: Requirements on the pairs.
+        strict: Raise an error that names the faulty pairs, instead of leaving them out.
+        verify: Decode all pairs; otherwise only a few, by which the unit is judged.
 
     Raises:
-        InputError: There are faulty pairs and it is strict, or no others, or all are of another unit or too far away.
+        InputError: Pairs are faulty and ``strict`` is set or no others are left, the unit is wrong, or all depths that
+            count are too far away.
     """
     looked_at = found.pairs if verify else spread(found)
     far, problems, strange, beyond, reachable = {}, {}, [], 0, 0
@@ -109,7 +110,7 @@ def sound_pairs(found: DepthPairs, expected: Expected, *, strict: bool, verify: 
 
 
 def spread(found: DepthPairs) -> list[DepthPair]:
-    """A few pairs, spread over the set."""
+    """Return a few pairs, spread over the set."""
     return [found.pairs[i] for i in np.unique(np.linspace(0, len(found.pairs) - 1, LOOKED_AT).round().astype(int))]
 
 
@@ -117,7 +118,7 @@ def has_part(pair: DepthPair, depth: Tensor, expected: Expected) -> bool:
     """Whether a pair has depths below the greatest one in the part that is evaluated.
 
     Raises:
-        InputError: The depth map has no such part; names the image.
+        InputError: The depth map has no such part; the message names the image.
     """
     try:
         part = expected.cut(depth)
@@ -127,7 +128,7 @@ def has_part(pair: DepthPair, depth: Tensor, expected: Expected) -> bool:
 
 
 def by_kind(problems: Sequence[str]) -> list[list[str]]:
-    """Problems that differ in their files and numbers only, together."""
+    """Group the problems that differ only in their files and numbers."""
     kinds: dict[str, list[str]] = {}
     for problem in problems:
         kinds.setdefault(re.sub(r"\S*[\d/]\S*", "", problem), []).append(problem)
@@ -135,10 +136,10 @@ def by_kind(problems: Sequence[str]) -> list[list[str]]:
 
 
 def far_end(depth: Tensor, pair: DepthPair, expected: Expected) -> float:
-    """The depth [m] that 5 % of a map's pixels are beyond, those that stand for the sky left aside.
+    """Return the depth [m] beyond which 5 % of a map's measured pixels lie, without those that stand for the sky.
 
     Raises:
-        InputError: Nothing was measured.
+        InputError: The map has no measured depth.
     """
     measured = depth[depth > 0]
     if not len(measured):
@@ -147,7 +148,7 @@ def far_end(depth: Tensor, pair: DepthPair, expected: Expected) -> float:
 
 
 def other_unit(pair: DepthPair, far: float, expected: Expected) -> InputError:
-    """What to say of a map that is far from the depths that are expected."""
+    """Build the error for a map whose depths are far from the expected ones."""
     return InputError(
         f"{pair.depth}: reaches to {far:.3g} m, where model.max_depth={expected.max_depth:g} m: is its unit another? "
         f"If it is right, pass --data.check_unit false"
@@ -155,7 +156,7 @@ def other_unit(pair: DepthPair, far: float, expected: Expected) -> InputError:
 
 
 def without_sky(measured: Tensor, expected: Expected) -> Tensor:
-    """Depths ``(N,)`` [m] without those that are a word for "nothing there", unless all are."""
+    """Return depths ``(N,)`` [m] without those that mean "nothing there", unless all do."""
     greatest = measured.max()
     kept = measured[measured <= expected.limit]
     if greatest > expected.max_depth and (measured == greatest).sum() >= MARKER_SHARE * len(measured):
@@ -164,24 +165,24 @@ def without_sky(measured: Tensor, expected: Expected) -> Tensor:
 
 
 def fits(far: float, max_depth: float) -> bool:
-    """Whether scenes that end there are what is expected of a greatest depth."""
+    """Whether a far end of the scenes fits the model's greatest depth."""
     return SET_RANGE[0] <= far / max_depth <= SET_RANGE[1]
 
 
 def in_other_units(found: DepthPairs, far: float, max_depth: float) -> list[str]:
-    """Where scenes would end in the other usual units in which that is as expected."""
+    """Return the far ends of the scenes in other usual units, where they fit the model's greatest depth."""
     own = units_per_meter(found.unit)
     ends = {unit: far * own / units_per_meter(unit) for unit in USUAL if not math.isclose(units_per_meter(unit), own)}
     return [f"{end:.3g} m in {unit}" for unit, end in ends.items() if fits(end, max_depth)]
 
 
 def has_floats(found: DepthPairs) -> bool:
-    """Whether the depth maps have floats."""
+    """Whether the depth maps hold floats, judged by the first one."""
     return load_values(found.pairs[0].depth).dtype.kind == "f"
 
 
 def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
-    """Refuse a set whose scenes end much before or after the greatest depth."""
+    """Refuse a set whose scenes end far below or beyond the model's greatest depth."""
     if fits(far, max_depth):
         return
     if has_floats(found):
@@ -199,10 +200,10 @@ def require_unit(found: DepthPairs, far: float, max_depth: float) -> None:
 
 
 def describe(split: str, found: DepthPairs, *, max_depth: float | None) -> str:
-    """Pairs, sizes and depths of a split, the latter of some of its pairs; and the units that it might have as well.
+    """Describe a split: its pairs, the sizes and depths of some of them, and other units that would fit as well.
 
     Args:
-        split: What to call it.
+        split: Name of the split.
         found: Pairs of the split.
         max_depth: The model's greatest depth [m]; None if there is no doubt about the unit.
     """

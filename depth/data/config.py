@@ -1,4 +1,4 @@
-"""What the user can set about depth data."""
+"""Settings of depth data."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -14,14 +14,14 @@ DataFormat = Literal["scenes", "folder", "kitti"]
 
 @dataclass(frozen=True)
 class ScenesConfig:
-    """The generated set.
+    """Parameters of the generated set.
 
     Args:
         preset: ``road`` (to 80 m) or ``room`` (to 10 m).
-        train_images: Images to train on.
-        val_images: Images to validate on; they are drawn from seed + 1.
-        size: Height and width [px].
-        seed: Other seeds draw other scenes.
+        train_images: Number of training images.
+        val_images: Number of validation images, which are drawn with seed + 1.
+        size: Height and width of the images [px].
+        seed: Seed of the scenes; other seeds draw other scenes.
     """
 
     preset: str = "road"
@@ -37,33 +37,34 @@ class ScenesConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pairs of an image and a depth map to read, how, and how to augment them.
+    """Settings of the data: which pairs of an image and a depth map to read, how, and how to augment them.
 
     Args:
-        format: ``scenes`` (generated), ``folder`` (any pairs, NYU's, too) or ``kitti`` (KITTI's raw data with its
+        format: ``scenes`` (generated), ``folder`` (any pairs, including NYU's) or ``kitti`` (KITTI's raw data with its
             annotated depth).
-        root: Folder that paths are relative to; scenes: where they are generated.
-        depth_root: Folder that the depth maps' paths are relative to; empty: root. KITTI: of ``data_depth_annotated``.
-        train: Training split. A text file with lines ``IMAGE DEPTH ...``, absolute or relative to root, in quotes where
-            they have spaces, or TUM's ``TIME IMAGE TIME DEPTH``; of a folder
-            also a subfolder of root that holds the folders rgb and depth, or a slice of the pairs in it, in the order
-            of their names: ``:800`` are the first 800.
+        root: Folder that paths are relative to; for scenes, the folder in which they are generated.
+        depth_root: Folder that the depth maps' paths are relative to; empty for root. KITTI: ``data_depth_annotated``.
+        train: Training split: a text file with lines ``IMAGE DEPTH ...``, with paths that are absolute or relative to
+            root, in quotes if they contain spaces, or TUM's ``TIME IMAGE TIME DEPTH``; for ``folder`` also a subfolder
+            of root that holds the folders rgb and depth, or a slice of root's pairs in the order of their names:
+            ``:800`` takes the first 800.
         val: Validation split, likewise.
-        rgb: Folder: name of the folder of images.
-        depth: Folder: name of the folder of depth maps, which have the images' names except for the ending.
+        rgb: Name of the folder of images, for ``folder``.
+        depth: Name of the folder of depth maps, for ``folder``; they have the images' names except for the suffix.
         unit: Unit of depth maps in whole numbers: ``m/256`` (KITTI), ``mm`` (NYU, ScanNet, most cameras), ``cm``,
-            ``m/5000`` (TUM) and so on; floats are meters. Or a number, the meters of 1 in the file, be it whole or not.
-        strict: Stop at faulty pairs, naming them; otherwise leave them out, and report it.
-        verify: Decode every pair at the start, so that faults are found then and not in training.
-        exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the depth map has the
-            size of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn, except with ``ignore``.
-        check_unit: Refuse depths that are far from ``model.max_depth``, as those read in a wrong unit are.
-        size: Height and width [px] that images are resized to; null: as they are.
-        crop: Height and width [px] of a random crop for training; null: none.
-        augment: For training pairs: ``none``, ``flip``, ``color`` (and flip), or ``scale`` (and the others): zooming
-            in by up to a quarter, with the depth divided by as much.
-        in_memory: Keep the decoded pairs.
-        workers: Processes that load pairs; 0: the main one.
+            ``m/5000`` (TUM) and so on, with floats in meters; or, for both, the meters that 1 in the file stands for.
+        strict: Stop at faulty pairs and name them; otherwise leave them out and report it.
+        verify: Decode every pair at the start, so that faults are found before training.
+        exif: Use of the orientation in EXIF data: ``auto`` turns images upright except where the depth map has the
+            size or the proportions of the stored image; ``turn`` turns all, ``ignore`` none. Predictions turn images,
+            unless ``ignore``.
+        check_unit: Refuse depths that are far from ``model.max_depth``, as they would be in a wrong unit.
+        size: Height and width [px] that images are resized to; null keeps their size.
+        crop: Height and width [px] of a random crop for training; null for none.
+        augment: Augmentation of training pairs: ``none``, ``flip``, ``color`` (and flip), or ``scale`` (and the
+            others), which zooms in by up to a quarter and divides the depth by the same factor.
+        in_memory: Keep the decoded pairs in memory.
+        workers: Number of processes that load pairs; 0 for the main process.
         scenes: Parameters of the generated set.
     """
 

@@ -1,4 +1,4 @@
-"""Pairs as a torch dataset."""
+"""Depth pairs as a torch dataset."""
 
 import math
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from engine.images.media import decode
 from odebackbones.errors import InputError
 
 SAME_SHAPE = 0.02
-"""By how much the proportions of an image and of its depth map may differ: ScanNet's 1296x968 and 640x480 do by 0.4 %.
-The image is resized, and never the truth."""
+"""Allowed relative difference between the proportions of an image and its depth map; ScanNet's 1296x968 and 640x480
+differ by 0.4 %. The image is resized, never the truth."""
 
 
 class DepthDataset(Dataset[Sample]):
-    """Serves images ``(3, H, W)`` in [0, 1] and depth maps ``(1, H, W)`` [m], 0 where nothing was measured.
+    """A data set of images ``(3, H, W)`` in [0, 1] and depth maps ``(1, H, W)`` [m], 0 where nothing was measured.
 
     Args:
-        pairs: What to serve.
-        transforms: Transforms of an image in uint8 and its depth, one after the other.
-        cut: What is done to both as they are read, before anything else.
-        in_memory: Keep the decoded pairs.
+        pairs: Pairs to read.
+        transforms: Transforms of an image in uint8 and its depth, applied in order.
+        cut: Transform that is applied to both right after reading.
+        in_memory: Keep the decoded pairs in memory.
     """
 
     def __init__(
@@ -53,30 +53,30 @@ class DepthDataset(Dataset[Sample]):
         return functional.to_dtype(image, torch.float32, scale=True), depth[None]
 
     def read(self, index: int) -> Sample:
-        """A pair as it is cut.
+        """Read and cut a pair.
 
         Raises:
-            InputError: It can't be read.
+            InputError: The pair can't be read or cut.
         """
         sample = decode_pair(self.pairs.pairs[index], self.pairs)
         return sample if self.cut is None else self.cut(sample)
 
     def depth(self, index: int) -> Tensor:
-        """The depth map ``(H, W)`` [m] alone, uncut."""
+        """Read only the depth map ``(H, W)`` [m], uncut."""
         return measured_depth(self.pairs.pairs[index], self.pairs)
 
 
 def measured_depth(pair: DepthPair, pairs: DepthPairs) -> Tensor:
-    """A depth map ``(H, W)`` [m], 0 where nothing was measured."""
+    """Read a depth map ``(H, W)`` [m], 0 where nothing was measured."""
     depth = torch.from_numpy(read_depth(pair.depth, unit=pairs.unit))
     return depth if math.isinf(pairs.limit) else torch.where(depth > pairs.limit, 0.0, depth)
 
 
 def decode_pair(pair: DepthPair, pairs: DepthPairs) -> Sample:
-    """An image ``(3, H, W)`` uint8, turned as its depth map is and resized to it, and its depth ``(H, W)`` [m].
+    """Read an image ``(3, H, W)`` uint8, turned and resized to match its depth map, and the depth ``(H, W)`` [m].
 
     Raises:
-        InputError: One can't be read, they are of different shapes, or it can't be told whether to turn the image.
+        InputError: A file can't be read, their shapes differ, or it is unclear whether to turn the image.
     """
     depth = measured_depth(pair, pairs)
     image = torch.from_numpy(decode_as(pair, depth.shape, pairs.exif)).permute(2, 0, 1)
@@ -89,10 +89,10 @@ def decode_pair(pair: DepthPair, pairs: DepthPairs) -> Sample:
 
 
 def decode_as(pair: DepthPair, size: Sequence[int], exif: Turning) -> np.ndarray:
-    """The image ``(H, W, 3)`` uint8, upright or as it is stored: ``auto`` decides it by the depth map's size.
+    """Read the image ``(H, W, 3)`` uint8, upright or as stored; ``auto`` decides by the depth map's size.
 
     Raises:
-        InputError: The image can't be read, or the depth map's size does not tell.
+        InputError: The image can't be read, or the depth map's size does not decide it.
     """
     unclear: list[int] = []
 
@@ -115,20 +115,20 @@ def decode_as(pair: DepthPair, size: Sequence[int], exif: Turning) -> np.ndarray
 
 
 def proportion(size: Sequence[int]) -> float:
-    """Width over height."""
+    """Return width over height."""
     return size[1] / size[0]
 
 
 def is_near(a: float, b: float) -> bool:
-    """Whether two proportions belong to one view: a camera's images and depth maps differ by less than 1 %."""
+    """Whether two proportions belong to one view: those of a camera's images and depth maps differ by less than 1 %."""
     return abs(a / b - 1.0) <= SAME_SHAPE
 
 
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """A batch of pairs of one size: ``(B, 3, H, W)`` and ``(B, 1, H, W)``.
+    """Stack pairs of one size into a batch: ``(B, 3, H, W)`` and ``(B, 1, H, W)``.
 
     Raises:
-        InputError: They differ in size.
+        InputError: The pairs differ in size.
     """
     sizes = {tuple(depth.shape[1:]) for _, depth in samples}
     if len(sizes) > 1:

@@ -1,4 +1,4 @@
-"""Files of depth maps and images: 16-bit PNG in any unit, NumPy's ``.npy``, floats in TIFF or OpenEXR."""
+"""Files of depth maps and images: 16-bit PNG in any unit, NumPy's ``.npy``, and floats in TIFF or OpenEXR."""
 
 import io
 from pathlib import Path
@@ -10,25 +10,25 @@ from depth.data.units import Unit, meters_of_float, units_per_meter
 from odebackbones.errors import InputError
 
 INVALID = 65535
-"""What some cameras write where they measured nothing (7-Scenes), beside 0."""
+"""Value besides 0 that some cameras write where they measured nothing (7-Scenes)."""
 
 LARGEST = INVALID - 1
 IMAGES = (".png", ".tif", ".tiff", ".exr")
 SUFFIXES = (*IMAGES, ".npy")
-"""The later ones are preferred: of two files with one name a picture may be a preview."""
+"""Suffixes of depth maps; later ones are preferred: of two files with one name, the picture may be a preview."""
 
 
 def read_depth(path: Path, *, unit: Unit, unit_of_floats: Unit | None = None) -> np.ndarray:
-    """A depth map ``(H, W)`` [m], float32, 0 where nothing was measured.
+    """Read a depth map ``(H, W)`` [m], float32, 0 where nothing was measured.
 
     Args:
-        path: Whole numbers (16 or 32 bits), or floats; where a float is not finite or not above 0, nothing was
+        path: File of whole numbers (16 or 32 bits) or floats; where a float is not finite or not above 0, nothing was
             measured.
-        unit: Unit of its numbers; a unit's name is one of whole numbers, and floats are meters then.
-        unit_of_floats: Unit of floats, if it is another.
+        unit: Unit of the numbers; the name of a unit applies to whole numbers only, and floats are then in meters.
+        unit_of_floats: Unit of floats, if it is different.
 
     Raises:
-        InputError: The file can't be read, or holds something else.
+        InputError: The file can't be read, or does not hold a depth map.
     """
     values = load_values(path)
     while values.ndim > 2 and 1 in (values.shape[0], values.shape[-1]):
@@ -47,17 +47,17 @@ def read_depth(path: Path, *, unit: Unit, unit_of_floats: Unit | None = None) ->
 
 
 def load_values(path: Path) -> np.ndarray:
-    """The numbers in a file."""
+    """Read the numbers in a file."""
     return load_array(path) if path.suffix.lower() == ".npy" else load_image(path)
 
 
 def load_image(path: Path) -> np.ndarray:
-    """What OpenCV reads, as stored."""
+    """Read an image file with OpenCV, as stored."""
     if not path.is_file():
         raise InputError(f"{path}: no such depth map")
     try:
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # of a format that it knows and was not built with, or is told not to read
+    except cv2.error:  # a format that this OpenCV was built without, or that is disabled
         values = None
     if values is None:
         needs = "; it takes an OpenCV built with OpenEXR, and OPENCV_IO_ENABLE_OPENEXR=1"
@@ -67,7 +67,7 @@ def load_image(path: Path) -> np.ndarray:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """NumPy's file, without running code from it."""
+    """Read a NumPy file, without running code from it."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
@@ -77,11 +77,11 @@ def load_array(path: Path) -> np.ndarray:
 
 
 def depth_png(depth: np.ndarray, *, unit: Unit) -> bytes:
-    """A 16-bit PNG file: 0 where ``depth`` is not above 0, at least 1 where it is, and the largest where it is beyond.
+    """Encode a 16-bit PNG file: 0 where ``depth`` is not finite or not above 0, else clipped to 1 and ``LARGEST``.
 
     Args:
         depth: ``(H, W)`` [m].
-        unit: To which the values are rounded.
+        unit: Unit to which the values are rounded.
     """
     valid = np.isfinite(depth) & (depth > 0)
     values = np.rint(np.where(valid, depth, 0).astype(np.float64) * units_per_meter(unit)).clip(1, LARGEST)
@@ -91,14 +91,14 @@ def depth_png(depth: np.ndarray, *, unit: Unit) -> bytes:
 
 
 def image_png(image: np.ndarray) -> bytes:
-    """A PNG file of an image ``(H, W, 3)`` uint8, RGB."""
+    """Encode an image ``(H, W, 3)`` uint8, RGB, as a PNG file."""
     written, content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
     assert written
     return content.tobytes()
 
 
 def depth_npy(depth: np.ndarray) -> bytes:
-    """A ``.npy`` file of ``(H, W)`` float32 [m]."""
+    """Encode a depth map ``(H, W)`` [m] as a ``.npy`` file of float32."""
     buffer = io.BytesIO()
     np.save(buffer, depth.astype(np.float32))
     return buffer.getvalue()

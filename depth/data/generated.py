@@ -1,4 +1,4 @@
-"""Generated scenes with their true depth, for a first run, tests and comparisons without a download."""
+"""Generated scenes with their true depth, for first runs, tests and comparisons without a download."""
 
 import json
 from functools import partial
@@ -13,7 +13,7 @@ from engine.atomic_files import generate_if_missing, is_complete
 from odebackbones.errors import InputError, unknown_name
 
 GENERATOR_VERSION = 1
-"""Raised when the same parameters give other pictures."""
+"""Version number, raised when the same parameters give different pictures."""
 
 MIN_SIZE_PX = 32
 
@@ -25,16 +25,16 @@ DEPTH_FOLDER = "depth"
 def generate_scenes(folder: Path, *, preset: str, images: int, size: tuple[int, int], seed: int) -> Path:
     """Write ``folder/rgb/000001.png`` ..., ``folder/depth/000001.png`` ... and ``folder/scenes.json``, all or nothing.
 
-    A folder that holds the set of the same parameters is kept as it is. Image i follows from the seed and i alone.
+    A folder that holds the set with the same parameters is kept as it is. Image i depends on the seed and i only.
     ``scenes.json`` has these parameters under ``info``, and each image's file name and fx, fy, cx, cy [px] under
     ``images``; the center of the pixel in row v and column u is at (u, v).
 
     Args:
-        folder: Where to; its parents are made.
+        folder: Target folder; its parents are created.
         preset: A name of :data:`PRESETS`.
-        images: How many.
+        images: Number of images.
         size: Height and width [px].
-        seed: Seed of numpy's generator.
+        seed: Seed of NumPy's generator.
 
     Returns:
         The folder.

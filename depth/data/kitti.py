@@ -1,4 +1,4 @@
-"""KITTI's raw drives with the depth of ``data_depth_annotated``.
+"""KITTI's raw drives with the depth maps of ``data_depth_annotated``.
 
 J. Uhrig et al.: Sparsity Invariant CNNs, 3DV 2017, arXiv:1708.06500; A. Geiger et al.: Vision meets Robotics: The KITTI
 Dataset, IJRR 2013
@@ -9,28 +9,28 @@ from pathlib import Path
 FORMS = "IMAGE DEPTH ..., or DRIVE FRAME and l or r"
 
 CAMERAS = {"l": "image_02", "r": "image_03"}
-"""Monodepth2's letter of a camera -> KITTI's folder."""
+"""Monodepth2's letter of a camera -> folder of the camera in KITTI."""
 
 OFFICIAL_SPLITS = ("", "train", "val")
-"""Folders of ``data_depth_annotated`` that hold the drives; some people's copies hold them directly."""
+"""Folders of ``data_depth_annotated`` that hold the drives; some copies hold them directly."""
 
 
 def kitti_pair(line: list[str], root: Path, depth_root: Path) -> tuple[Path, Path] | None:
-    """The files that a line of a split names.
+    """Return the files that a line of a split names.
 
     Args:
-        line: Either Eigen's split as BTS has it: ``DATE/DRIVE/image_02/data/0000000069.png
-            DRIVE/proj_depth/groundtruth/image_02/0000000069.png 721.5377``; or as Monodepth2 has it: ``DATE/DRIVE 69
+        line: Words of a line of Eigen's split as in BTS: ``DATE/DRIVE/image_02/data/0000000069.png
+            DRIVE/proj_depth/groundtruth/image_02/0000000069.png 721.5377``; or as in Monodepth2: ``DATE/DRIVE 69
             l``.
         root: Root folder of the raw data.
         depth_root: Root folder of the annotated depth, with or without ``train`` and ``val``.
 
     Raises:
-        ValueError: The split is neither.
+        ValueError: The line has neither form.
 
     Returns:
-        Image and depth map; None for a frame in Monodepth2's form that has no annotated depth, as a drive's first and
-        last have none.
+        Image and depth map; None for a frame in Monodepth2's form without annotated depth, such as a drive's first and
+        last frames.
     """
     if Path(line[0]).suffix:
         return existing(root / line[0]), in_splits(depth_root, line[1])
@@ -42,11 +42,11 @@ def kitti_pair(line: list[str], root: Path, depth_root: Path) -> tuple[Path, Pat
 
 
 def existing(image: Path) -> Path:
-    """The image, or the same as JPEG: many keep the raw data so."""
+    """Return the image's path, or its path as JPEG if only that exists: many keep the raw data as JPEG."""
     return image if image.is_file() or not image.with_suffix(".jpg").is_file() else image.with_suffix(".jpg")
 
 
 def in_splits(depth_root: Path, path: str) -> Path:
-    """The file in whichever official split it is; if in none, as the list has it, to be named in the error."""
+    """Find the file in the official splits; if in none, return its path as in the list, for the error message."""
     found = [file for split in OFFICIAL_SPLITS if (file := depth_root / split / path).is_file()]
     return found[0] if found else depth_root / path

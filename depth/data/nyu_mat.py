@@ -1,4 +1,4 @@
-"""The labeled NYU-Depth-v2, from MATLAB's ``nyu_depth_v2_labeled.mat`` and ``splits.mat`` to PNG and two lists.
+"""Conversion of the labeled NYU-Depth-v2 from ``nyu_depth_v2_labeled.mat`` and ``splits.mat`` to PNG and two lists.
 
 Silberman et al., "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012,
 https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html.
@@ -16,10 +16,10 @@ from engine.atomic_files import new_folder
 from odebackbones.errors import InputError, unknown_name
 
 DEPTHS = {"filled": "depths", "raw": "rawDepths"}
-"""Kind of depth -> dataset of the file: with holes filled in, or as the Kinect measured it (0 in a hole)."""
+"""Kind of depth -> dataset in the file: with holes filled in, or as the Kinect measured it (0 in a hole)."""
 
 SPLITS = {"train": "trainNdxs", "test": "testNdxs"}
-"""List that is written -> variable of the splits."""
+"""List that is written -> variable in ``splits.mat``."""
 
 NEEDS = "reading MATLAB's files needs: pip install 'odebackbones[nyu]'"
 
@@ -27,19 +27,19 @@ NEEDS = "reading MATLAB's files needs: pip install 'odebackbones[nyu]'"
 def write_nyu(mat: Path, splits: Path, out: Path, *, depths: str = "filled") -> dict[str, int]:
     """Write ``rgb/00001.png``, ``depth/00001.png`` (16-bit, mm), ... and the lists ``train.txt`` and ``test.txt``.
 
-    A line of a list is ``rgb/00001.png depth/00001.png``; numbers are the dataset's own, from 1.
+    A line of a list is ``rgb/00001.png depth/00001.png``; the numbers are the data set's own, from 1.
 
     Args:
-        mat: The labeled dataset, MATLAB v7.3: ``images`` ``(N, 3, W, H)`` uint8, and depths ``(N, W, H)`` [m].
-        splits: The official ``splits.mat``, MATLAB v5.
-        out: Folder that is new or empty; it is filled whole or not at all.
+        mat: Labeled data set, MATLAB v7.3: ``images`` ``(N, 3, W, H)`` uint8, and depths ``(N, W, H)`` [m].
+        splits: Official ``splits.mat``, MATLAB v5.
+        out: New or empty folder, which is filled completely or not at all.
         depths: A name of :data:`DEPTHS`.
 
     Returns:
-        How many images each list has; 795 and 654 are the official numbers.
+        Name of a list -> number of its images; 795 and 654 are the official numbers.
 
     Raises:
-        InputError: An input is missing or is not what it should be, or ``out`` holds something.
+        InputError: An input is missing or is not as expected, or ``out`` is not empty.
     """
     if depths not in DEPTHS:
         raise unknown_name("depths", depths, DEPTHS)
@@ -75,7 +75,7 @@ def _open_hdf5(path: Path) -> Any:
 
 
 def _datasets(file: Any, path: Path, depths: str) -> tuple[Any, Any]:
-    """The images and the depths, not read yet."""
+    """Return the datasets of the images and the depths, not read yet."""
     lacking = [name for name in ("images", depths) if name not in file]
     if lacking:
         raise InputError(f"{path}: has no dataset {', '.join(lacking)}, only {', '.join(file) or 'none'}")
@@ -99,14 +99,14 @@ def _read(dataset: Any, i: int, path: Path) -> np.ndarray:
 
 
 def read_splits(path: Path, images: int) -> dict[str, list[int]]:
-    """Name of a list -> numbers of its images, from 1.
+    """Return name of a list -> numbers of its images, from 1.
 
     Args:
-        path: The official ``splits.mat``.
-        images: How many there are.
+        path: Official ``splits.mat``.
+        images: Number of images in the data set.
 
     Raises:
-        InputError: The file is of another kind, or a number belongs to no image or occurs twice.
+        InputError: The file does not hold these splits, or a number belongs to no image or occurs twice.
     """
     content = _load_mat(path)
     lists: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Depth maps that some model has predicted, in a folder."""
+"""Folders of depth maps that some model has predicted."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from depth.data.units import Unit
 from odebackbones.errors import InputError, join_names
 
 ANCESTORS = 3
-"""Folders above an image's own whose names may stand before its name: BTS writes ``DRIVE_FRAME.png`` for KITTI."""
+"""Number of folders above an image's own whose names may precede its name: BTS writes ``DRIVE_FRAME.png`` for KITTI."""
 
 ENDINGS = ("_depth", "")
-"""What may stand between an image's name and the file's suffix: ``tools/predict.py`` writes pictures without it."""
+"""Text between an image's name and the file's suffix: ``tools/predict.py`` writes pictures under the bare name."""
 
 
 def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
-    """Find the predictions of the pairs by their names, by their images' names, or by a folder's and the image's.
+    """Find the predictions by the names of the pairs, of their images, or of a folder and the image.
 
-    Names other than the pairs' own count only if no two images share them.
+    Names other than a pair's own count only if no two images share them.
 
     Args:
-        folder: With ``NAME.png``, ``NAME.npy``, ...; of two with one name the ``.npy``, which is not rounded.
-        pairs: Whose predictions are wanted.
+        folder: Folder with ``NAME.png``, ``NAME.npy``, ...; of two with one name, the ``.npy``, which is not rounded.
+        pairs: Pairs whose predictions are wanted.
 
     Raises:
         InputError: There is no such folder, or predictions are missing.
@@ -52,27 +52,27 @@ def prediction_files(folder: Path, pairs: Sequence[DepthPair]) -> list[Path]:
 
 
 def names(pair: DepthPair, uses: Counter[str]) -> tuple[str, ...]:
-    """What a pair's prediction may be called."""
+    """Return the names that a pair's prediction may have."""
     return (pair.name, *(name for name in other_names(pair) if uses[name] == 1))
 
 
 def other_names(pair: DepthPair) -> set[str]:
-    """The image's name, alone and after the name of one of the folders above it."""
+    """Return the image's name, alone and after the name of one of the folders above it."""
     image = pair.image
     folders = [folder.name for folder in list(image.parents)[: 1 + ANCESTORS]]
     return {image.stem, *(f"{folder}_{image.stem}" for folder in folders)} - {pair.name}
 
 
 def require_all(prediction: Tensor, counted: Tensor, file: Path) -> None:
-    """Refuse a prediction that has no depth at pixels that count.
+    """Refuse a prediction that lacks depth at pixels that count.
 
     Args:
-        prediction: ``(H, W)`` [m], 0 where there is none.
-        counted: ``(H, W)`` bool; of another size, all pixels must have one.
+        prediction: ``(H, W)`` [m], 0 where depth is missing.
+        counted: Pixels that count, ``(H, W)`` bool; if its size differs, all pixels of the prediction count.
         file: File of the prediction.
 
     Raises:
-        InputError: There are such pixels.
+        InputError: The prediction lacks depth at such pixels.
     """
     where = counted if counted.shape == prediction.shape else torch.ones_like(prediction, dtype=torch.bool)
     if missing := int((prediction[where] <= 0).sum()):
@@ -80,14 +80,14 @@ def require_all(prediction: Tensor, counted: Tensor, file: Path) -> None:
 
 
 def read_prediction(path: Path, *, unit: Unit, unit_of_floats: Unit = 1.0) -> Tensor:
-    """A predicted depth map ``(H, W)`` [m], 0 where there is none.
+    """Read a predicted depth map ``(H, W)`` [m], 0 where depth is missing.
 
     Args:
-        path: The file.
+        path: File of the depth map.
         unit: Unit of whole numbers.
-        unit_of_floats: Unit of others; by default meters.
+        unit_of_floats: Unit of floats; meters by default.
 
     Raises:
-        InputError: It can't be read.
+        InputError: The file can't be read.
     """
     return torch.from_numpy(read_depth(path, unit=unit, unit_of_floats=unit_of_floats))

@@ -1,4 +1,4 @@
-"""From a config to pairs: the one place that knows all forms of data."""
+"""Reading of a config's pairs: the only module that knows all data formats."""
 
 import re
 import shlex
@@ -33,13 +33,13 @@ def read_pairs(
     """Read a split of the configured data set; generate it first if it is ``scenes``.
 
     Args:
-        config: Which data.
+        config: Settings of the data.
         split: ``"train"`` or ``"val"``.
-        max_depth: The model's [m]: depth maps in another unit than the config's are told by it.
-        cut: The part of a depth map that is evaluated; raises an InputError for one that has no such part.
+        max_depth: The model's greatest depth [m], by which depth maps in a unit other than the config's are recognized.
+        cut: Takes the part of a depth map that is evaluated; raises an InputError for a map without this part.
 
     Raises:
-        InputError: There are no such pairs, or, if the config is strict, faulty ones.
+        InputError: There are no pairs, two have the same name, or :func:`~depth.data.check.sound_pairs` refuses them.
     """
     name, pairs = READERS[config.format](config, split)
     if not pairs:
@@ -52,7 +52,7 @@ def read_pairs(
 
 
 def unit_of(config: DataConfig) -> Unit:
-    """The unit of the depth maps: the config's, or of generated scenes the preset's."""
+    """Return the unit of the depth maps: the config's, or for generated scenes the preset's."""
     return PRESETS[config.scenes.preset].unit if config.format == "scenes" else config.unit
 
 
@@ -60,7 +60,7 @@ def require_apart(train: DepthPairs, val: DepthPairs) -> None:
     """Refuse splits that have images in common.
 
     Raises:
-        InputError: There are such.
+        InputError: The splits share images.
     """
     if common := {pair.image for pair in train.pairs} & {pair.image for pair in val.pairs}:
         raise InputError(
@@ -109,10 +109,10 @@ READERS: dict[str, Callable[[DataConfig, Split], tuple[str, tuple[DepthPair, ...
 
 
 def pair_files(images: Path, depths: Path) -> tuple[DepthPair, ...]:
-    """The images of a folder with the depth maps of the same names, in the order of these.
+    """Pair the images of a folder with the depth maps of the same names, in the order of the images' names.
 
     Raises:
-        InputError: There is no such folder, or an image without a depth map.
+        InputError: A folder is missing, or an image has no depth map.
     """
     for folder in (images, depths):
         if not folder.is_dir():
@@ -128,7 +128,7 @@ def pair_files(images: Path, depths: Path) -> tuple[DepthPair, ...]:
 
 
 def depth_files(folder: Path) -> dict[str, Path]:
-    """Find a folder's depth maps by their names without ending; of several with one name the most precise one."""
+    """Return name without suffix -> depth map of a folder; of several with one name, the most precise one."""
     files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
     found = {f.stem: f for f in sorted(files, key=lambda f: SUFFIXES.index(f.suffix.lower()))}
     if doubles := len(files) - len(found):
@@ -140,14 +140,14 @@ def depth_files(folder: Path) -> dict[str, Path]:
 def read_list(
     file: Path, root: Path, locate: Callable[[list[str]], tuple[Path, Path] | None]
 ) -> tuple[str, tuple[DepthPair, ...]]:
-    """The pairs that a text file names, one a line, and the file's name.
+    """Return a text file's name and the pairs that it lists, one per line.
 
     Args:
-        root: Root folder of the images: their names are relative to it.
-        file: Lines ``IMAGE DEPTH ...``, or TUM's ``TIME IMAGE TIME DEPTH``; what follows, such as a focal length, is
-            left aside, and so are comments (``#``) and lines whose depth is ``None``, as in Eigen's list of KITTI's
-            test images.
-        locate: From a line's words to the two files; None leaves the line aside.
+        file: File of lines ``IMAGE DEPTH ...``, or TUM's ``TIME IMAGE TIME DEPTH``; what follows, such as a focal
+            length, is ignored, and so are comments (``#``) and lines whose depth is ``None``, as in Eigen's list of
+            KITTI's test images.
+        root: Root folder of the images; their names are relative to it.
+        locate: Maps a line's words to the two files, or to None to skip the line.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such list, folder, or slice like :80; set data.train and data.val")
@@ -172,7 +172,7 @@ def read_list(
 
 
 def words_of(line: str) -> list[str]:
-    """The words of a line; in quotes they may have spaces, and in paths of Windows a backslash is a slash."""
+    """Split a line into words: spaces are kept within quotes, and backslashes of Windows paths become slashes."""
     line = line.replace("\\", "/")
     words = shlex.split(line) if line.count('"') > 1 else line.split()
     is_tums = len(words) == 4 and is_number(words[0]) and is_number(words[2]) and not is_number(words[3])
@@ -185,7 +185,7 @@ def is_number(word: str) -> bool:
 
 
 def name_in(image: Path, root: Path) -> str:
-    """The image's path below ``root``, without its ending, as one word."""
+    """Return the image's path below ``root``, without its suffix, as one word."""
     place = image.relative_to(root) if image.is_relative_to(root) else image
     return re.sub(r"[/\\]+", "_", str(place.with_suffix("")).strip("/\\"))
 

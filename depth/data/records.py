@@ -1,4 +1,4 @@
-"""One form for all data sets: what the readers return and the dataset serves."""
+"""Records of the pairs of any data set, which the readers return and the torch dataset reads."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class DepthPair:
     """An image and its depth map.
 
     Attributes:
-        name: Unique in its data set, without an ending: by it predictions in files are found.
-        image: The image file.
-        depth: The file of its depth map.
+        name: Unique name in the data set, without a suffix, by which predictions in files are found.
+        image: Image file.
+        depth: File of the depth map.
     """
 
     name: str
@@ -28,12 +28,12 @@ class DepthPairs:
     """A split of a data set.
 
     Attributes:
-        name: Folder or list, for messages and reports.
-        pairs: In the data set's order.
+        name: Name of the folder or list, for messages and reports.
+        pairs: Pairs in the data set's order.
         unit: Unit of the depth maps.
-        problems: Pairs that were left out, one line each.
-        exif: What an orientation in an image's EXIF data does.
-        limit: A depth from which on it stands for "nothing there" [m].
+        problems: Problems of the pairs that were left out, one line each.
+        exif: Use of the orientation in an image's EXIF data.
+        limit: Depth [m] beyond which a value means "nothing there".
     """
 
     name: str

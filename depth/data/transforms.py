@@ -1,4 +1,4 @@
-"""Augmentation of an image and its depth map together; a depth is never made of several."""
+"""Joint augmentation of an image and its depth map; depths are never interpolated."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,13 +15,13 @@ Sample = tuple[Tensor, Tensor]
 Transform = Callable[[Sample], Sample]
 
 SPARSE = 0.5
-"""Depth maps with a smaller share of measured pixels lose none when they are reduced."""
+"""Share of measured pixels below which a depth map is sparse, and is reduced without skipping measured pixels."""
 
 MAX_ZOOM = 1.25
 
 
 def resize_pair(sample: Sample, size: Sequence[int] | None) -> Sample:
-    """Both of ``size`` (height, width) [px]; None leaves them as they are."""
+    """Resize both to ``size`` (height, width) [px]; None leaves them as they are."""
     image, depth = sample
     if size is None:
         return sample
@@ -29,10 +29,10 @@ def resize_pair(sample: Sample, size: Sequence[int] | None) -> Sample:
 
 
 def resize_depth(depth: Tensor, size: Sequence[int]) -> Tensor:
-    """A depth map of another size, made of its own values: ``(H, W) -> size``.
+    """Resize a depth map without interpolation: ``(H, W) -> size``.
 
-    The nearest pixel's; but of a sparse map (LiDAR's) that is reduced, the least of those that fall on a pixel, so that
-    no point is lost, and what is before hides what is behind.
+    Each pixel takes the nearest pixel's depth; when a sparse map (LiDAR's) is reduced, it takes the least of the depths
+    that fall on it, so that no point is skipped and near points hide far ones.
 
     Args:
         depth: ``(H, W)`` [m], 0 where nothing was measured.
@@ -50,29 +50,29 @@ def resize_depth(depth: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def nearest_indices(length: int, wanted: int) -> Tensor:
-    """For each of ``wanted`` pixels the one of ``length`` whose middle is nearest to its own."""
+    """Return, for each of ``wanted`` pixels, the one of ``length`` pixels whose center is nearest to its center."""
     return ((torch.arange(wanted) + 0.5) * length / wanted).long().clamp(max=length - 1)
 
 
 def flip(sample: Sample) -> Sample:
-    """Left and right exchanged, in half of the cases."""
+    """Swap left and right, with probability 1/2."""
     image, depth = sample
     return (image.flip(-1), depth.flip(-1)) if torch.rand(()) < 0.5 else sample
 
 
 class Color:
-    """Brightness, contrast and saturation of the image changed."""
+    """A random change of the image's brightness, contrast and saturation."""
 
     def __init__(self) -> None:
         self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)
 
     def __call__(self, sample: Sample) -> Sample:
-        """The pair with another image."""
+        """Return the pair with the image changed."""
         return self.jitter(sample[0]), sample[1]
 
 
 def zoom(sample: Sample) -> Sample:
-    """A part of the image, enlarged to its size; the depth is divided by as much, as what looks larger is nearer."""
+    """Enlarge a random part to the image's size, and divide the depth by the factor, as nearer things look larger."""
     height, width = sample[1].shape
     factor = float(torch.empty(()).uniform_(1, MAX_ZOOM))
     image, depth = RandomCrop((round(height / factor), round(width / factor)))(sample)
@@ -81,20 +81,20 @@ def zoom(sample: Sample) -> Sample:
 
 
 class RandomCrop:
-    """A random part of an image and its depth.
+    """A random crop of an image and its depth.
 
     Args:
-        size: Height and width [px].
+        size: Height and width of the crop [px].
     """
 
     def __init__(self, size: Sequence[int]) -> None:
         self.size = tuple(size)
 
     def __call__(self, sample: Sample) -> Sample:
-        """Cut it out.
+        """Crop the pair.
 
         Raises:
-            InputError: The image is smaller.
+            InputError: The image is smaller than the crop.
         """
         image, depth = sample
         spare = [has - wants for has, wants in zip(depth.shape, self.size, strict=True)]
@@ -113,4 +113,4 @@ AUGMENTATIONS: dict[str, Callable[[], list[Transform]]] = {
     "color": lambda: [flip, Color()],
     "scale": lambda: [flip, zoom, Color()],
 }
-"""Name -> transforms; all draw from torch's generator, which the run's seed reaches."""
+"""Name -> function that builds the transforms, which draw from torch's generator, seeded by the run."""

@@ -1,24 +1,24 @@
-"""Units of depth maps: what one of a file's numbers is."""
+"""Units of depth maps: the length that 1 in a file stands for."""
 
 import re
 
 from odebackbones.errors import InputError
 
 Unit = float | str
-"""The meters that 1 is in the file; or the name of a unit of whole numbers, where floats are meters."""
+"""Number of meters that 1 in the file stands for, or the name of a unit of whole numbers, with floats in meters."""
 
 NAMED: dict[str, float] = {"mm": 1000.0, "cm": 100.0}
-"""Name -> how many make a meter."""
+"""Name -> number of units per meter."""
 
 PARTS = re.compile(r"m/(\d+\.?\d*)")
-"""Further names: ``m/256`` (KITTI), ``m/5000`` (TUM), ..."""
+"""Pattern of further names: ``m/256`` (KITTI), ``m/5000`` (TUM), ..."""
 
 USUAL = ("m/256", "mm", "cm", "m/4000", "m/5000", "m/10000")
-"""Units of whole numbers that data sets have: KITTI; NYU, ScanNet and most cameras; Unreal; RGB-D SLAM data."""
+"""Common units of whole numbers: KITTI; NYU, ScanNet and most cameras; Unreal; RGB-D SLAM data."""
 
 
 def units_per_meter(unit: Unit, *, setting: str = "data.unit") -> float:
-    """How many of a unit make a meter.
+    """Return the number of units per meter.
 
     Raises:
         InputError: There is no such unit.
@@ -37,7 +37,7 @@ def units_per_meter(unit: Unit, *, setting: str = "data.unit") -> float:
 
 
 def number(unit: Unit) -> float:
-    """The unit as a number, or 0 if it is none."""
+    """Return the unit as a number, or 0 if it is a name."""
     try:
         return float(unit)
     except ValueError:
@@ -45,10 +45,10 @@ def number(unit: Unit) -> float:
 
 
 def meters_of_float(unit: Unit) -> float:
-    """The meters of 1.0 in a file of floats: a unit's name says nothing of these."""
+    """Return the meters that 1.0 in a file of floats stands for; a unit's name does not apply to floats."""
     return number(unit) or 1.0
 
 
 def unit_name(unit: Unit) -> str:
-    """The unit in words."""
+    """Return the unit in words."""
     return f"units of {number(unit):g} m" if number(unit) else str(unit)

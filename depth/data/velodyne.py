@@ -1,10 +1,11 @@
-"""KITTI's LiDAR as sparse depth (Geiger et al., "Vision meets Robotics: The KITTI Dataset", IJRR 2013).
+"""Sparse depth from KITTI's LiDAR (Geiger et al., "Vision meets Robotics: The KITTI Dataset", IJRR 2013).
 
-A point X of the scanner falls on the pixel (u, v) of camera i at the depth d, seen from that camera [m]::
+A point X of the scanner is projected to the pixel (u, v) of camera i at the depth d from that camera [m]::
 
     d (u, v, 1) = P_i R_0 T X
 
-with T from the scanner to camera 0, R_0 its rectifying rotation, and P_i the projection of the rectified camera i.
+with T from the scanner to camera 0, R_0 the rectifying rotation of camera 0, and P_i the projection of the rectified
+camera i.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,20 +19,20 @@ from engine.images.files import IMAGE_SUFFIXES, UNREADABLE
 from odebackbones.errors import InputError, join_names
 
 POINT_BYTES = 16
-"""Of x, y, z and the reflectance, each a float32."""
+"""Bytes of a point: x, y, z and the reflectance, each as float32."""
 
 CAMERAS = range(4)
 RAW_CAMERAS, RAW_SCANNER = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
-"""Calibration of a day of raw recordings."""
+"""Calibration files of a day of raw recordings."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where the scanner and the cameras of a car stand.
+    """Poses and projections of a car's scanner and cameras.
 
     Attributes:
-        projections: Number of a camera -> P, ``(3, 4)``: rectified coordinates of camera 0 [m] to pixels.
-        scanner: R_0 T, ``(4, 4)``: the scanner's coordinates [m] to rectified ones of camera 0 [m].
+        projections: Number of a camera -> P ``(3, 4)``, from rectified coordinates of camera 0 [m] to pixels.
+        scanner: R_0 T ``(4, 4)``, from the scanner's coordinates [m] to rectified coordinates of camera 0 [m].
     """
 
     projections: Mapping[int, np.ndarray]
@@ -40,7 +41,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan's points, its calibration (a file or a folder), and an image of the depth map's size."""
+    """One scan: its points, its calibration (a file or a folder), and an image of the depth map's size."""
 
     name: str
     points: Path
@@ -49,15 +50,15 @@ class Scan:
 
 
 def match_scans(points: Path, calibration: Path, images: Path) -> list[Scan]:
-    """The scans of a file or folder with their partners of the same stem, sorted by name.
+    """Match the scans of a file or folder with the files of the same stem, sorted by name.
 
     Args:
-        points: One ``.bin`` file, or a folder of them.
-        calibration: A folder of ``STEM.txt``; or for all scans one file, or the folder of a raw recording's day.
-        images: A folder of images; or one for all scans.
+        points: One ``.bin`` file, or a folder of such files.
+        calibration: A folder of ``STEM.txt``; or, for all scans, one file or the folder of a day of raw recordings.
+        images: A folder of images, or one image for all scans.
 
     Raises:
-        InputError: There are no scans, or some lack a partner.
+        InputError: There are no scans, or some scans have no calibration or image.
     """
     scans = {points.stem: points} if points.is_file() else _files(points, [".bin"])
     calibrations = _partners(calibration, scans, [".txt"])
@@ -88,10 +89,10 @@ def _partners(path: Path, scans: Mapping[str, Path], suffixes: Sequence[str]) ->
 
 
 def read_points(path: Path) -> np.ndarray:
-    """The points of a scan ``(N, 4)``, float32: x forward, y left, z up [m], and the reflectance from 0 to 1.
+    """Read the points of a scan ``(N, 4)``, float32: x forward, y left, z up [m], and the reflectance from 0 to 1.
 
     Raises:
-        InputError: There is no such file, or it holds no whole points.
+        InputError: The file is missing, empty or ends within a point.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file of LiDAR points")
@@ -105,10 +106,10 @@ def read_points(path: Path) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image [px], from the head of its file.
+    """Read the height and width of an image [px] from its file's header.
 
     Raises:
-        InputError: It can't be read.
+        InputError: The image can't be read.
     """
     try:
         with Image.open(path) as image:
@@ -118,7 +119,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 class _CalibrationFile:
-    """Lines ``name: numbers``."""
+    """A file of lines ``name: numbers``."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
@@ -131,7 +132,7 @@ class _CalibrationFile:
         self.lines = {name.strip(): values.split() for name, _, values in lines}
 
     def matrix(self, name: str, rows: int, columns: int) -> np.ndarray:
-        """The numbers behind ``name``."""
+        """Return the numbers after ``name`` as a matrix."""
         words = self.lines.get(name, [])
         try:
             values = np.array(words, dtype=np.float64)
@@ -143,19 +144,19 @@ class _CalibrationFile:
         return values.reshape(rows, columns)
 
     def projections(self, prefix: str) -> dict[int, np.ndarray]:
-        """Of the cameras that are there."""
+        """Return number of a camera -> projection, for the cameras in the file."""
         return {i: self.matrix(f"{prefix}{i}", 3, 4) for i in CAMERAS if f"{prefix}{i}" in self.lines}
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read how a scan is seen by the cameras.
+    """Read the calibration of the scanner and the cameras.
 
     Args:
-        path: A frame's file of the object benchmark (``P2``, ``R0_rect``, ``Tr_velo_to_cam``), or the folder of a raw
-            recording's day (``P_rect_02`` and ``R_rect_00``; ``R`` and ``T``).
+        path: A frame's file from the object benchmark (``P2``, ``R0_rect``, ``Tr_velo_to_cam``), or the folder of a
+            day of raw recordings (``P_rect_02`` and ``R_rect_00``; ``R`` and ``T``).
 
     Raises:
-        InputError: The file is missing, or a line of it.
+        InputError: A file or a line in it is missing.
     """
     cameras = _CalibrationFile(path / RAW_CAMERAS if path.is_dir() else path)
     if path.is_dir():
@@ -171,19 +172,20 @@ def read_calibration(path: Path) -> Calibration:
 def project(
     points: np.ndarray, calibration: Calibration, size: tuple[int, int], *, camera: int = 2, first_pixel: int = 1
 ) -> np.ndarray:
-    """The depth of the nearest point on each pixel: ``(N, 4) -> (H, W)`` [m], float32, 0 where there is none.
+    """Project points to the depth of the nearest one on each pixel: ``(N, 4) -> (H, W)`` [m], float32, 0 for none.
 
     The pixel is ``round(u) - first_pixel``. KITTI's calibration counts pixels from 0 (its devkit adds 1 to draw in
-    MATLAB). What the field trains and evaluates on takes 1 off all the same, and so stands a pixel further up and left:
-    ``generate_depth_map`` of Monodepth (Godard et al., "Unsupervised Monocular Depth Estimation with Left-Right
-    Consistency", CVPR 2017), which moreover confuses a few pixels when it looks for the nearest point.
+    MATLAB). The code behind the depth maps on which the field trains and evaluates subtracts 1 anyway, which shifts
+    them by a pixel up and left: ``generate_depth_map`` of Monodepth (Godard et al., "Unsupervised Monocular Depth
+    Estimation with Left-Right Consistency", CVPR 2017), which also confuses a few pixels when it looks for the nearest
+    point.
 
     Args:
-        points: Points of :func:`read_points`; those behind the camera or outside of the image count for nothing.
+        points: Points of :func:`read_points`; points behind the camera or outside the image are ignored.
         calibration: Calibration of :func:`read_calibration`.
-        size: H and W [px].
-        camera: 2 is KITTI's left color camera, 3 the right one.
-        first_pixel: What u and v are at the first pixel: 1 as the field has it, 0 where KITTI's calibration puts it.
+        size: Height and width of the depth map [px].
+        camera: Number of the camera; 2 is KITTI's left color camera, 3 the right one.
+        first_pixel: Coordinates u and v of the first pixel: 1 as is common in the field, 0 as in KITTI's calibration.
 
     Raises:
         InputError: The calibration has no such camera.

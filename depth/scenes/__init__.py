@@ -1,1 +1,1 @@
-"""Generated scenes with their true depth: a ray caster in NumPy, and what it draws."""
+"""Generated scenes with their true depth: a ray caster in NumPy, and the scenes that it renders."""

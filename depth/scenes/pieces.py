@@ -1,4 +1,4 @@
-"""Vehicles, furniture and the like: boxes in fixed proportions, in sizes as found outside."""
+"""Vehicles, furniture and the like: boxes in fixed proportions and realistic sizes."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """A box in fractions of its piece: along the width, up from the bottom, along the depth from the back.
+    """A box in fractions of its piece: along the width, up from the bottom, and along the depth from the back.
 
     Args:
         low: One corner.
-        high: The opposite one.
-        texture: Texture of all parts that name it; None for the piece's own.
+        high: The opposite corner.
+        texture: Texture of the part, drawn once for all parts that name it; None for the piece's own.
     """
 
     low: Triple = (0, 0, 0)
@@ -30,12 +30,12 @@ class Piece:
     """Something that stands or hangs in a scene.
 
     Args:
-        width: From side to side [m].
-        height: [m].
-        depth: From its back to its front [m].
-        textures: One of them is drawn.
-        parts: What it is built of.
-        elevation: Height of its bottom over the ground [m].
+        width: Range of the width, from side to side [m].
+        height: Range of the height [m].
+        depth: Range of the depth, from back to front [m].
+        textures: Textures, one of which is drawn.
+        parts: Parts that form the piece.
+        elevation: Range of the height of its bottom above the ground [m].
     """
 
     width: Range
@@ -47,20 +47,20 @@ class Piece:
 
 
 Circle = tuple[float, float, float]
-"""x, z and radius of what stands somewhere [m]."""
+"""x, z and radius of a circle on the ground that something stands in [m]."""
 
 OVERLAP = 0.75
-"""Of their radii's sum, how near two circles may come: long things stand side by side, though their circles cross."""
+"""Least distance of two circles, as a share of the sum of their radii: long things may stand side by side."""
 
 
 def draw_extent(piece: Piece, rng: np.random.Generator) -> np.ndarray:
-    """Draw width, height and depth, ``(3,)`` [m]."""
+    """Draw the width, height and depth of a piece, ``(3,)`` [m]."""
     low, high = np.array([piece.width, piece.height, piece.depth]).T
     return low + (high - low) * rng.random(3)
 
 
 def circle_around(at: tuple[float, float], extent: np.ndarray) -> Circle:
-    """The circle that a piece of that extent, ``(3,)`` [m], stands in."""
+    """Return the circle in which a piece of this extent, ``(3,)`` [m], stands."""
     return (*at, float(np.hypot(extent[0], extent[2])) / 2)
 
 
@@ -73,14 +73,14 @@ def is_free(circle: Circle, taken: list[Circle]) -> bool:
 def build(
     piece: Piece, rng: np.random.Generator, *, extent: np.ndarray, at: tuple[float, float], yaw: float
 ) -> list[Surface]:
-    """Put up a piece.
+    """Place a piece.
 
     Args:
-        piece: What.
-        rng: Draws its texture and elevation.
+        piece: Piece to place.
+        rng: Generator that draws its texture and elevation.
         extent: Width, height and depth, ``(3,)`` [m].
         at: x and z of its center in the world [m].
-        yaw: Angle of its front, to the right from the z-axis [rad].
+        yaw: Angle of its front direction, from the z-axis to the right [rad].
     """
     own = piece.textures[rng.integers(len(piece.textures))](rng)
     textures = {None: own} | {part.texture: part.texture(rng) for part in piece.parts if part.texture}

@@ -1,4 +1,4 @@
-"""Kinds of scenes, and their pictures as a camera takes them."""
+"""Kinds of scenes, and pictures of them as a camera takes them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Preset:
     """A kind of scene.
 
     Args:
-        max_depth_m: What is farther has no depth [m].
+        max_depth_m: Greatest depth that is recorded [m].
         unit: Unit of the depth files.
-        draw: Draws a scene from a random state and for a size (height, width) [px].
+        draw: Draws a scene from a random state for a size (height, width) [px].
     """
 
     max_depth_m: float
@@ -34,13 +34,13 @@ def draw_image(
     """Draw a scene and take its picture.
 
     Args:
-        rng: All of it follows from its state.
+        rng: Random generator, whose state determines everything.
         preset: A name of :data:`PRESETS`.
         size: Height and width [px].
 
     Returns:
         The image, ``(H, W, 3)`` uint8 RGB, its depth, ``(H, W)`` float32 [m], 0 in the sky and beyond the preset's
-        largest depth, and the camera.
+        greatest depth, and the camera.
     """
     scene = PRESETS[preset].draw(rng, size)
     colors, depth = render(scene, size)
@@ -48,11 +48,11 @@ def draw_image(
 
 
 def develop(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw what a camera does to colors: exposure, white balance, contrast, a soft lens and noise.
+    """Apply random effects of a camera to colors: exposure, white balance, contrast, a soft lens and noise.
 
     Args:
         colors: ``(3, H, W)``, about 0 to 1.
-        rng: A random state.
+        rng: Random generator.
 
     Returns:
         ``(H, W, 3)`` uint8.

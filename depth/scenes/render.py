@@ -1,4 +1,4 @@
-"""A ray caster in NumPy: a picture of textured boxes and ellipsoids with the true depth of every pixel."""
+"""A ray caster in NumPy: pictures of textured boxes and ellipsoids with the true depth of every pixel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from depth.scenes.surfaces import Geometry, Rays, Surface, geometry, intersect, 
 from depth.scenes.textures import Texture, mix
 
 SKY = -1
-"""Owner of the pixels whose ray meets nothing."""
+"""Owner of pixels whose ray meets no surface."""
 
 CONTACT_HEIGHT = 0.8
-"""Surfaces with less room below them darken the ground [m]."""
+"""Surfaces with less room than this below them darken the ground [m]."""
 
 CONTACT_REACH = 3.0
-"""Up to where they do, in lengths over which a contact shadow decays by e."""
+"""Reach of a contact shadow, in lengths over which it decays by a factor of e."""
 
 NEAREST = 1e-3
-"""Depth at which a surface begins to be behind the camera [m]."""
+"""Depth up to which a point counts as behind the camera [m]."""
 
 SIGNS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32).T
 """The corners of a box, ``(3, 8)``."""
@@ -34,7 +34,7 @@ class Camera:
         fy: Focal length along columns [px].
         cx: Column of the principal point [px].
         cy: Row of the principal point [px].
-        position: In the world, ``(3,)`` [m].
+        position: Position in the world, ``(3,)`` [m].
         axes: The camera's axes (right, down, forward) in the world, as columns, ``(3, 3)``.
     """
 
@@ -48,13 +48,13 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """Light from one side, light from all sides, and the air between.
+    """Light from one direction, light from all directions, and haze.
 
     Args:
         direction: Unit vector toward the light, ``(3,)``.
-        ambient: Share of the light that comes from all sides.
-        haze: Color of the far air, ``(3, 1)``.
-        haze_length: Depth at which 1/e of a color is left [m].
+        ambient: Share of the light that comes from all directions.
+        haze: Color of distant air, ``(3, 1)``.
+        haze_length: Depth at which 1/e of a surface's color is left [m].
     """
 
     direction: np.ndarray
@@ -65,13 +65,13 @@ class Light:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is rendered.
+    """A scene to render.
 
     Args:
-        camera: From where.
-        surfaces: The first has the ground, y = 0, on which the others stand.
-        light: How they are lit.
-        sky: Colors, ``(3, N)`` in [0, 1], of unit directions in the world, ``(3, N)``.
+        camera: Camera that sees the scene.
+        surfaces: Surfaces; the first includes the ground, y = 0, on which the others stand.
+        light: Light on the surfaces.
+        sky: Maps unit directions in the world, ``(3, N)``, to colors, ``(3, N)`` in [0, 1].
     """
 
     camera: Camera
@@ -81,7 +81,7 @@ class Scene:
 
 
 def rotation(*, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Axes of a camera that is turned right by yaw, then up by pitch, then clockwise by roll, ``(3, 3)`` [rad]."""
+    """Return the axes, ``(3, 3)``, of a camera turned right by yaw, then up by pitch, then clockwise by roll [rad]."""
     (sin_y, sin_p, sin_r), (cos_y, cos_p, cos_r) = np.sin([yaw, pitch, roll]), np.cos([yaw, pitch, roll])
     about_y = np.array([(cos_y, 0, sin_y), (0, 1, 0), (-sin_y, 0, cos_y)])
     about_x = np.array([(1, 0, 0), (0, cos_p, -sin_p), (0, sin_p, cos_p)])
@@ -90,7 +90,7 @@ def rotation(*, yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def rays_of(camera: Camera, size: tuple[int, int]) -> Rays:
-    """The rays through the pixels' centers, with directions ``(3, H, W)`` of length 1 along the optical axis."""
+    """Return the rays through the pixels' centers, with directions ``(3, H, W)`` of length 1 along the optical axis."""
     right, down, forward = camera.axes.astype(np.float32).T[..., None, None]
     columns = (np.arange(size[1], dtype=np.float32) - np.float32(camera.cx)) / np.float32(camera.fx)
     rows = (np.arange(size[0], dtype=np.float32) - np.float32(camera.cy)) / np.float32(camera.fy)
@@ -102,7 +102,7 @@ def render(scene: Scene, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
     """Render a scene.
 
     Args:
-        scene: What to look at.
+        scene: Scene to render.
         size: Height and width [px].
 
     Returns:
@@ -116,7 +116,7 @@ def render(scene: Scene, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
 
 
 def cast(camera: Camera, shapes: Geometry, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest surface in each pixel.
+    """Find the nearest surface at each pixel.
 
     Returns:
         Depth, ``(H, W)`` float32 [m], inf in the sky, and owner, ``(H, W)``: the number of the surface, or ``SKY``.
@@ -133,14 +133,14 @@ def cast(camera: Camera, shapes: Geometry, rays: Rays) -> tuple[np.ndarray, np.n
 
 
 def windows(camera: Camera, shapes: Geometry, half: np.ndarray, size: tuple[int, ...]) -> list[tuple[slice, slice]]:
-    """Rows and columns that bound where surfaces can be.
+    """Return the rows and columns that bound each surface in the image.
 
-    A surface that reaches behind the camera is open toward each side on which it has a corner.
+    For a surface that reaches behind the camera, they extend to the image's border on each side where it has a corner.
 
     Args:
-        camera: From where they are seen.
+        camera: Camera that sees the surfaces.
         shapes: The surfaces.
-        half: Half their extents along their axes, ``(3, S)`` [m].
+        half: Half the extents of the surfaces along their axes, ``(3, S)`` [m].
         size: Height and width [px].
     """
     offsets = rotate(SIGNS[..., None] * half[:, None], shapes.cos, -shapes.sin)
@@ -159,9 +159,9 @@ def windows(camera: Camera, shapes: Geometry, half: np.ndarray, size: tuple[int,
 
 
 def contact_shadows(camera: Camera, shapes: Geometry, rays: Rays, depth: np.ndarray) -> np.ndarray:
-    """Share of the light that low surfaces leave to the ground under and beside them, ``(H, W)``.
+    """Return the share of light that low surfaces leave to the ground under and next to them, ``(H, W)``.
 
-    It is 1 - 0.55 exp(-q / l) at the distance q to the surface's outline, where l grows with the room below it.
+    Each surface leaves 1 - 0.55 exp(-q / l) at the distance q to its outline, where l grows with the room below it.
     """
     share = np.ones_like(depth)
     room_below = np.maximum(-shapes.center[1] - shapes.half[1], 0)
@@ -182,16 +182,16 @@ def contact_shadows(camera: Camera, shapes: Geometry, rays: Rays, depth: np.ndar
 def colors_of(
     scene: Scene, shapes: Geometry, rays: Rays, depth: np.ndarray, owner: np.ndarray, shadows: np.ndarray
 ) -> np.ndarray:
-    """Colors, ``(3, H, W)``: texture, light, contact shadows on the ground, and haze.
+    """Compute the colors, ``(3, H, W)``, from texture, light, contact shadows on the ground, and haze.
 
-    The light is ambient + (1 - ambient) (1 + cos) / 2, which leaves no face without shading, also in a room.
+    The light is ambient + (1 - ambient) (1 + cos) / 2, so that all faces are shaded, even in a room.
 
     Args:
-        scene: What is rendered.
+        scene: Scene that is rendered.
         shapes: Surfaces of the scene.
         rays: Rays of its camera.
         depth: ``(H, W)`` [m].
-        owner: Number of the surface, ``(H, W)``.
+        owner: Number of the surface at each pixel, or ``SKY``, ``(H, W)``.
         shadows: Shadows of :func:`contact_shadows`, ``(H, W)``.
     """
     seen, ends, sky = sorted_by_texture(scene.surfaces, owner.ravel())
@@ -211,14 +211,15 @@ def colors_of(
 def sorted_by_texture(
     surfaces: tuple[Surface, ...], owner: np.ndarray
 ) -> tuple[np.ndarray, dict[Texture, slice], np.ndarray]:
-    """Sort pixels, as many surfaces share a texture and each call has its price.
+    """Sort pixels by texture, as many surfaces share a texture and each call of a texture has a cost.
 
     Args:
         surfaces: Surfaces of the scene.
         owner: Number of the surface that a pixel sees, or ``SKY``, ``(N,)``.
 
     Returns:
-        The pixels that see a surface; which of these see each texture that is seen; and the pixels that see the sky.
+        The pixels that see a surface; for each texture that is seen, the slice of these that sees it; and the pixels
+        that see the sky.
     """
     palette = list(dict.fromkeys(surface.texture for surface in surfaces))
     # The last entry belongs to SKY, which is -1.

@@ -1,4 +1,4 @@
-"""Draws road scenes: a street between houses, fences and trees, with vehicles, under a hazy sky."""
+"""Road scenes: a street between houses, fences and trees, with vehicles, under a hazy sky."""
 
 import numpy as np
 
@@ -12,25 +12,25 @@ FAR = 1e4
 """Half the extent of the ground [m]."""
 
 VEHICLE_RANGE = (4.5, 60.0)
-"""Of the vehicles' distance ahead [m]."""
+"""Range of the vehicles' distance ahead [m]."""
 
 MAX_VEHICLES = 12
-"""As many are tried; those without room are left out."""
+"""Greatest number of vehicles that are tried; those without room are left out."""
 
 CAMERA_ROOM = 3.0
-"""Radius that vehicles leave free around the camera [m]."""
+"""Radius around the camera that vehicles leave free [m]."""
 
 END_OF_ROAD = 90.0
-"""Where the sides of the road end [m]: beyond the largest depth."""
+"""Distance at which the sides of the road end [m]: beyond the greatest depth."""
 
 CROSSING_SHARE = 0.35
-"""Share of the roads that end at a row of houses."""
+"""Share of roads that end at a row of houses."""
 
 CROSSING_RANGE = (16.0, 75.0)
-"""Of that row's distance [m]."""
+"""Range of the distance of this row [m]."""
 
 CROSSING_HALF = 40.0
-"""To where that row reaches, about, on either side [m]."""
+"""Approximate reach of this row on either side [m]."""
 
 WHEELS = (
     Part((0.02, 0, 0.1), (0.98, 0.4, 0.26), textures.dark),
@@ -72,7 +72,7 @@ ROADSIDES = {
     "suburb": (HOUSE, SHED, FENCE, HEDGE),
     "country": (FENCE, HEDGE, SHED),
 }
-"""What lines a side of the road."""
+"""Kind of a roadside -> pieces that line it."""
 
 
 def draw_road(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
@@ -89,7 +89,7 @@ def draw_road(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 def draw_camera(rng: np.random.Generator, size: tuple[int, int], street: Street) -> Camera:
-    """Draw a camera in one of the lanes; the focal length varies by what the vehicles' foreshortening can tell."""
+    """Draw a camera in one of the lanes; the focal length varies, and the vehicles' foreshortening reveals it."""
     height, width = size
     focal = width * rng.uniform(0.5, 0.72)
     side = rng.uniform(-0.8, 0.8) * (street.half - 1)
@@ -105,7 +105,7 @@ def draw_camera(rng: np.random.Generator, size: tuple[int, int], street: Street)
 
 
 def _sides(rng: np.random.Generator, street: Street) -> list[Surface]:
-    """Line both sides with houses and fences from behind the camera to beyond the largest depth, with gaps."""
+    """Line both sides with houses and fences from behind the camera to beyond the greatest depth, with gaps."""
     built: list[Surface] = []
     for side in (-1, 1):
         kinds = list(ROADSIDES.values())[rng.integers(len(ROADSIDES))]
@@ -135,7 +135,7 @@ def _crossing(rng: np.random.Generator) -> list[Surface]:
 
 
 def _vehicles(rng: np.random.Generator, street: Street) -> list[Surface]:
-    """Put vehicles into the lanes and at the kerbs, most along the road, the others at any angle."""
+    """Place vehicles in the lanes and at the curbs, most of them along the road, the others at any angle."""
     built: list[Surface] = []
     taken: list[Circle] = [(0, 0, CAMERA_ROOM)]
     columns = [(lane + 0.5 - street.lanes / 2) * street.lane for lane in range(street.lanes)]
@@ -152,7 +152,7 @@ def _vehicles(rng: np.random.Generator, street: Street) -> list[Surface]:
 
 
 def _poles_and_trees(rng: np.random.Generator, street: Street) -> list[Surface]:
-    """Put poles and trees at the kerbs and behind."""
+    """Place poles and trees on the sidewalks."""
     built: list[Surface] = []
     for piece in (POLE,) * rng.integers(0, 6) + (TRUNK,) * rng.integers(0, 7):
         x = rng.choice((-1, 1)) * (street.half + rng.uniform(0.4, 1) * street.pavement)

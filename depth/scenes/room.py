@@ -1,4 +1,4 @@
-"""Draws room scenes: a room seen from inside, with furniture along its walls and on its floor."""
+"""Room scenes: a room seen from inside, with furniture along its walls and on its floor."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from depth.scenes.surfaces import Surface, rotate
 from depth.scenes.textures import Patch, Texture, TextureFactory, band, mix
 
 WIDTH_RANGE, LENGTH_RANGE, HEIGHT_RANGE = (2.3, 6.0), (2.6, 8.0), (2.3, 3.0)
-"""Of a room [m]: its diagonal stays below 10 m."""
+"""Ranges of a room's width, length and height [m]: the diagonal of its floor stays below 10 m."""
 
 CLEARANCE = 0.5
-"""Of the camera to the walls [m]."""
+"""Least distance of the camera from the walls [m]."""
 
 CAMERA_ROOM = 1.0
-"""Radius that furniture leaves free around the camera [m]."""
+"""Radius around the camera that furniture leaves free [m]."""
 
 LEGS = tuple(Part((x, 0, z), (x + 0.05, 0.94, z + 0.07)) for x in (0.02, 0.93) for z in (0.02, 0.91))
 TABLE = (Part((0, 0.94, 0), (1, 1, 1)), *LEGS)
@@ -106,7 +106,7 @@ def draw_camera(rng: np.random.Generator, size: tuple[int, int], stage: Surface)
 
 
 def draw_surfaces(rng: np.random.Generator) -> Texture:
-    """Draw floor, ceiling and walls with a skirting board."""
+    """Draw a floor, a ceiling, and walls with a baseboard."""
     floor = FLOORS[rng.integers(len(FLOORS))](rng)
     wall = WALLS[rng.integers(len(WALLS))](rng)
     ceiling, board = textures.white(rng), WOODEN[rng.integers(len(WOODEN))](rng)
@@ -133,7 +133,7 @@ def _at_walls(
     number: int,
     taken: list[Circle] | None = None,
 ) -> list[Surface]:
-    """Put up pieces with their backs to walls; those that stand, where nothing of what is taken does."""
+    """Place pieces with their backs to walls; if ``taken`` is given, only where they are clear of its circles."""
     built: list[Surface] = []
     for _ in range(number):
         piece = pieces[rng.integers(len(pieces))]
@@ -161,7 +161,7 @@ def _on_floor(rng: np.random.Generator, stage: Surface, taken: list[Circle]) -> 
 
 
 def _at_wall(rng: np.random.Generator, stage: Surface, extent: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Draw a place, x and z [m], and a yaw [rad] with the back at one of the walls."""
+    """Draw a position, x and z [m], and a yaw [rad] with the back against one of the walls."""
     turns = int(rng.integers(4))
     yaw = turns * np.pi / 2
     half_length, distance = (stage.half[0], stage.half[2]) if turns % 2 == 0 else (stage.half[2], stage.half[0])

@@ -1,4 +1,4 @@
-"""What a road scene stands on and under: the street's surface with its markings, and the sky."""
+"""Ground and sky of a road scene: the street's surface with its markings, and the sky above."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from depth.scenes.textures import (
 )
 
 NOWHERE = 1e4
-"""Of a zebra crossing that is not there [m]."""
+"""Distance of a crosswalk that is not there [m]."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Street:
     """The road's cross-section.
 
     Args:
-        lanes: How many.
-        lane: Width of one [m].
-        pavement: Width of the strip at either side [m].
+        lanes: Number of lanes.
+        lane: Width of a lane [m].
+        pavement: Width of the sidewalk on either side [m].
     """
 
     lanes: int
@@ -39,12 +39,12 @@ class Street:
 
     @property
     def half(self) -> float:
-        """Half the width between the kerbs [m]."""
+        """Half the width between the curbs [m]."""
         return self.lanes * self.lane / 2 + 0.3
 
 
 def draw_ground(rng: np.random.Generator, street: Street) -> Texture:
-    """Draw asphalt with lane markings, and what lies beside it."""
+    """Draw asphalt with lane markings, and the ground next to it."""
     asphalt = color(rng, saturation=(0, 0.12), value=(0.2, 0.5))
     table, marks, verge = lattice(rng), draw_marks(rng, street), draw_verge(rng, street)
     grain, stains, half = rng.uniform(0.1, 0.35), rng.uniform(0.05, 0.15), street.half
@@ -63,7 +63,7 @@ def draw_ground(rng: np.random.Generator, street: Street) -> Texture:
 
 
 def draw_verge(rng: np.random.Generator, street: Street) -> Texture:
-    """Draw a kerb, a pavement, and grass or gravel beyond."""
+    """Draw a curb, a sidewalk, and grass or gravel beyond."""
     pavement = (tiles, plain, plain)[rng.integers(3)](rng, saturation=(0, 0.15))
     beyond = foliage(rng) if rng.random() < 0.7 else plain(rng, saturation=(0, 0.3))
     kerb, half, side = color(rng, saturation=(0, 0.1), value=(0.5, 0.8)), street.half, street.half + street.pavement
@@ -77,7 +77,7 @@ def draw_verge(rng: np.random.Generator, street: Street) -> Texture:
 
 
 def draw_marks(rng: np.random.Generator, street: Street) -> Texture:
-    """Draw dashed lines between lanes, perhaps solid lines at the edges and a zebra crossing: opacity, ``(N,)``."""
+    """Draw the opacity, ``(N,)``, of dashed lines between lanes, perhaps with solid edge lines and a crosswalk."""
     width, paint = rng.uniform(0.1, 0.18), rng.uniform(0.4, 0.95)
     dash = rng.uniform(2, 5)
     period = dash * rng.uniform(1.6, 3.2)
@@ -101,7 +101,7 @@ def draw_marks(rng: np.random.Generator, street: Street) -> Texture:
 
 @dataclass(frozen=True, eq=False)
 class Sky:
-    """A sky of one color at the zenith and one at the horizon, ``(3, 1)`` each, and clouds."""
+    """A sky with a color at the zenith and one at the horizon, ``(3, 1)`` each, and clouds."""
 
     zenith: np.ndarray
     horizon: np.ndarray
@@ -109,7 +109,7 @@ class Sky:
     cover: float
 
     def __call__(self, directions: np.ndarray) -> np.ndarray:
-        """Colors of unit directions, ``(3, N) -> (3, N)``; the clouds lie on a level plane."""
+        """Return the colors of unit directions, ``(3, N) -> (3, N)``; the clouds lie in a horizontal plane."""
         x, y, z = directions
         up = np.clip(-y, 0.03, 1)
         right, ahead = (4 * along / (up + 0.15) for along in (x, z))
@@ -121,7 +121,7 @@ class Sky:
 
 
 def draw_sky(rng: np.random.Generator) -> Sky:
-    """Draw a sky from clear to overcast."""
+    """Draw a sky that is anything from clear to overcast."""
     zenith = color(rng, hue=(0.55, 0.62), saturation=(0.1, 0.7), value=(0.5, 0.9))
     horizon = color(rng, hue=(0.05, 0.65), saturation=(0, 0.12), value=(0.7, 1))
     return Sky(zenith, horizon, lattice(rng), rng.uniform(-0.5, 0.6))

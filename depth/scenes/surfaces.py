@@ -1,4 +1,4 @@
-"""Boxes and ellipsoids that rays meet in closed form, and where on them a pixel looks."""
+"""Boxes and ellipsoids with closed-form ray intersections, and the points on them that pixels see."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ Shape = Literal["box", "inside", "ellipsoid"]
 """A box or an ellipsoid seen from outside, or the inside of a box."""
 
 LARGEST_FOOT = np.float32(1e3)
-"""Of a pixel, where it sees a face edge-on [m]."""
+"""Extent of a pixel on a face that it sees edge-on [m]."""
 
 Components = Sequence[np.ndarray] | np.ndarray
-"""The x, y and z of vectors."""
+"""The x, y and z components of vectors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """What a scene is made of. World axes: x right, y down, z forward [m]; the ground is y = 0.
+    """A surface in a scene. World axes: x right, y down, z forward [m]; the ground is y = 0.
 
     Args:
-        center: In the world [m].
+        center: Center in the world [m].
         half: Half the extents along its own axes [m].
-        yaw: By which its axes are turned about y: its z-axis points along (sin yaw, 0, cos yaw) [rad].
+        yaw: Angle by which its axes are turned about y: its z-axis points along (sin yaw, 0, cos yaw) [rad].
         texture: Colors of the surface.
         shape: Form of the surface.
     """
@@ -42,9 +42,9 @@ class Rays:
     """Lines ``origin + depth * direction``, scaled so that ``depth`` is the z-coordinate in the camera's frame.
 
     Args:
-        origin: ``(3,)`` [m].
-        directions: ``(3, ...)``.
-        per_pixel: How a direction changes per pixel to the right and downwards, ``(3, 2)``.
+        origin: Common origin, ``(3,)`` [m].
+        directions: Directions, ``(3, ...)``.
+        per_pixel: Change of a direction per pixel to the right and downward, ``(3, 2)``.
     """
 
     origin: np.ndarray
@@ -54,16 +54,16 @@ class Rays:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """S surfaces as arrays, and a camera's rays along their axes.
+    """S surfaces as arrays, and a camera's rays in their coordinates.
 
     Args:
-        shapes: Shapes of each, ``(S,)``.
-        center: ``(3, S)`` [m].
-        half: ``(3, S)`` [m].
+        shapes: Shape of each surface, ``(S,)``.
+        center: Centers, ``(3, S)`` [m].
+        half: Half the extents, ``(3, S)`` [m].
         cos: Cosine of the yaw, ``(S,)``.
         sin: Sine of the yaw, ``(S,)``.
-        origin: Origin of the rays, from each center along each one's axes, ``(3, S)`` [m].
-        per_pixel: As of :class:`Rays`, along each one's axes, ``(2, 3, S)``.
+        origin: Origin of the rays relative to each center, along each surface's axes, ``(3, S)`` [m].
+        per_pixel: ``per_pixel`` of :class:`Rays` along each surface's axes, ``(2, 3, S)``.
     """
 
     shapes: np.ndarray
@@ -76,15 +76,15 @@ class Geometry:
 
 
 Number = np.ndarray | np.floating | float
-"""One for all, or an array of them."""
+"""One number for all, or an array of numbers."""
 
 
 def rotate(vectors: Components, cos: Number, sin: Number) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors of the world along axes that are turned about y by a yaw; with -sin, the other way round.
+    """Express world vectors along axes that are turned about y by a yaw; with -sin, the other way round.
 
     Args:
-        vectors: Their x, y and z, of any one shape.
-        cos: Cosine of the yaw, of a shape that broadcasts with it.
+        vectors: x, y and z of the vectors, in arrays of the same shape.
+        cos: Cosine of the yaw, in a shape that broadcasts with the vectors.
         sin: Sine of the yaw, likewise.
     """
     x, y, z = vectors
@@ -92,7 +92,7 @@ def rotate(vectors: Components, cos: Number, sin: Number) -> tuple[np.ndarray, n
 
 
 def geometry(surfaces: Sequence[Surface], rays: Rays) -> Geometry:
-    """Gather the surfaces in arrays."""
+    """Collect the surfaces in arrays."""
     center, half = (np.array(v, np.float32).T for v in zip(*((s.center, s.half) for s in surfaces), strict=True))
     yaw = np.array([surface.yaw for surface in surfaces])
     cos, sin = np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32)
@@ -102,9 +102,9 @@ def geometry(surfaces: Sequence[Surface], rays: Rays) -> Geometry:
 
 
 def slabs(origin: np.ndarray, directions: Components, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays enter and leave the space between a box's faces (Kay & Kajiya, Ray Tracing Complex Scenes, 1986).
+    """Return where rays enter and leave a box's slabs (Kay & Kajiya, Ray Tracing Complex Scenes, 1986).
 
-    The depths are max_k near_k and min_k far_k over the pairs of faces k; inside is where the first is less.
+    The depths are max_k near_k and min_k far_k over the pairs of faces k; a line meets the box if the first is less.
     """
     near, far = np.float32(-np.inf), np.float32(np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -116,25 +116,25 @@ def slabs(origin: np.ndarray, directions: Components, half: np.ndarray) -> tuple
 
 
 def enter_box(origin: np.ndarray, directions: Components, half: np.ndarray) -> np.ndarray:
-    """Depth at which rays from outside meet a box [m]; inf where they miss it.
+    """Return the depth at which rays from outside meet a box [m]; inf where they miss it.
 
     Args:
-        origin: From the box's center, along its axes, ``(3,)`` [m].
-        directions: Along its axes.
-        half: Half its extents, ``(3,)`` [m].
+        origin: Origin relative to the box's center, along its axes, ``(3,)`` [m].
+        directions: Directions along the box's axes.
+        half: Half the box's extents, ``(3,)`` [m].
     """
     near, far = slabs(origin, directions, half)
     return np.where((near < far) & (near > 0), near, np.float32(np.inf))
 
 
 def leave_box(origin: np.ndarray, directions: Components, half: np.ndarray) -> np.ndarray:
-    """Depth at which rays from inside meet a box; as :func:`enter_box`."""
+    """Return the depth at which rays from inside meet a box; otherwise like :func:`enter_box`."""
     near, far = slabs(origin, directions, half)
     return np.where((near < far) & (far > 0), far, np.float32(np.inf))
 
 
 def enter_ellipsoid(origin: np.ndarray, directions: Components, half: np.ndarray) -> np.ndarray:
-    """The nearer root of |origin + depth direction| = 1, in units of the half axes; as :func:`enter_box`."""
+    """Return the smaller root of |origin + depth direction| = 1, in units of the semi-axes; like :func:`enter_box`."""
     start, scaled = origin / half, [direction / extent for direction, extent in zip(directions, half, strict=True)]
     square = sum(direction * direction for direction in scaled)
     middle = -sum(at * direction for at, direction in zip(start, scaled, strict=True)) / square
@@ -151,25 +151,25 @@ INTERSECTIONS: dict[Shape, Callable[[np.ndarray, Components, np.ndarray], np.nda
 
 
 def intersect(shapes: Geometry, number: int, directions: np.ndarray) -> np.ndarray:
-    """Depth at which rays along ``directions``, ``(3, ...)``, meet a surface, ``(...)`` [m]; inf where they miss it."""
+    """Return the depth ``(...)`` [m] at which rays along ``directions`` ``(3, ...)`` meet a surface; inf for none."""
     along = rotate(directions, shapes.cos[number], shapes.sin[number])
     return INTERSECTIONS[shapes.shapes[number]](shapes.origin[:, number], along, shapes.half[:, number])
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Which face of its box each of N pixels sees: a level one, one across the x-axis, or else one across z.
+    """The face of its box that each of N pixels sees: a horizontal one, one across the x-axis, or else one across z.
 
     Args:
-        level: ``(N,)`` bool.
-        sideways: ``(N,)`` bool.
+        level: Pixels that see a horizontal face, ``(N,)`` bool.
+        sideways: Pixels that see a face across the x-axis, ``(N,)`` bool.
     """
 
     level: np.ndarray
     sideways: np.ndarray
 
     def split(self, vectors: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of vectors along the box's axes the components across the face, along ``a`` and along ``b``, ``(N,)``."""
+        """Split vectors along the box's axes into components across the face, along ``a`` and along ``b``, ``(N,)``."""
         x, y, z = vectors
         across = np.where(self.level, y, np.where(self.sideways, x, z))
         return across, np.where(self.sideways, z, x), np.where(self.level, z, y)
@@ -178,17 +178,17 @@ class Faces:
 def look_at(
     shapes: Geometry, owner: np.ndarray, depth: np.ndarray, directions: np.ndarray, light: np.ndarray
 ) -> tuple[Patch, np.ndarray]:
-    """Find where on the surfaces N pixels look; an ellipsoid takes its coordinates from the box around it.
+    """Find the points on the surfaces that N pixels see; an ellipsoid has the coordinates of the box around it.
 
     Args:
         shapes: The surfaces.
-        owner: Which of them a pixel sees, ``(N,)``.
-        depth: ``(N,)`` [m].
+        owner: Number of the surface that a pixel sees, ``(N,)``.
+        depth: Depth of the pixels, ``(N,)`` [m].
         directions: Directions of the rays, ``(3, N)``.
         light: Unit vector toward the light, ``(3,)``.
 
     Returns:
-        The coordinates on the faces, and the cosine between the normals and the light, ``(N,)``.
+        The coordinates on the faces, and the cosine of the angle between the normals and the light, ``(N,)``.
     """
     along = rotate(directions, shapes.cos.take(owner), shapes.sin.take(owner))
     point = [start.take(owner) + depth * direction for start, direction in zip(shapes.origin, along, strict=True)]
@@ -211,16 +211,16 @@ def look_at(
 def extents(
     faces: Faces, along: Components, depth: np.ndarray, per_pixel: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How large N pixels are on the faces that they see, along ``a`` and along ``b``, ``(N,)`` [m].
+    """Return the extents of N pixels on the faces that they see, along ``a`` and along ``b``, ``(N,)`` [m].
 
-    The point where a ray d meets a plane moves by depth (d' - d d'_n / d_n) when d moves by d', with n across the
-    plane (Igehy, Tracing Ray Differentials, SIGGRAPH 1999). The moves per pixel to the right and downwards add up.
+    The point where a ray d meets a plane moves by depth (d' - d d'_n / d_n) when d changes by d', with n across the
+    plane (Igehy, Tracing Ray Differentials, SIGGRAPH 1999). The moves per pixel to the right and downward are added.
 
     Args:
-        faces: Faces of the pixels.
-        along: Directions of their rays along the surfaces' axes.
-        depth: ``(N,)`` [m].
-        per_pixel: Changes of the directions per pixel along the surfaces' axes, ``(3, N)`` for each way.
+        faces: Faces that the pixels see.
+        along: Directions of the pixels' rays along the surfaces' axes.
+        depth: Depth of the pixels, ``(N,)`` [m].
+        per_pixel: Changes of the directions per pixel along the surfaces' axes, ``(3, N)`` to the right and downward.
     """
     across, along_a, along_b = faces.split(along)
     feet = np.zeros((2, depth.size), np.float32)

@@ -1,6 +1,6 @@
-"""Colors as functions of a surface's coordinates in meters, so that their scale and perspective tell the depth.
+"""Colors as functions of a surface's coordinates in meters, so that their scale and perspective reveal the depth.
 
-Every pattern is averaged over the pixel: regular ones in closed form, as box-filtered pulse trains, and noise by
+Every pattern is averaged over the pixel: regular patterns in closed form, as box-filtered pulse trains, and noise by
 fading where a pixel is larger than its waves (Ebert et al., Texturing and Modeling, 3rd edition, 2003, chapter 2).
 """
 
@@ -15,14 +15,14 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """What N pixels see of a surface.
+    """The part of a surface that N pixels see.
 
     Args:
         a: Coordinate along the face, ``(N,)`` [m].
-        b: Height above the ground, or the other coordinate on a level face, ``(N,)`` [m].
+        b: Height above the ground, or the other coordinate on a horizontal face, ``(N,)`` [m].
         foot_a: Extent of the pixel along ``a``, ``(N,)`` [m].
         foot_b: Extent of the pixel along ``b``, ``(N,)`` [m].
-        up: 1 where the face looks up, -1 where it looks down and 0 where it is upright, ``(N,)``.
+        up: 1 where the face is turned up, -1 where it is turned down and 0 where it is vertical, ``(N,)``.
     """
 
     a: np.ndarray
@@ -32,46 +32,46 @@ class Patch:
     up: np.ndarray
 
     def part(self, rows: slice | np.ndarray) -> "Patch":
-        """Some of the pixels, by a slice or their numbers."""
+        """Select pixels by a slice or by their indices."""
         return Patch(self.a[rows], self.b[rows], self.foot_a[rows], self.foot_b[rows], self.up[rows])
 
 
 Texture = Callable[[Patch], np.ndarray]
-"""Colors of a patch, ``(3, N)`` in [0, 1]."""
+"""Function from a patch to its colors, ``(3, N)`` in [0, 1]."""
 
 TextureFactory = Callable[[np.random.Generator], Texture]
 
 TABLE = 32
-"""Values of a lattice repeat after as many cells: a power of two."""
+"""Number of cells after which the values of a lattice repeat: a power of two."""
 
 LAST = TABLE - 1
-"""As a mask of bits: what is left of a whole number in division by ``TABLE``."""
+"""Bit mask that gives the remainder of a whole number divided by ``TABLE``."""
 
 
 def color(rng: np.random.Generator, *, saturation: Range, value: Range, hue: Range = (0, 1)) -> np.ndarray:
-    """Draw a color by hue, saturation and value, each in [0, 1]: RGB, ``(3, 1)``."""
+    """Draw an RGB color, ``(3, 1)``, by hue, saturation and value, each in [0, 1]."""
     shares = zip((hue, saturation, value), rng.random(3).tolist(), strict=True)
     h, s, v = (low + share * (high - low) for (low, high), share in shares)
     return np.array(colorsys.hsv_to_rgb(h % 1, s, v), np.float32)[:, None]
 
 
 def lattice(rng: np.random.Generator) -> np.ndarray:
-    """Draw the values of :func:`noise` and :func:`cells` in [-1, 1], ``(TABLE, TABLE)``."""
+    """Draw the values for :func:`noise` and :func:`cells`, ``(TABLE, TABLE)`` in [-1, 1]."""
     return rng.random((TABLE, TABLE), np.float32) * 2 - 1
 
 
 def cells(table: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """A random value for each cell of whole-numbered coordinates, ``(N,)`` in [-1, 1]."""
+    """Look up a random value for each cell of integer coordinates, ``(N,)`` in [-1, 1]."""
     return table.take((i.astype(np.int32) & LAST) * TABLE + (j.astype(np.int32) & LAST))
 
 
 def noise(table: np.ndarray, x: np.ndarray, y: np.ndarray, foot: np.ndarray) -> np.ndarray:
-    """Value noise of waves about 2 long: smooth between random values at whole numbers, ``(N,)`` in [-1, 1].
+    """Evaluate value noise with waves of about 2 cells, smooth between random values at integers: ``(N,)`` in [-1, 1].
 
     Args:
-        table: Table of :func:`lattice`.
-        x: ``(N,)``, in cells.
-        y: ``(N,)``, in cells.
+        table: Values of :func:`lattice`.
+        x: First coordinate, ``(N,)``, in cells.
+        y: Second coordinate, ``(N,)``, in cells.
         foot: Extent of a pixel, ``(N,)``, in cells.
     """
     i, j = np.floor(x), np.floor(y)
@@ -85,17 +85,17 @@ def noise(table: np.ndarray, x: np.ndarray, y: np.ndarray, foot: np.ndarray) -> 
 
 
 def fade(foot: np.ndarray) -> np.ndarray:
-    """Contrast that is left of noise where a pixel is ``foot`` cells large: 1 to 0."""
+    """Return the contrast that noise keeps where a pixel is ``foot`` cells large: 1 to 0."""
     return np.clip(1.25 - 0.75 * foot, 0, 1)
 
 
 def band(x: np.ndarray, foot: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Share of the pixel, which is ``foot`` large, that lies between ``low`` and ``high``."""
+    """Return the share of a pixel of size ``foot`` that lies between ``low`` and ``high``."""
     return (np.clip(x + foot / 2, low, high) - np.clip(x - foot / 2, low, high)) / foot
 
 
 def pulses(x: np.ndarray, foot: np.ndarray, *, period: float, width: float) -> np.ndarray:
-    """Share of the pixel, which is ``foot`` large, that lies in the first ``width`` of a period."""
+    """Return the share of a pixel of size ``foot`` that lies in the first ``width`` of a period."""
 
     def cover(end: np.ndarray) -> np.ndarray:
         whole = np.floor(end / period)
@@ -105,7 +105,7 @@ def pulses(x: np.ndarray, foot: np.ndarray, *, period: float, width: float) -> n
 
 
 def mix(below: np.ndarray, above: np.ndarray | float, share: np.ndarray | float) -> np.ndarray:
-    """Lay a color ``above``, ``(3, N)`` or ``(3, 1)``, over one ``below`` where ``share``, ``(N,)``, is 1."""
+    """Blend a color ``above``, ``(3, N)`` or ``(3, 1)``, over a color ``below``, with opacity ``share``, ``(N,)``."""
     return below + share * (above - below)
 
 
@@ -127,17 +127,17 @@ def paint(rng: np.random.Generator) -> Texture:
 
 
 def dark(rng: np.random.Generator) -> Texture:
-    """Draw nearly black, like tyres or a window in daylight."""
+    """Draw a nearly black color, like tires or a window in daylight."""
     return plain(rng, saturation=(0, 0.3), value=(0.05, 0.25))
 
 
 def white(rng: np.random.Generator) -> Texture:
-    """Draw nearly white, like linen or a ceiling."""
+    """Draw a nearly white color, like linen or a ceiling."""
     return plain(rng, saturation=(0, 0.12), value=(0.75, 1))
 
 
 def bricks(rng: np.random.Generator) -> Texture:
-    """Draw courses of bricks or blocks, each of its own tone, with mortar between them."""
+    """Draw courses of bricks or blocks, each in its own tone, with mortar between them."""
     length, height = rng.uniform(0.22, 0.6), rng.uniform(0.07, 0.3)
     joint = rng.uniform(0.01, 0.03)
     stone = color(rng, hue=(-0.03, 0.12), saturation=(0.1, 0.65), value=(0.3, 0.75))
@@ -156,7 +156,7 @@ def bricks(rng: np.random.Generator) -> Texture:
 
 
 def tiles(rng: np.random.Generator, *, saturation: Range = (0, 0.5)) -> Texture:
-    """Draw a checker of square tiles of two colors, which may be alike, with joints."""
+    """Draw a checkerboard of square tiles in two colors, which may be alike, with joints."""
     size, joint = rng.uniform(0.15, 0.6), rng.uniform(0.004, 0.012)
     first = color(rng, saturation=saturation, value=(0.3, 0.95))
     second = first * rng.uniform(0.55, 1)
@@ -175,7 +175,7 @@ def tiles(rng: np.random.Generator, *, saturation: Range = (0, 0.5)) -> Texture:
 
 
 def stripes(rng: np.random.Generator) -> Texture:
-    """Draw upright stripes of two colors, like wallpaper or cloth."""
+    """Draw vertical stripes in two colors, like wallpaper or cloth."""
     period, share = rng.uniform(0.08, 0.4), rng.uniform(0.3, 0.7)
     first = color(rng, saturation=(0, 0.5), value=(0.4, 0.95))
     second = mix(first, color(rng, saturation=(0, 0.5), value=(0.3, 0.95)), rng.uniform(0.2, 0.8))
@@ -187,7 +187,7 @@ def stripes(rng: np.random.Generator) -> Texture:
 
 
 def planks(rng: np.random.Generator) -> Texture:
-    """Draw boards of wood along ``b``, each of its own tone, with grain."""
+    """Draw wooden boards along ``b``, each in its own tone, with grain."""
     width, table = rng.uniform(0.07, 0.22), lattice(rng)
     wood = color(rng, hue=(0.04, 0.11), saturation=(0.2, 0.65), value=(0.25, 0.85))
     spread = rng.uniform(0.05, 0.2)
@@ -203,7 +203,7 @@ def planks(rng: np.random.Generator) -> Texture:
 
 
 def facade(rng: np.random.Generator) -> Texture:
-    """Draw a house front: storeys with a grid of windows, some lit or curtained, in a wall of plaster or brick."""
+    """Draw a house front: stories with a grid of windows, some lit or curtained, in a wall of plaster or brick."""
     wall = bricks(rng) if rng.random() < 0.35 else plain(rng, saturation=(0, 0.35), value=(0.4, 0.95))
     storey, bay = rng.uniform(2.7, 3.5), rng.uniform(1.8, 3.6)
     width, height = bay * rng.uniform(0.35, 0.65), storey * rng.uniform(0.4, 0.6)
@@ -224,7 +224,7 @@ def facade(rng: np.random.Generator) -> Texture:
 
 
 def foliage(rng: np.random.Generator) -> Texture:
-    """Draw leaves: light and dark greens in clumps of two sizes."""
+    """Draw leaves: light and dark green in clumps of two sizes."""
     base, table = color(rng, hue=(0.17, 0.36), saturation=(0.3, 0.7), value=(0.2, 0.55)), lattice(rng)
 
     def texture(patch: Patch) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Detection data: one form, :class:`~.records.Annotations`, for COCO, VOC, KITTI and a generated set."""
+"""Detection data: one format, :class:`~.records.Annotations`, for COCO, VOC, KITTI and a generated set."""

@@ -1,4 +1,4 @@
-"""The part that all readers share: raw images and boxes in, checked and repaired annotations out."""
+"""The common part of all readers: raw images and boxes in, checked and repaired annotations out."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,21 +18,21 @@ from engine.images.files import ImageFacts, Turning
 from odebackbones.errors import InputError, unknown_name
 
 RESIZED_PX = 1
-"""Recorded sizes that differ by more have another meaning than rounding."""
+"""Largest difference between a recorded size and the file's that can be rounding."""
 
 SAME_PROPORTION = 0.05
-"""By so much may the sides' ratio of a resized image differ: small images are rounded much."""
+"""Largest relative change of the aspect ratio in proportional resizing; rounding matters in small images."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a reader treats what it finds.
+    """Settings of a reader: how it treats the data it finds.
 
     Attributes:
-        strict: Refuse what could be repaired.
-        verify: Decode every image, not its header only.
-        exif: What an orientation in EXIF data does.
-        classes: Names in the order of the labels; None takes the data set's names.
+        strict: Refuse faults that could be repaired.
+        verify: Decode every image completely, not just its header.
+        exif: Use of the orientation in EXIF data.
+        classes: Class names in the order of the labels; None takes the data set's names.
         chosen: Whether the user named the classes: leaving out others is then not a fault.
         complete: Whether every one of these classes must have an object.
     """
@@ -47,14 +47,14 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class RawBox:
-    """An object as the file has it.
+    """An object as it is in the file.
 
     Args:
         where: File and entry, for messages.
-        name: The class, None for a region of no class.
-        corners: x1, y1, x2, y2 [px], 0-based.
-        crowd: Ignored in matching.
-        area: [px^2]; None: the box's.
+        name: Class name, or None for a region of no class.
+        corners: Corners x1, y1, x2, y2 [px], 0-based.
+        crowd: Whether matching ignores the object.
+        area: Area of the object [px^2]; None takes the box's.
     """
 
     where: str
@@ -66,7 +66,7 @@ class RawBox:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """An image as the annotations have it; ``size`` is the recorded width and height [px], if any."""
+    """An image as it is in the annotations; ``size`` is the recorded width and height [px], if any."""
 
     image_id: int
     path: Path
@@ -86,12 +86,12 @@ def assemble(
     """Check images and boxes against the files and each other, and number the classes.
 
     Args:
-        log: Takes the problems; names the data set.
-        images: What the annotations hold.
-        form: ``coco``, ``voc`` or ``kitti``.
-        classes: The name of label i + 1.
-        category_ids: The data set's own ids; None: 1..C.
-        options: How to treat what is found.
+        log: Log of the problems, which names the data set.
+        images: Images and boxes of the annotations.
+        form: Data format: ``coco``, ``voc`` or ``kitti``.
+        classes: Class names, in the order of the labels 1..C.
+        category_ids: The data set's own ids of the classes; None for 1..C.
+        options: Settings of the reader.
     """
     refuse_bad_classes(log, classes)
     refuse_duplicates(log, images)
@@ -114,7 +114,7 @@ def assemble(
 
 
 def class_names(images: Iterable[RawImage]) -> list[str]:
-    """Return the names of the classes that occur, sorted."""
+    """Return the sorted names of the classes that occur."""
     return sorted({box.name for image in images for box in image.boxes if box.name is not None})
 
 
@@ -129,7 +129,7 @@ def report_idle_classes(images: Iterable[RawImage], classes: Sequence[str], log:
 
 
 def of_classes(boxes: Sequence[RawBox], classes: Sequence[str], log: ProblemLog, options: ReadOptions) -> list[RawBox]:
-    """The boxes of these classes, or of no class."""
+    """Return the boxes of these classes or of no class; note or report the others."""
     kept = []
     for box in boxes:
         if box.name is None or box.name in classes:
@@ -147,7 +147,7 @@ class PlacedImage:
     """An image whose file is there, with boxes that refer to its pixels.
 
     Attributes:
-        raw: As the annotations have it.
+        raw: The image as it is in the annotations.
         size: Width and height of the image as it is served [px].
         turned: Whether its file is turned upright.
     """
@@ -158,7 +158,7 @@ class PlacedImage:
 
 
 def place(raw: RawImage, facts: ImageFacts | str, exif: Turning, log: ProblemLog) -> PlacedImage | None:
-    """An image with the size that its file has; None if the file is missing or unreadable."""
+    """Return an image with the size of its file, or None if the file is missing or unreadable."""
     if isinstance(facts, str):
         fault = missing(raw.path) if "missing" in facts else facts
         log.report(f"{raw.path}: {fault}", "left out", kind="images that are missing or can't be read")
@@ -168,23 +168,24 @@ def place(raw: RawImage, facts: ImageFacts | str, exif: Turning, log: ProblemLog
 
 
 def rescale_record(images: list[PlacedImage], log: ProblemLog) -> list[PlacedImage]:
-    """Bring boxes to the size that a file has, where images were resized after the annotation.
+    """Scale boxes to the size of the file where images were resized after the annotation.
 
-    They were if the boxes fit the recorded size, and the sides have kept their proportion, or boxes of any such image
-    don't fit its file, as after stretching. Otherwise the recorded size is wrong, and the boxes are the file's.
+    An image was resized if its boxes fit the recorded size and either its proportions are kept or, as after
+    stretching, the boxes of some image of another size than recorded don't fit its file. Otherwise, or if the recorded
+    sides are just exchanged, the recorded size is wrong, and the boxes refer to the file's.
     """
     outgrown = any(is_of_another_size(image) and not fits(image.raw.boxes, image.size) for image in images)
     return [rescale(image, outgrown, log) if is_of_another_size(image) else image for image in images]
 
 
 def is_of_another_size(image: PlacedImage) -> bool:
-    """Whether the recorded size is another than the file's."""
+    """Whether the recorded size differs from the file's by more than rounding."""
     sides = zip(image.raw.size or image.size, image.size, strict=True)
     return any(abs(recorded - found) > RESIZED_PX for recorded, found in sides)
 
 
 def rescale(image: PlacedImage, outgrown: bool, log: ProblemLog) -> PlacedImage:
-    """The image with boxes of its file's size; ``outgrown`` if boxes of such images don't fit their files."""
+    """Scale an image's boxes if it was resized; ``outgrown`` if boxes of some such image don't fit its file."""
     raw, size, recorded = image.raw, image.size, image.raw.size or image.size
     different = f"{raw.path}: is {size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"
     x, y = size[0] / recorded[0], size[1] / recorded[1]
@@ -199,19 +200,19 @@ def rescale(image: PlacedImage, outgrown: bool, log: ProblemLog) -> PlacedImage:
 
 
 def fits(boxes: Sequence[RawBox], size: tuple[int, int]) -> bool:
-    """Whether all boxes end in an image of that size."""
+    """Whether all boxes end within an image of this size."""
     return all(box.corners[2] <= size[0] + RESIZED_PX and box.corners[3] <= size[1] + RESIZED_PX for box in boxes)
 
 
 def scale_boxes(box: RawBox, x: float, y: float) -> RawBox:
-    """A box in an image that is ``x`` times as wide and ``y`` times as high."""
+    """Scale a box to an image that is ``x`` times as wide and ``y`` times as high."""
     x1, y1, x2, y2 = box.corners
     area = None if box.area is None else box.area * x * y
     return replace(box, corners=(x * x1, y * y1, x * x2, y * y2), area=area)
 
 
 def record_of(image: PlacedImage, labels: dict[str, int], log: ProblemLog) -> ImageRecord:
-    """The record of an image, with the boxes that have an area in it."""
+    """Build the record of an image, with the boxes that have an area in it."""
     repaired = [(raw, repair_box(raw.corners, image.size, raw.where, log)) for raw in image.raw.boxes]
     kept = [(raw, box) for raw, box in repaired if box is not None]
     areas = [box_area(box) if raw.crowd else object_area(raw.area, box, raw.where, log) for raw, box in kept]
@@ -229,7 +230,7 @@ def record_of(image: PlacedImage, labels: dict[str, int], log: ProblemLog) -> Im
 
 
 def refuse_bad_classes(log: ProblemLog, classes: Sequence[str]) -> None:
-    """Refuse classes of one name, or none at all."""
+    """Refuse classes with the same name, and data without classes."""
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
         raise InputError(
@@ -242,7 +243,7 @@ def refuse_bad_classes(log: ProblemLog, classes: Sequence[str]) -> None:
 
 
 def refuse_duplicates(log: ProblemLog, images: Sequence[RawImage]) -> None:
-    """Refuse two images of one id; note a file that is there under two."""
+    """Refuse images with the same id; note a file that occurs under several ids."""
     twice = [str(key) for key, count in Counter(image.image_id for image in images).items() if count > 1]
     if twice:
         raise InputError(

@@ -9,13 +9,13 @@ from odebackbones.errors import InputError
 Box = tuple[float, float, float, float]
 
 CLIP_TOLERANCE_PX = 1.0
-"""Boxes that pass the border by no more are clipped silently: rounding, and 0-based against 1-based corners."""
+"""Boxes that cross the border by no more are clipped silently: rounding, and 0-based or 1-based corners."""
 
 AREA_SHARES = (0.01, 1.05)
-"""An object's area over its box's, beyond which it is a mistake: not even a thin diagonal one has less."""
+"""Bounds on the ratio of an object's area to its box's: even a thin diagonal object has more than the lower one."""
 
 MIN_EXTENT_PX = 1e-3
-"""Below it a side is zero: float32 cannot hold it at image coordinates."""
+"""Length below which a side counts as zero: float32 cannot resolve it at image coordinates."""
 
 
 def finite_number(value: object, where: str) -> float:
@@ -23,7 +23,7 @@ def finite_number(value: object, where: str) -> float:
 
     Args:
         value: A number or its text.
-        where: File and entry, for the message.
+        where: File and entry, for error messages.
     """
     try:
         number = float(value)  # pyright: ignore[reportArgumentType]
@@ -46,13 +46,13 @@ def box_numbers(values: object, where: str) -> Box:
 
 
 def repair_box(box: Box, size: tuple[int, int], where: str, log: ProblemLog) -> Box | None:
-    """Clip a box to its image; report and drop one that has no area or lies outside.
+    """Clip a box to its image; report and drop a box without area or outside the image.
 
     Args:
         box: Corners x1, y1, x2, y2 [px].
         size: The image's width and height [px].
-        where: File and entry, for the message.
-        log: Takes the problems.
+        where: File and entry, for error messages.
+        log: Log of the problems.
 
     Returns:
         The box inside the image, or None if it is dropped.
@@ -73,7 +73,7 @@ def repair_box(box: Box, size: tuple[int, int], where: str, log: ProblemLog) -> 
 
 
 def _extent_fault(box: Box) -> str | None:
-    """Say what is wrong with a box's sides, if anything is."""
+    """Say what is wrong with a box's sides, or return None if nothing is."""
     sides = box[2] - box[0], box[3] - box[1]
     if min(sides) < 0:
         return "has a negative width or height"
@@ -89,14 +89,14 @@ def _clip(box: Box, size: tuple[int, int]) -> Box:
 
 
 def box_area(box: Box) -> float:
-    """[px^2]"""
+    """Return the area of a box [px^2]."""
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def object_area(area: float | None, box: Box, where: str, log: ProblemLog) -> float:
-    """An object's area [px^2]: the annotation's if it can be, else the box's.
+    """Return an object's area [px^2]: the annotation's if it is plausible, else the box's.
 
-    It decides what counts as small, medium and large: one of 0 or -1 would take the object out of every figure.
+    The area decides what counts as small, medium and large: 0 or -1 would take the object out of every metric.
     """
     whole = box_area(box)
     if area is None:

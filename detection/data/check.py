@@ -1,4 +1,4 @@
-"""What a data set holds, in a line; and sets on which nothing can be learnt or told."""
+"""One-line descriptions of data sets, and checks for sets that allow no training or no evaluation."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from engine.log import warn
 from odebackbones.errors import InputError
 
 LEAST_SIDE = 1.0
-"""Of a resized image [px]; a detector pads it to 32."""
+"""Smallest side of a resized image [px]; a detector pads it to 32."""
 
 MANY_CROWDS = 0.5
-"""Share of crowds from which on there is a warning."""
+"""Share of crowds above which there is a warning."""
 
 SHOWN_CLASSES = 10
 
 
 def describe(split: str, annotations: Annotations) -> str:
-    """Images, objects by class, crowds, and the least and the greatest box of a split."""
+    """Describe a split: its images, objects by class, crowds, and smallest and largest box."""
     labels = np.concatenate([r.labels[~r.crowd] for r in annotations.images])
     crowds = sum(int(r.crowd.sum()) for r in annotations.images)
     boxes = np.concatenate([r.boxes[~r.crowd] for r in annotations.images])
@@ -41,7 +41,7 @@ def describe(split: str, annotations: Annotations) -> str:
 
 
 def require_objects(annotations: Annotations, *, chosen: Sequence[str] = ()) -> None:
-    """Refuse a training set of crowds only, which training leaves out; warn of one that is so by half.
+    """Refuse a training set without objects other than crowds, which are not trained on; warn if over half are crowds.
 
     Args:
         annotations: Training set.
@@ -70,15 +70,15 @@ def require_objects(annotations: Annotations, *, chosen: Sequence[str] = ()) -> 
 
 
 def without_thin_images(annotations: Annotations, *, size: tuple[int, int], strict: bool) -> Annotations:
-    """A data set without images that a detector's resizing leaves no pixel of.
+    """Return a data set without the images that a detector's resizing would reduce to no pixel.
 
     Args:
         annotations: The data set.
-        size: The detector's shorter side and its bound on the longer one [px].
+        size: The detector's length of the shorter side and its bound on the longer side [px].
         strict: Refuse such images.
 
     Raises:
-        InputError: There are some and it is strict, or no others.
+        InputError: There are such images and ``strict`` is set, or all images are such.
     """
     faults = {r.image_id: thinness(r.width, r.height, size) for r in annotations.images}
     thin = {r.image_id: r for r in annotations.images if faults[r.image_id]}
@@ -93,7 +93,7 @@ def without_thin_images(annotations: Annotations, *, size: tuple[int, int], stri
 
 
 def thinness(width: int, height: int, size: tuple[int, int]) -> str:
-    """Say what is wrong with an image that the detector's resizing would reduce to no pixel; nothing for others."""
+    """Say what is wrong with an image that resizing would reduce to no pixel; an empty text for others."""
     shorter, longer = sorted((width, height))
     if shorter * min(size[0] / shorter, size[1] / longer) >= LEAST_SIDE:
         return ""
@@ -101,12 +101,12 @@ def thinness(width: int, height: int, size: tuple[int, int]) -> str:
 
 
 def has_objects(annotations: Annotations, label: int) -> bool:
-    """Whether some object of this label is trained on."""
+    """Whether any object with this label is trained on."""
     return any(bool((r.labels[~r.crowd] == label).any()) for r in annotations.images)
 
 
 def crowding_notes(annotations: Annotations, *, detections: int) -> tuple[str, ...]:
-    """What a report must say of images with more objects than detections are kept, and of a set without objects."""
+    """Note for the report a set without objects, and images with more objects than detections are kept."""
     objects = [int((~r.crowd).sum()) for r in annotations.images]
     notes = []
     if not sum(objects):

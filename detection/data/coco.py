@@ -25,7 +25,7 @@ from detection.data.records import Annotations
 from odebackbones.errors import InputError
 
 ROOTS = ("none", "", None)
-"""What Roboflow has as the supercategory of the category above all others."""
+"""Roboflow's values for the supercategory of the root category."""
 
 BACKGROUNDS = ("background", "__background__", "_background_")
 
@@ -34,10 +34,10 @@ def read_coco(annotation_file: Path, image_folder: Path, options: ReadOptions = 
     """Read COCO annotations; label i + 1 is the i-th category by ascending id.
 
     Args:
-        annotation_file: JSON with ``images``, ``annotations`` and ``categories``.
-        image_folder: What the images' ``file_name`` is relative to.
-        options: How to treat what is found. A class of ``options.classes`` that the file does not list gets an id
-            above the file's own.
+        annotation_file: JSON file with ``images``, ``annotations`` and ``categories``.
+        image_folder: Folder that the images' ``file_name`` is relative to.
+        options: Settings of the reader. A class of ``options.classes`` that the file does not list gets an id above the
+            file's own.
     """
     content = load(annotation_file)
     if not image_folder.is_dir():
@@ -71,7 +71,7 @@ def load(file: Path) -> dict[str, list[Any]]:
 
 
 def categories_of(entries: list[Any], annotations: list[Any], log: ProblemLog) -> dict[int, str]:
-    """Return id -> name by ascending id, without those that stand above the classes or for none of them."""
+    """Return id -> name by ascending id, without unused root and background categories."""
     pairs = [(integer(entry, "id", f"{log.source}: category {i}"), entry) for i, entry in enumerate(entries)]
     names = {key: class_name(entry, f"{log.source}: category {key}") for key, entry in pairs}
     if len(names) < len(pairs):
@@ -96,7 +96,7 @@ def categories_of(entries: list[Any], annotations: list[Any], log: ProblemLog) -
 
 
 def class_name(entry: Any, where: str) -> str:
-    """A category's name, without blanks around it, its accents in one spelling (NFC)."""
+    """Return a category's name, without surrounding blanks, and with accents in one spelling (NFC)."""
     value = field(entry, "name", where)
     name = unicodedata.normalize("NFC", str(value)).strip()
     if value is None or not name:
@@ -105,10 +105,10 @@ def class_name(entry: Any, where: str) -> str:
 
 
 def require_ids(used: set[int], names: dict[int, str], source: str) -> None:
-    """Refuse annotations whose category ids are the listed ones, from the first to the last, one further or one back.
+    """Refuse annotations whose category ids agree with the listed ones, from first to last, only if shifted by one.
 
     Raises:
-        InputError: Says so.
+        InputError: The ids seem shifted.
     """
     for shift in (1, -1):
         shifted = {key + shift for key in used}
@@ -121,7 +121,7 @@ def require_ids(used: set[int], names: dict[int, str], source: str) -> None:
 
 
 def images_of(entries: list[Any], folder: ImageFolder, log: ProblemLog) -> dict[Any, RawImage]:
-    """The images by their ids as the file has them, which may be texts."""
+    """Return the images by their ids as written in the file, which may be texts."""
     keys = [identity(entry, f"{log.source}: image {i}") for i, entry in enumerate(entries)]
     highest = max((key for key in keys if isinstance(key, int)), default=0)
     images: dict[Any, RawImage] = {}
@@ -136,19 +136,19 @@ def images_of(entries: list[Any], folder: ImageFolder, log: ProblemLog) -> dict[
 
 
 def identity(entry: Any, where: str) -> int | str:
-    """An image's id: a whole number, however it is written, or a text."""
+    """Return an image's id: a whole number, however it is written, or a text."""
     value = field(entry, "id", where)
     return value if isinstance(value, str) and whole_or_none(value) is None else integer(entry, "id", where)
 
 
 def recorded_size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    """Return width and height [px]; None if the entry has none that can be."""
+    """Return width and height [px], or None if the entry has no valid ones."""
     width, height = (number_or_none(entry.get(side)) for side in ("width", "height"))
     return (int(width), int(height)) if width and height and min(width, height) > 0 else None
 
 
 def add_boxes(images: dict[Any, RawImage], entries: list[Any], names: dict[int, str], log: ProblemLog) -> None:
-    """Put each annotation into its image; ids of annotations don't matter, but exact copies are dropped."""
+    """Add each annotation to its image; its id doesn't matter, but exact copies are dropped."""
     seen: set[bytes] = set()
     pairs: list[tuple[Box, Box]] = []
     areas: list[tuple[Box, float]] = []
@@ -187,13 +187,13 @@ UNLISTED = "annotations of a category that the file does not list"
 
 
 def digest(entry: dict[str, Any]) -> bytes:
-    """A short word for what an annotation says, whatever its id."""
+    """Hash the content of an annotation, except its id."""
     content = json.dumps({name: value for name, value in entry.items() if name != "id"}, sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def read_object(entry: dict[str, Any], name: str, around: Box | None, where: str, log: ProblemLog) -> RawBox:
-    """An annotation as an object; a box that is missing is the one ``around`` its segmentation."""
+    """Convert an annotation to an object; a missing box is replaced by the box ``around`` its segmentation."""
     if not entry.get("bbox") and around:
         log.note(f"{where}: no bbox", "the segmentation's is taken", kind="annotations without a box")
         corners = around
@@ -204,10 +204,10 @@ def read_object(entry: dict[str, Any], name: str, around: Box | None, where: str
 
 
 def reference(key: Any, where: str) -> int | str:
-    """The id of an image as an annotation names it: a whole number, however it is written, or a text.
+    """Return an image's id as an annotation names it: a whole number, however it is written, or a text.
 
     Raises:
-        InputError: The content is something else.
+        InputError: The id is something else.
     """
     number = whole_or_none(key)
     if number is None and not isinstance(key, str):
@@ -216,7 +216,7 @@ def reference(key: Any, where: str) -> int | str:
 
 
 def ids_of(classes: Sequence[str], names: dict[int, str]) -> list[int]:
-    """Return the file's id of each class; unlisted classes are numbered on from the highest."""
+    """Return the file's id of each class; unlisted classes get the ids after the highest."""
     by_name = {name: key for key, name in reversed(names.items())}
     unlisted = [name for name in classes if name not in by_name]
     by_name |= {name: key for key, name in enumerate(unlisted, start=max(names, default=0) + 1)}

@@ -1,4 +1,4 @@
-"""The parts of one annotation of COCO's, as tools write them."""
+"""Parts of one COCO annotation, as various tools write them."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from odebackbones.errors import InputError
 
 
 def field(entry: Any, key: str, where: str) -> Any:
-    """What an entry must have."""
+    """Return a value that an entry must have."""
     if not isinstance(entry, dict) or key not in entry:
         raise InputError(f"{where}: lacks {key!r}; add it or remove the entry")
     return entry[key]
 
 
 def integer(entry: Any, key: str, where: str) -> int:
-    """A whole number, also as 3.0 or "3"."""
+    """Read a whole number, also written as 3.0 or "3"."""
     value = field(entry, key, where)
     number = whole_or_none(value)
     if number is None:
@@ -28,7 +28,7 @@ def integer(entry: Any, key: str, where: str) -> int:
 
 
 def whole_or_none(value: Any) -> int | None:
-    """A whole number, also as 3.0 or "3", with all its digits; None for anything else."""
+    """Read a whole number, also written as 3.0 or "3", with all its digits; return None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -39,7 +39,7 @@ def whole_or_none(value: Any) -> int | None:
 
 
 def number_or_none(value: Any) -> float | None:
-    """A finite number, also as text; None for anything else."""
+    """Read a finite number, also from text; return None for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -48,7 +48,7 @@ def number_or_none(value: Any) -> float | None:
 
 
 def flag(value: Any, where: str) -> bool:
-    """0 or 1, also as text, true or false; nothing is 0."""
+    """Read a flag: 0, 1, true or false, also as text; None counts as 0."""
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     number = number_or_none(value) if value is not None else 0.0
@@ -58,7 +58,7 @@ def flag(value: Any, where: str) -> bool:
 
 
 def corners_of(entry: dict[str, Any], where: str, log: ProblemLog) -> Box:
-    """Convert COCO's x, y, width, height to corners; a rotated box (CVAT) gives the upright box around it."""
+    """Convert COCO's x, y, width, height to corners; a rotated box (CVAT) becomes the upright box around it."""
     x, y, width, height = box_numbers(field(entry, "bbox", where), where)
     attributes = entry.get("attributes")
     angle = number_or_none(attributes.get("rotation")) if isinstance(attributes, dict) else None
@@ -72,11 +72,11 @@ def corners_of(entry: dict[str, Any], where: str, log: ProblemLog) -> Box:
 
 
 LEAST_CORNERS = 3
-"""Of a polygon; what has fewer encloses nothing."""
+"""Smallest number of corners of a polygon; fewer enclose nothing."""
 
 
 def around_segmentation(entry: dict[str, Any]) -> Box | None:
-    """The corners of the box around a segmentation, polygons or run lengths; None if there is none that can be read."""
+    """Return the corners of the box around polygons or run lengths, or None without a readable segmentation."""
     segmentation = entry.get("segmentation")
     if not segmentation:
         return None
@@ -87,7 +87,7 @@ def around_segmentation(entry: dict[str, Any]) -> Box | None:
 
 
 def around_polygons(segmentation: Sequence[Any]) -> Box:
-    """The box around a list of polygons, each x1, y1, x2, y2, ...; or around one alone."""
+    """Return the box around a list of polygons, each x1, y1, x2, y2, ..., or around a single polygon."""
     polygons = [segmentation] if isinstance(segmentation[0], int | float) else segmentation
     rings = [np.array(polygon, dtype=float).reshape(-1, 2) for polygon in polygons]
     points = np.concatenate([ring for ring in rings if len(ring) >= LEAST_CORNERS])
@@ -98,7 +98,7 @@ def around_polygons(segmentation: Sequence[Any]) -> Box:
 
 
 def around_runs(segmentation: dict[str, Any]) -> Box:
-    """The box around COCO's run lengths, compressed or not."""
+    """Return the box around COCO's run lengths, compressed or not."""
     from pycocotools import mask
 
     height, width = segmentation["size"]

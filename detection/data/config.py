@@ -1,4 +1,4 @@
-"""What the user can set about detection data."""
+"""Settings of detection data."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -13,13 +13,13 @@ DataFormat = Literal["shapes", "coco", "voc", "kitti"]
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """The generated set.
+    """Settings of the generated data set.
 
     Args:
-        train_images: Images to train on.
-        val_images: Images to validate on; they are drawn from seed + 1.
-        size: Height and width [px].
-        seed: Other seeds draw other images.
+        train_images: Number of training images.
+        val_images: Number of validation images, which are drawn with seed + 1.
+        size: Height and width of the images [px].
+        seed: Seed of the images; different seeds give different images.
     """
 
     train_images: int = 400
@@ -37,21 +37,21 @@ class DataConfig:
     """Which images and boxes to read, how, and how to augment them.
 
     Args:
-        format: Form of the data set: shapes (generated), coco, voc or kitti.
-        root: Folder of the data set; shapes: where it is generated.
+        format: Format of the data set: shapes (generated), coco, voc or kitti.
+        root: Folder of the data set; for shapes, the folder in which it is generated.
         train: Training split: COCO's annotation file, VOC's image set (e.g. train) or a folder of images and XML files,
             KITTI's file of frame ids. Paths are relative to root, or absolute.
-        val: Validation split, likewise.
+        val: Validation split, given like train.
         train_images: COCO only: folder of the training images, relative to root, or absolute.
-        val_images: COCO only: folder of the validation images, likewise.
-        classes: Names in the order of the labels, all of the data set's or some; null takes all.
-        strict: Stop at faulty boxes and images; otherwise repair or leave them out, and report it.
-        verify: Decode every image at the start, so that broken files are found then and not in training.
-        exif: Images with an orientation in their EXIF data: ``auto`` turns them upright but where the recorded size
-            says that the boxes are of the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn,
+        val_images: COCO only: folder of the validation images, relative to root, or absolute.
+        classes: Class names in the order of the labels, all of the data set's or some; null takes all.
+        strict: Stop at faulty boxes and images; otherwise repair them or leave them out, and report it.
+        verify: Decode every image at the start, so that broken files are found then and not during training.
+        exif: Use of the orientation in the images' EXIF data: ``auto`` turns images upright unless the recorded size
+            says that the boxes refer to the image as stored; ``turn`` turns all, ``ignore`` none. Predictions turn,
             except with ``ignore``.
         augment: Augmentation of training images: none, flip, ssd or lsj.
-        workers: Processes that load images; 0: the main one.
+        workers: Processes that load images; 0 loads in the main process.
         shapes: Parameters of the generated set.
     """
 

@@ -18,15 +18,15 @@ Sample = tuple[torch.Tensor, Target]
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Serves images and targets in the form of torchvision's detectors.
+    """Images and targets in the format of torchvision's detectors.
 
     A sample is an image, uint8 (3, H, W), and a target with ``boxes`` (x1, y1, x2, y2 [px], float32 (N, 4)), ``labels``
     (int64 (N,)), ``image_id`` (int), ``area`` (of the object in the file [px^2], float32 (N,)) and ``iscrowd``
-    (int64 (N,)). An image is turned upright, or not, as its boxes are.
+    (int64 (N,)). An image is turned upright if its boxes refer to the upright image.
 
     Args:
-        annotations: What to serve.
-        transforms: Called as ``transforms(image, target)`` with ``tv_tensors`` for the image and the boxes.
+        annotations: Annotations of the images.
+        transforms: Function called as ``transforms(image, target)`` with ``tv_tensors`` for the image and the boxes.
         keep_crowds: Keep the regions that matching ignores, for evaluation; training leaves them out.
     """
 
@@ -48,7 +48,7 @@ class DetectionDataset(Dataset[Sample]):
         """Return an image and its target.
 
         Raises:
-            InputError: If the file cannot be decoded.
+            InputError: The file cannot be decoded.
         """
         record = self.annotations.images[index]
         image, target = _decode(record), self._target(record)
@@ -68,7 +68,7 @@ class DetectionDataset(Dataset[Sample]):
 
 
 def collate(batch: Sequence[Sample]) -> tuple[list[torch.Tensor], list[Target]]:
-    """Turn samples into lists of images and targets, as images differ in size."""
+    """Convert samples to lists of images and targets, as images differ in size."""
     images, targets = zip(*batch, strict=True)
     return list(images), list(targets)
 

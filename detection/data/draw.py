@@ -1,4 +1,4 @@
-"""Draws scenes of textured shapes before a muted background: the pictures of :mod:`.shapes`."""
+"""Scenes of textured shapes on a muted background: the pictures of :mod:`.shapes`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,29 +7,29 @@ import cv2
 import numpy as np
 
 Outline = list[np.ndarray]
-"""Closed contours in the unit circle, (N, 2) each; a second one cuts a hole."""
+"""Closed contours in the unit circle, (N, 2) each; the second one, if any, cuts a hole."""
 
 MAX_OBJECTS = 6
 EMPTY_SHARE = 0.03
-"""Share of the scenes without an object."""
+"""Share of scenes without objects."""
 
 DIAMETER_RANGE = (0.18, 0.5)
-"""Of an object, in image sizes."""
+"""Range of an object's diameter, as a share of the image size."""
 
 MIN_VISIBLE = 0.75
 """Share of an object's pixels that later objects must leave uncovered."""
 
 MAX_TILT = np.pi / 9
-"""Of an object, to either side [rad]: a tilted square stays a square, and no cross becomes an X."""
+"""Largest rotation of an object in either direction [rad]: squares stay squares, and no cross becomes an X."""
 
 HUE_SPREAD = 45
-"""Of a class, to either side of its own hue [degrees]: a hint, as the classes' hues are 60 apart."""
+"""Largest distance from the class's hue [degrees]: the hue is only a hint, as the classes' hues are 60 apart."""
 
 PLACEMENT_TRIALS = 20
 
 
 def _on_circle(count: int, radius: float = 1.0) -> np.ndarray:
-    """Return points on a circle, the first at the top, (count, 2)."""
+    """Return evenly spaced points on a circle, the first at the top, (count, 2)."""
     angles = 2 * np.pi * np.arange(count) / count
     return radius * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
@@ -54,7 +54,7 @@ OUTLINES: dict[str, Callable[[], Outline]] = {
     "star": _star,
     "triangle": lambda: [_on_circle(3)],
 }
-"""The classes, by name."""
+"""Class name -> function that returns its outline."""
 
 
 def _plain(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -78,23 +78,23 @@ def _grain(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 TEXTURES = (_plain, _stripes, _dots, _grain)
-"""Where the darker of two shades goes, (size, size) in [0, 1]."""
+"""Functions that draw the weight of the darker of two shades, (size, size) in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnObject:
-    """An object of a scene; ``mask``, (size, size) uint8 in {0, 1}, holds its covered pixels too."""
+    """An object of a scene; ``mask``, (size, size) uint8 in {0, 1}, includes its covered pixels."""
 
     name: str
     mask: np.ndarray
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[DrawnObject]]:
-    """Draw a scene of 0 to ``MAX_OBJECTS`` objects, each inside the image and at least ``MIN_VISIBLE`` uncovered.
+    """Draw a scene of 0 to ``MAX_OBJECTS`` objects, each inside the image and at least ``MIN_VISIBLE`` of it uncovered.
 
     Args:
-        rng: All of the scene follows from its state.
-        size: Height and width [px].
+        rng: Random generator, whose state determines the whole scene.
+        size: Height and width of the image [px].
 
     Returns:
         The image, (size, size, 3) uint8, and its objects from the back to the front.
@@ -126,7 +126,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def paint(image: np.ndarray, drawn: DrawnObject, rng: np.random.Generator) -> np.ndarray:
-    """Return the image with the object in a bright color around its class's hue and a random texture of it."""
+    """Return the image with the object painted in a random texture of a bright color near its class's hue."""
     size, center = image.shape[0], 360 * list(OUTLINES).index(drawn.name) / len(OUTLINES)
     color = _color(rng, hue=(center - HUE_SPREAD, center + HUE_SPREAD), saturation=(0.6, 1), value=(0.75, 1))
     shade = TEXTURES[rng.integers(len(TEXTURES))](size, rng)[..., None]
@@ -135,7 +135,7 @@ def paint(image: np.ndarray, drawn: DrawnObject, rng: np.random.Generator) -> np
 
 
 def _place(rng: np.random.Generator, size: int, behind: list[DrawnObject]) -> DrawnObject | None:
-    """Put a random shape where it leaves those behind it visible; None if no trial finds such a place."""
+    """Place a random shape where those behind it stay visible; return None if no trial finds such a place."""
     for _ in range(PLACEMENT_TRIALS):
         name = list(OUTLINES)[rng.integers(len(OUTLINES))]
         mask = draw_mask(name, rng, size)
@@ -145,7 +145,7 @@ def _place(rng: np.random.Generator, size: int, behind: list[DrawnObject]) -> Dr
 
 
 def draw_mask(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw a shape at a random size, rotation and place inside the image, (size, size) uint8 in {0, 1}."""
+    """Draw the mask of a shape of random size, rotation and place in the image, (size, size) uint8 in {0, 1}."""
     radius = size * np.exp(rng.uniform(*np.log(DIAMETER_RANGE))) / 2
     angle = rng.uniform(-MAX_TILT, MAX_TILT)
     center = rng.uniform(radius, size - 1 - radius, 2)
@@ -157,7 +157,7 @@ def draw_mask(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _leaves_visible(objects: list[DrawnObject]) -> bool:
-    """Check every object's visible share, each covered by those behind it in the list."""
+    """Whether enough of every object stays visible, if each is covered by the objects after it in the list."""
     covered = np.zeros_like(objects[-1].mask)
     for drawn in reversed(objects):
         if (drawn.mask * (1 - covered)).sum() < MIN_VISIBLE * drawn.mask.sum():

@@ -1,4 +1,4 @@
-"""Whether boxes are of an image as its file is stored, or of the image turned upright as its EXIF data say."""
+"""Whether boxes refer to an image as stored, or turned upright by its EXIF data."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ def is_turned(
 ) -> bool:
     """Whether to turn an image upright.
 
-    With ``auto``, the recorded size decides where it matches one of the two; elsewhere (no size, a square, a half
-    turn, a mirror) the image is turned, as the tools show it in which people draw boxes, and so is it in predictions.
+    With ``auto``, the recorded size decides where it matches only one of the two; elsewhere (no size, a square, a half
+    turn, a mirror) the image is turned, as it is in the tools in which people draw boxes, and in predictions.
 
     Args:
         path: The image file.
-        facts: What its header tells.
-        recorded: Width and height that the annotations have [px], if any.
-        turning: What the user wants.
-        log: Is told where nothing decides.
+        facts: Facts from the image file's header.
+        recorded: Width and height in the annotations [px], if any.
+        turning: The user's setting.
+        log: Log that notes images for which nothing decides.
     """
     if facts.orientation == 1 or turning != "auto":
         return facts.orientation != 1 and turning == "turn"

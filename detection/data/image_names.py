@@ -1,4 +1,4 @@
-"""Which files a data set's names mean: lists of names, and images by their stem or by the path of another tool."""
+"""Files behind the names in a data set: lists of names, and images by their stem or by another tool's path."""
 
 from collections import Counter, defaultdict
 from functools import cached_property
@@ -10,14 +10,14 @@ from engine.images.files import IMAGE_SUFFIXES, has_image_suffix
 from odebackbones.errors import InputError
 
 FLAGS = ("  1", "  0", " -1")
-"""What VOC's per-class lists have behind a name: two spaces and 0 or 1, or one and -1."""
+"""Flags after the names in VOC's per-class lists: two spaces and 0 or 1, or one space and -1."""
 
 
 class ImageFolder:
     """The images of a folder, found by the names that annotations give them.
 
     Args:
-        folder: Where they are; it may be missing, and then has none.
+        folder: Folder of the images; a missing folder has no images.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +25,7 @@ class ImageFolder:
 
     @cached_property
     def by_stem(self) -> dict[str, list[Path]]:
-        """Name without its ending -> the images of that name."""
+        """File name without its ending -> images of this name."""
         found: dict[str, list[Path]] = defaultdict(list)
         for file in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             if has_image_suffix(file) and not file.name.startswith("."):
@@ -34,7 +34,7 @@ class ImageFolder:
 
     @cached_property
     def by_name(self) -> dict[str, list[Path]]:
-        """Last part of a path, in lower case -> the images of that name, in sub-folders, too."""
+        """File name in lower case -> images of this name, also in sub-folders."""
         found: dict[str, list[Path]] = defaultdict(list)
         for file in sorted(self.folder.rglob("*")):
             if has_image_suffix(file) and not file.name.startswith("."):
@@ -42,12 +42,12 @@ class ImageFolder:
         return dict(found)
 
     def of_stem(self, stem: str, *, named: str = "") -> Path:
-        """The image ``stem`` with whatever ending; of several, the one that the annotation names.
+        """Return the image ``stem`` with any ending; if there are several, the one ``named`` in the annotation.
 
         Raises:
-            InputError: There are several.
+            InputError: There are several, and none is the named one.
         """
-        direct = self.folder / stem  # of a sub-folder
+        direct = self.folder / stem  # the stem may include a sub-folder
         endings = [ending for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper())]
         found = self.by_stem.get(stem, []) or [direct.with_name(direct.name + ending) for ending in endings]
         found = [file for file in found if file.is_file()]
@@ -59,7 +59,7 @@ class ImageFolder:
         return found[0] if found else self.folder / f"{stem}.*"
 
     def of_name(self, name: str, log: ProblemLog, where: str) -> Path:
-        """The image that a ``file_name`` means: as it stands, or as another system or another folder would have it."""
+        """Return the image that a ``file_name`` means: as written, or as a path of another system or folder."""
         path = self.folder / name
         if path.is_file():
             return path
@@ -80,18 +80,18 @@ SPELT = "file names that are not below the image folder as they are written"
 
 
 def missing(path: Path) -> str:
-    """What is wrong with an image that is not there."""
+    """Describe the fault of an image that is not there."""
     if path.suffix == ".*":
         return f"no such image (looked for {', '.join(IMAGE_SUFFIXES)}, in any case)"
     return "image file is missing"
 
 
 def read_lines(file: Path, *, what: str) -> list[str]:
-    """The lines of a list that are neither empty nor a comment (``#``), without a byte order mark.
+    """Read the lines of a list that are neither empty nor a comment (``#``), without a byte order mark.
 
     Args:
-        file: The list.
-        what: What it must be, for the error.
+        file: File with the list.
+        what: What the file must be, for error messages.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file; {what}")
@@ -103,7 +103,7 @@ def read_lines(file: Path, *, what: str) -> list[str]:
 
 
 def read_names(set_file: Path, log: ProblemLog) -> list[str]:
-    """Read the image names of a list file, one a line, without folders and endings of images."""
+    """Read a list of image names, one per line, without file endings, and without folders unless only they differ."""
     lines = read_lines(set_file, what="it must list the split's images, one name a line")
     paths = [without_flag(line).replace("\\", "/") for line in lines]
     stems = [without_ending(without_flag(line)) for line in lines]
@@ -121,14 +121,14 @@ def read_names(set_file: Path, log: ProblemLog) -> list[str]:
 
 
 def without_flag(line: str) -> str:
-    """Cut VOC's flag; names with a space in them stay whole."""
+    """Remove VOC's flag from the end of a line; spaces within a name stay."""
     for flag in FLAGS:
         line = line.removesuffix(flag)
     return line.strip()
 
 
 def without_ending(name: str) -> str:
-    """The name of an image that may be written as a path of its file: ``JPEGImages\\a.jpg`` is ``a``."""
+    """Return the name of an image that may be given as a path to its file: ``JPEGImages\\a.jpg`` is ``a``."""
     path = PurePosixPath(name.replace("\\", "/"))
     known = path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt")
     return path.stem if known else path.name if "\\" in name or name.startswith("/") else name

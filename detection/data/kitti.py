@@ -1,4 +1,4 @@
-"""KITTI's object benchmark (Geiger et al., "Are we ready for autonomous driving?", CVPR 2012): a text file a frame."""
+"""KITTI object benchmark (Geiger et al., "Are we ready for autonomous driving?", CVPR 2012): a text file per frame."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from detection.data.records import Annotations
 from odebackbones.errors import InputError
 
 NUMBERS = (14, 15)
-"""Numbers of a label line, behind the class: truth; results have a score behind it."""
+"""How many numbers follow the class in a line: 14 in ground truth, 15 with the score of results."""
 
 BOX = slice(3, 7)
-"""Which of them are the box."""
+"""Where the box is among these numbers."""
 
 TRUNCATED, OCCLUDED = (-1.0, 1.0), (-1.0, 4.0)
-"""What the first two are in."""
+"""Ranges of the first two numbers."""
 
 
 def read_kitti(
@@ -28,10 +28,10 @@ def read_kitti(
     """Read KITTI labels; each DontCare becomes a crowd region of no class.
 
     Args:
-        root: Holds ``image_2`` and ``label_2``.
-        frames_file: Lists the frames, one id a line, e.g. ``000012``; None: all of ``label_2``. An image's id is its
-            frame's number, or its position from 1 unless all frames are numbers.
-        options: How to treat what is found; classes are those that occur, sorted, if none are given.
+        root: Folder with ``image_2`` and ``label_2``.
+        frames_file: List of the frames, one id per line, e.g. ``000012``; None takes all frames in ``label_2``. An
+            image's id is its frame's number or, unless all frames are numbers, its position, counted from 1.
+        options: Settings of the reader; if they name no classes, those that occur are taken, sorted.
     """
     log = ProblemLog(str(frames_file or root), strict=options.strict)
     frames = all_frames(root / "label_2") if frames_file is None else read_names(frames_file, log)
@@ -46,14 +46,14 @@ def read_kitti(
 
 
 def all_frames(labels: Path) -> list[str]:
-    """The frames that have labels."""
+    """Return the frames that have labels."""
     if not labels.is_dir():
         raise InputError(f"{labels}: no such folder; --data.root must hold KITTI's label_2 and image_2")
     return sorted(file.stem for file in labels.glob("*.txt"))
 
 
 def boxes_of(root: Path, frame: str, log: ProblemLog) -> list[RawBox]:
-    """The objects of a frame; without a label file it has none."""
+    """Read the objects of a frame; a frame without a label file has none."""
     file = root / "label_2" / f"{frame}.txt"
     if not file.is_file():
         log.report(f"{file}: no such file", "no objects", kind="frames without a label file")
@@ -73,7 +73,7 @@ def boxes_of(root: Path, frame: str, log: ProblemLog) -> list[RawBox]:
 
 
 def box_of(fields: list[str], where: str) -> RawBox:
-    """A line's class, which may be of several words, and its box."""
+    """Read a line's class, which may have several words, and its box."""
     numbers = [number_or_none(value) for value in fields]
     words = next((len(fields) - i for i, value in enumerate(reversed(numbers)) if value is None), 0)
     found = [value for value in numbers[words:] if value is not None]

@@ -1,4 +1,4 @@
-"""What happens to a fault in the data that can be repaired: strict refuses it, lenient repairs and records it."""
+"""Repairable faults in the data: a strict reading refuses them, a lenient one repairs and records them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from odebackbones.errors import InputError
 
 
 class ProblemLog:
-    """Collects what a lenient reading repairs; a strict one stops at the first problem.
+    """Log of the problems that a lenient reading repairs; a strict reading stops at the first one.
 
     Args:
         source: The data set's name, for the summary.
@@ -27,26 +27,26 @@ class ProblemLog:
         """Record ``problem`` and how it is repaired, e.g. ``"dropped"``.
 
         Args:
-            problem: Where it is, and what.
-            repair: What is done.
-            kind: What it is one of, in the plural, for the summary: ``"boxes without area"``.
+            problem: The problem and where it is.
+            repair: How it is repaired.
+            kind: Kind of problem, in the plural, for the summary, e.g. ``"boxes without area"``.
 
         Raises:
-            InputError: If the reading is strict.
+            InputError: The reading is strict.
         """
         if self.strict:
             raise InputError(f"{problem}; fix the data, or pass --data.strict false (it is then {repair})")
         self.note(problem, repair, kind=kind)
 
     def note(self, fact: str, consequence: str, *, kind: str) -> None:
-        """Record something that is not a fault but must be known; strict reading continues."""
+        """Record something that is not a fault but should be known; a strict reading continues."""
         self.lines.append(f"{fact}: {consequence}")
         self.kinds[f"{kind} ({consequence})"] += 1
         self.examples.setdefault(f"{kind} ({consequence})", fact)
 
     @contextmanager
     def leaving_out(self, kind: str) -> Iterator[None]:
-        """Leave out what can't be read inside, which raises an InputError; a strict reading passes that on."""
+        """Leave out the entry whose reading raises an InputError inside; a strict reading passes the error on."""
         try:
             yield
         except InputError as error:
@@ -55,7 +55,7 @@ class ProblemLog:
             self.note(str(error), "left out", kind=kind)
 
     def summary(self) -> tuple[str, ...]:
-        """Return all recorded lines; warn of every kind once, with a count and an example."""
+        """Return all recorded lines; warn once of every kind, with a count and an example."""
         for kind, count in self.kinds.items():
             example = self.examples[kind].removeprefix(f"{self.source}: ")
             warn(f"{self.source}: {count} {kind}, such as {shorten(example)}")
@@ -63,5 +63,5 @@ class ProblemLog:
 
 
 def shorten(text: str, *, length: int = 160) -> str:
-    """The text, or its start and its end."""
+    """Return a short text as it is, and only the start and the end of a long one."""
     return text if len(text) <= length else f"{text[: length // 3]} ... {text[-length // 2 :]}"

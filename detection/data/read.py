@@ -1,4 +1,4 @@
-"""From a config to annotations: the one place that knows all data formats."""
+"""Annotations from a config: the only module that knows all data formats."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ def read_annotations(config: DataConfig, split: Split, *, classes: Sequence[str]
     """Read a split of the configured data set; generate it first if it is ``shapes``.
 
     Args:
-        config: Which data.
-        split: ``"train"`` or ``"val"``.
-        classes: Names in the order of the labels, in place of the config's: give the training split's (or the
+        config: Settings of the data.
+        split: Name of the split: ``"train"`` or ``"val"``.
+        classes: Class names in the order of the labels, instead of the config's: give the training split's (or the
             checkpoint's) when reading the validation split, so that labels agree.
     """
     names = config.classes if classes is None else classes

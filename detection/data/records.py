@@ -1,4 +1,4 @@
-"""One form for all data sets: what the readers return and the dataset serves."""
+"""Common format of all data sets, which the readers return and the dataset serves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 IGNORE_LABEL = 0
-"""Marks a region of no class (KITTI's DontCare); torchvision's background."""
+"""Label of a region of no class (KITTI's DontCare); torchvision's label of the background."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,15 +14,15 @@ class ImageRecord:
     """An image and its N objects.
 
     Args:
-        image_id: Unique in the data set.
+        image_id: Id, unique in the data set.
         path: The image file.
         width: Width of the image as it is served [px].
-        height: Likewise [px].
+        height: Height of the image as it is served [px].
         boxes: Corners x1, y1, x2, y2 [px], inside the image, (N, 4) float32.
-        labels: 1..C, or ``IGNORE_LABEL`` for a region of no class, (N,) int64.
+        labels: Labels 1..C, or ``IGNORE_LABEL`` for a region of no class, (N,) int64.
         crowd: Regions ignored in matching: COCO's crowds, VOC's difficult, KITTI's DontCare, (N,) bool.
-        area: Area of the object [px^2]; COCO: of the annotation's segment, (N,) float32.
-        turned: Whether the file is turned upright, as its EXIF data say, to be the image that the boxes are of.
+        area: Area of the object [px^2]; in COCO the area of the segment, (N,) float32.
+        turned: Whether to turn the file's image upright by its EXIF data, because the boxes refer to it that way.
     """
 
     image_id: int
@@ -42,10 +42,10 @@ class Annotations:
 
     Args:
         name: The annotation file or folder, for messages and reports.
-        images: In the data set's order; images without objects are kept.
-        classes: ``classes[i]`` is the name of label i + 1.
-        category_ids: The data set's own id of label i + 1. COCO's have gaps; elsewhere 1..C.
-        problems: What a lenient reading repaired or left out, one line each.
+        images: Images in the data set's order; those without objects are kept.
+        classes: Class names; ``classes[i]`` is the name of label i + 1.
+        category_ids: The data set's own id for each label; COCO's have gaps, others are 1..C.
+        problems: Problems that a lenient reading repaired or left out, one line each.
     """
 
     name: str

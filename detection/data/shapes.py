@@ -1,4 +1,4 @@
-"""A generated detection set in COCO's format, for a first run, tests and comparisons without a download."""
+"""A generated detection data set in COCO's format, for first runs, tests and comparisons without a download."""
 
 import json
 from functools import partial
@@ -13,7 +13,7 @@ from engine.atomic_files import generate_if_missing, is_complete
 from odebackbones.errors import InputError
 
 GENERATOR_VERSION = 1
-"""Raised when the same parameters give other pictures."""
+"""Version of the generator, raised when the same parameters give different pictures."""
 
 MIN_SIZE_PX = 64
 
@@ -24,12 +24,12 @@ IMAGE_FOLDER = "images"
 def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
     """Write ``folder/images/000001.png`` ... and ``folder/annotations.json``, all or nothing.
 
-    A folder that holds the set of the same parameters is kept as it is. Image i follows from the seed and i alone.
+    A folder that holds the set of the same parameters is kept as it is. Image i depends only on the seed and i.
 
     Args:
-        folder: Where to; its parents are made.
-        images: How many.
-        size: Height and width [px].
+        folder: Target folder; its parents are created.
+        images: Number of images.
+        size: Height and width of the images [px].
         seed: Seed of numpy's generator.
 
     Returns:
@@ -41,7 +41,7 @@ def generate_shapes(folder: Path, *, images: int, size: int, seed: int) -> Path:
 
 
 def check_parameters(*, images: int, size: int, seed: int) -> None:
-    """Refuse parameters that give no set of shapes; the arguments are as in :func:`generate_shapes`."""
+    """Refuse parameters for which no set can be generated; the arguments are as in :func:`generate_shapes`."""
     for name, value, least in (("images", images, 1), ("size", size, MIN_SIZE_PX), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"shapes: {name} must be at least {least}, got {value}; set --data.shapes")
@@ -68,7 +68,7 @@ def _write(folder: Path, info: dict[str, Any]) -> None:
 
 
 def _annotation(annotation_id: int, image_id: int, drawn: DrawnObject) -> dict[str, Any]:
-    """Describe an object in COCO's terms: the box is tight to the mask, covered pixels included."""
+    """Describe an object in COCO's format: the box fits tightly around the mask, covered pixels included."""
     return {
         "id": annotation_id,
         "image_id": image_id,

@@ -1,4 +1,4 @@
-"""Augmentations after torchvision's references/detection/presets.py. The detector itself normalizes and resizes."""
+"""Augmentations as in torchvision's references/detection/presets.py. The detector itself normalizes and resizes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,14 @@ from torchvision.transforms import v2
 from odebackbones.errors import unknown_name
 
 FILL = (124, 116, 104)
-"""ImageNet's mean color, RGB in 0..255: it fills what zooming out or padding leaves bare."""
+"""ImageNet's mean color, RGB in 0..255, which fills the areas added by zooming out or padding."""
 
 LSJ_SIZE = (1024, 1024)
 """Height and width [px] of large-scale jitter (Ghiasi et al., "Simple Copy-Paste", CVPR 2021)."""
 
 
 def _fields(inputs: tuple[Any, dict[str, Any]]) -> tuple[torch.Tensor, ...]:
-    """Return what must lose the same entries as the boxes."""
+    """Return the fields that must lose the same entries as the boxes."""
     return tuple(inputs[1][key] for key in ("labels", "area", "iscrowd"))
 
 
@@ -25,7 +25,7 @@ def _sanitize() -> v2.Transform:
 
 
 def _ssd() -> list[v2.Transform]:
-    """Color, zoom-out and crop of SSD (Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016)."""
+    """Build SSD's color distortion, zoom-out and crop (Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016)."""
     return [
         v2.RandomPhotometricDistort(),
         v2.RandomZoomOut(fill=FILL),
@@ -36,7 +36,7 @@ def _ssd() -> list[v2.Transform]:
 
 
 def _lsj() -> list[v2.Transform]:
-    """Large-scale jitter: scale by 0.1..2, then pad and crop to a fixed size."""
+    """Build large-scale jitter: scale by 0.1..2, then pad and crop to a fixed size."""
     return [
         v2.ScaleJitter(target_size=LSJ_SIZE),
         v2.RandomCrop(LSJ_SIZE, pad_if_needed=True, fill=FILL),
@@ -56,11 +56,11 @@ AUGMENTATIONS: dict[str, Callable[[], list[v2.Transform]]] = {
 def build_transforms(augment: str) -> v2.Compose:
     """Build the transforms of a sample: uint8 image and target -> float32 image in [0, 1] (3, H, W) and target.
 
-    They move boxes and drop those that vanish, together with their labels, area and iscrowd; ``area`` itself keeps the
-    value of the file. Results are plain tensors.
+    They move boxes and drop those that vanish, together with their labels, area and iscrowd; ``area`` keeps its value
+    from the file. Results are plain tensors.
 
     Args:
-        augment: One of ``AUGMENTATIONS``; evaluation takes ``"none"``.
+        augment: Name of one of ``AUGMENTATIONS``; evaluation takes ``"none"``.
     """
     if augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", augment, AUGMENTATIONS)

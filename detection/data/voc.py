@@ -1,4 +1,4 @@
-"""PASCAL VOC (Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010): one XML file an image."""
+"""PASCAL VOC (Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010): one XML file per image."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -20,11 +20,11 @@ def read_voc(root: Path, image_set: str, options: ReadOptions = ReadOptions()) -
     """Read a VOC image set; objects marked difficult become crowd regions.
 
     Args:
-        root: Holds ``ImageSets/Main``, ``Annotations`` and ``JPEGImages``; or folders with images and XML files side by
-            side, as LabelImg and Roboflow write them.
-        image_set: Name of a list in ``ImageSets/Main``, e.g. ``"train"``, or of such a folder in ``root`` (``"."``:
-            ``root`` itself). An image's id is its position there, from 1.
-        options: How to treat what is found; classes are those that occur, sorted, if none are given.
+        root: Folder with ``ImageSets/Main``, ``Annotations`` and ``JPEGImages``; or with folders of images and XML
+            files side by side, as LabelImg and Roboflow write them.
+        image_set: Name of a list in ``ImageSets/Main``, e.g. ``"train"``, or of such a folder in ``root`` (``"."`` for
+            ``root`` itself). An image's id is its position there, counted from 1.
+        options: Settings of the reader; if they name no classes, those that occur are taken, sorted.
     """
     set_file, folder = root / "ImageSets" / "Main" / f"{image_set}.txt", root / image_set
     if set_file.is_file():
@@ -48,12 +48,12 @@ def read_voc(root: Path, image_set: str, options: ReadOptions = ReadOptions()) -
 
 
 def subfolder(folder: Path, name: str) -> Path:
-    """The folder of that name in it, or itself."""
+    """Return the sub-folder of this name, or the folder itself if it has none."""
     return folder / name if (folder / name).is_dir() else folder
 
 
 def image_of(images: ImageFolder, labels: Path, name: str, image_id: int, log: ProblemLog) -> RawImage:
-    """An image with the objects of its XML file; without one it is an image of no object."""
+    """Return an image with the objects of its XML file; without such a file it has no objects."""
     file = labels / f"{name}.xml"
     if not file.is_file():
         log.report(f"{file}: no such file", "no objects", kind="images without an annotation file")
@@ -69,7 +69,7 @@ def image_of(images: ImageFolder, labels: Path, name: str, image_id: int, log: P
 
 
 def parse(file: Path) -> ElementTree.Element:
-    """Read an annotation file, in the encoding that it declares, and check that it is VOC's."""
+    """Read an annotation file in its declared encoding, and check that it is VOC's."""
     try:
         tree = ElementTree.fromstring(text_of(file.read_bytes()))
     except OSError as error:
@@ -77,7 +77,7 @@ def parse(file: Path) -> ElementTree.Element:
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{file}: malformed XML ({error}); correct the file or download it again") from error
     for element in tree.iter():
-        if isinstance(element.tag, str):  # and no comment; without a namespace, and whatever its case
+        if isinstance(element.tag, str):  # not a comment; its namespace and case are dropped
             element.tag = element.tag.rpartition("}")[2].lower()
     if tree.tag != "annotation":
         raise InputError(f"{file}: expected VOC's <annotation>, got <{tree.tag}>; give a VOC annotation file")
@@ -85,7 +85,7 @@ def parse(file: Path) -> ElementTree.Element:
 
 
 def text_of(content: bytes) -> str:
-    """An XML file without its declaration: Python's parser knows no encoding of several bytes but UTF-8 and UTF-16."""
+    """Decode an XML file, without its declaration: Python's parser knows only UTF-8 and -16 as multi-byte encodings."""
     declared = DECLARED.search(content[:200])
     if declared is None:
         return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -94,7 +94,7 @@ def text_of(content: bytes) -> str:
 
 
 def box_of(element: ElementTree.Element, where: str) -> RawBox:
-    """An object with its box."""
+    """Read an object with its box."""
     bndbox = element.find("bndbox")
     name = (element.findtext("name") or "").strip()
     if bndbox is None or not name:
@@ -106,15 +106,15 @@ def box_of(element: ElementTree.Element, where: str) -> RawBox:
 
 
 def zero_based(numbers: Box) -> Box:
-    """Turn VOC's 1-based inclusive pixels into 0-based corners.
+    """Convert VOC's 1-based inclusive pixels to 0-based corners.
 
-    Equal pixels stand for a slip of the mouse and not for an object one pixel wide: they keep a zero extent.
+    Equal pixels are taken for a slip of the mouse, not for an object one pixel wide: the extent stays zero.
     """
     (x1, x2), (y1, y2) = ((a - 1, b if b > a else b - 1) for a, b in zip(numbers[:2], numbers[2:], strict=True))
     return x1, y1, x2, y2
 
 
 def recorded_size(size: ElementTree.Element) -> tuple[int, int] | None:
-    """Width and height [px]; None where they can't be, such as 0."""
+    """Return width and height [px], or None if they are not valid, such as 0."""
     width, height = (number_or_none(size.findtext(side)) for side in ("width", "height"))
     return (int(width), int(height)) if width and height and min(width, height) > 0 else None
