@@ -163,7 +163,7 @@ class Trainer:
                     self.update(epoch * self.updates + (i + 1) // self.optim.accumulate)
                 bar.update()
                 if i % 10 == 0:
-                    bar.set_postfix_str(f"loss {finite_mean(totals, i + 1, epoch):.3f}")
+                    bar.set_postfix_str(f"loss {finite_mean(totals, i + 1, epoch):.3f}", refresh=False)
         totals = {name: mean_over_processes(total) for name, total in totals.items()}
         finite_mean(totals, len(batches), epoch)
         images = len(batches) * self.optim.batch_size * world_size()

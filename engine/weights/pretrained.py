@@ -12,7 +12,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from engine.report.records import model_label
-from engine.weights.checkpoint import BEST, first_line, load_checkpoint
+from engine.weights.checkpoint import BEST, first_line, is_pickled, load_checkpoint
 from odebackbones.errors import InputError, join_names
 from odebackbones.old_names import current_names
 
@@ -133,12 +133,12 @@ def read_timms_weights(path: Path, *, setting: str) -> dict[str, Tensor]:
     """Read the tensors of a file that is not a checkpoint of ours."""
     try:
         weights = load_state_dict(str(path), weights_only=True)
-    except UnpicklingError as error:
-        raise InputError(
-            f"{setting}={str(path)!r}: holds more than tensors, such as a whole model; load it where its code is, and "
-            f"save model.state_dict()"
-        ) from error
     except Exception as error:  # torch and safetensors raise errors of any type on arbitrary bytes
+        if is_pickled(path) and UnpicklingError in (type(error), type(error.__cause__)):
+            raise InputError(
+                f"{setting}={str(path)!r}: holds more than tensors, such as a whole model; load it where its code is, "
+                f"and save model.state_dict()"
+            ) from error
         raise InputError(f"{setting}={str(path)!r}: no weights, or damaged ones ({first_line(error)})") from error
     return current_names({name: value for name, value in weights.items() if isinstance(value, Tensor)})
 

@@ -1,9 +1,11 @@
 import csv
+import io
 import sys
 
 import pytest
 
-from engine.log import TensorBoard, write_csv
+from engine import log
+from engine.log import TensorBoard, progress_bar, write_csv
 from odebackbones.errors import InputError
 
 
@@ -33,3 +35,17 @@ def test_tensorboard_gets_the_numbers_of_an_epoch(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     [event] = events.Scalars("loss")
     assert (event.step, event.value) == (3, 0.5)
+
+
+def test_without_a_terminal_progress_is_a_line_each_minute(monkeypatch):
+    lines = io.StringIO()
+    monkeypatch.setattr("sys.stderr", lines)
+    monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 0)
+    for _ in progress_bar("work", range(3)):
+        pass
+    shown = lines.getvalue().splitlines()
+    assert [line.split("|")[2].split()[0] for line in shown] == ["1/3", "2/3"]
+    assert all(line.startswith("work: ") for line in shown)
+    monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 60)
+    assert list(progress_bar("work", range(3))) == [0, 1, 2]
+    assert lines.getvalue().splitlines() == shown

@@ -1,5 +1,6 @@
 """The conversion tool: there and back, with fewer weights, and what it refuses."""
 
+import json
 import re
 
 import pytest
@@ -37,6 +38,19 @@ def test_a_checkpoint_becomes_an_ode_model_and_comes_back(checkpoint, tmp_path):
         torch.testing.assert_close(load(tmp_path / "ode")(x), model(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(load(tmp_path / "plain")(x), model(x), rtol=1e-4, atol=1e-4)
     assert not any(isinstance(module, ODEBlock) for module in load(tmp_path / "plain").modules())
+
+
+def test_weights_of_ones_own_have_no_origin_of_timms(tmp_path):
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "own.pt")
+    arguments = ["--checkpoint=own.pt", "--num-classes=3", "--out=ode"]
+    done = run("convert", "resnet18.a1_in1k", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "ode" / "config.json").read_text())["pretrained_cfg"]
+    assert not {"tag", "license", "origin_url", "paper_ids", "url", "hf_hub_id"} & told.keys()
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    assert (tmp_path / "ode" / "model.safetensors").stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
@@ -138,6 +152,7 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     model = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
     assert model.returncode == 0
     (tmp_path / "broken.th").write_bytes(b"no weights")
+    torch.save(timm.create_model("resnet20_cifar"), tmp_path / "whole.pt")
     deeper = tmp_path / "deeper.th"
     torch.save(timm.create_model("resnet32_cifar", num_classes=3).state_dict(), deeper)
     own = [f"--checkpoint={file}", "--num-classes=3"]
@@ -164,6 +179,7 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
         (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
         (["resnet20_cifar", "--num-classes=3"], "--num-classes belongs to a --checkpoint"),
         (["resnet20_cifar", "--checkpoint=broken.th"], "--checkpoint='broken.th': no weights, or damaged ones"),
+        (["resnet20_cifar", "--checkpoint=whole.pt"], "holds more than tensors, such as a whole model; load it"),
         (["resnet20_cifar", *own, "--steps=1"], "--steps: fewer steps take a fit"),
         (["resnet20_cifar", *own, "--fit=."], "--fit: say how many weights"),
         (["resnet20_cifar", *own, "--fit=none", "--bases=1"], "none: no such folder; expected none/CLASS/*.png"),
