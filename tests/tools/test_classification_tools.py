@@ -94,7 +94,7 @@ def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
 
 @pytest.mark.slow
 def test_other_solvers_are_tried_if_the_config_names_them(trained):
-    options = ["--eval.solvers=[euler,bosh3]", "--eval.steps=[2,4]", "--eval.tolerances=[0.1]", "--eval.calibration=500"]
+    dial = ["--eval.solvers=[euler,bosh3]", "--eval.steps=[2,4]", "--eval.tolerances=[0.1]"]
     done = run(
         "eval",
         "classification",
@@ -102,7 +102,8 @@ def test_other_solvers_are_tried_if_the_config_names_them(trained):
         trained / "best.pt",
         "--out",
         "tried",
-        *options,
+        *dial,
+        "--eval.calibration=500",
         cwd=trained.parents[1],
     )
     assert done.returncode == 0, done.stderr
