@@ -7,7 +7,7 @@ from classification.distillation import DistillationConfig
 from classification.evaluate import EvalConfig
 from classification.losses import LossConfig
 from classification.model import ModelConfig
-from engine.config import OptimConfig, RunConfig
+from engine.config import AnytimeConfig, OptimConfig, RunConfig, apply_budgets
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class ClassificationConfig:
         loss: Loss on the labels.
         distillation: Distillation from a teacher.
         eval: Other solvers that the report tries, in addition to the model as it is.
+        anytime: Training for several numbers of steps.
         optim: How the weights are trained.
     """
 
@@ -30,4 +31,8 @@ class ClassificationConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        apply_budgets(self)

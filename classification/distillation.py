@@ -1,7 +1,6 @@
 """Distillation: training toward the softened scores and the features of a trained teacher."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from classification.losses import LossConfig, label_loss
 from classification.model import ModelConfig, build_classifier, input_config
+from engine.training.features import features, relative_error
 from engine.weights.pretrained import find_weight_transfer
 from odebackbones import fuse
 from odebackbones.convert.solver import evaluating
@@ -162,25 +162,3 @@ def common_levels(student: nn.Module, teacher: nn.Module, image: Tensor) -> list
             f"to 0, or take another teacher"
         )
     return list(shapes[0])
-
-
-@contextmanager
-def features(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the outputs of the named modules."""
-    found: dict[str, Tensor] = {}
-    handles = [
-        model.get_submodule(name).register_forward_hook(lambda m, i, output, n=name: found.update({n: output}))
-        for name in names
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean square of the difference over the mean square of ``wanted``, in float32."""
-    wanted = wanted.float()
-    size = wanted.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-    return F.mse_loss(found.float(), wanted) / size

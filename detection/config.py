@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from detection.data.config import DataConfig
 from detection.model import ModelConfig
-from engine.config import OptimConfig, RunConfig
+from engine.config import AnytimeConfig, OptimConfig, RunConfig, apply_budgets
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,15 @@ class DetectionConfig:
         run: Where the run writes, and what makes it repeatable.
         data: Images and boxes.
         model: Backbone and detector.
+        anytime: Training for several numbers of steps.
         optim: How the weights are trained.
     """
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        apply_budgets(self)

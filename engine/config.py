@@ -1,7 +1,8 @@
 """Settings that all tasks share: the run and the optimization."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from timm.optim import list_optimizers
@@ -44,6 +45,29 @@ class RunConfig:
                 raise InputError(f"run.{name}={getattr(self, name)}: expected at least {least}")
         if self.seed >= 2**63:
             raise InputError(f"run.seed={self.seed}: expected less than 2**63")
+
+
+@dataclass(frozen=True)
+class AnytimeConfig:
+    """Training for several numbers of steps, for a dial between speed and precision on one set of weights.
+
+    Args:
+        budgets: Numbers of steps of the ODE blocks, such as [1, 2, 4]: a batch draws one for all blocks. Evaluations
+            take the largest, or model.backbone_args.steps. Empty: all batches take the model's own number.
+        self_distillation: Weight of the error of the states of a second, cheaper solve of every batch, whose teacher
+            is the solve with the most steps; 0 for none. A batch then takes up to twice as long.
+    """
+
+    budgets: list[int] = field(default_factory=list)
+    self_distillation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.budgets and (len(set(self.budgets)) < 2 or min(self.budgets) < 1):
+            raise InputError(f"anytime.budgets={self.budgets}: expected two or more different numbers of steps")
+        if self.self_distillation < 0:
+            raise InputError(f"anytime.self_distillation={self.self_distillation}: expected a number of at least 0")
+        if self.self_distillation and not self.budgets:
+            raise InputError("anytime.self_distillation needs anytime.budgets, such as [1, 2, 4]")
 
 
 @dataclass(frozen=True)
@@ -98,3 +122,10 @@ class OptimConfig:
             raise unknown_name("optim.amp", self.amp, AMP_DTYPES)
         if self.schedule not in SCHEDULES:
             raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
+
+
+def apply_budgets(config: Any) -> None:
+    """Give the backbone of a task's configuration its budgets, and the largest as its steps if none are given."""
+    if budgets := config.anytime.budgets:
+        arguments = {"steps": max(budgets), **config.model.backbone_args, "budgets": list(budgets)}
+        object.__setattr__(config, "model", replace(config.model, backbone_args=arguments))

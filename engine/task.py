@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from engine.config import OptimConfig, RunConfig
+from engine.config import AnytimeConfig, OptimConfig, RunConfig
 from engine.report.records import Report
 
 TRIED = 2
@@ -17,11 +17,16 @@ TRIED = 2
 
 
 class TaskConfig(Protocol):
-    """Configuration of a task: a dataclass with these two fields among others."""
+    """Configuration of a task: a dataclass with these fields among others."""
 
     @property
     def run(self) -> RunConfig:
         """Where the run writes, and what makes it repeatable."""
+        ...
+
+    @property
+    def anytime(self) -> AnytimeConfig:
+        """Training for several numbers of steps."""
         ...
 
     @property

@@ -1,6 +1,7 @@
 """The ODE block: a vector field and a solver in place of the identity blocks of a ResNet stage."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -82,6 +83,7 @@ class ODEBlock(nn.Module):
         self.name = name
         self.others = list(parameters)  # not registered: they belong elsewhere
         self.latest: SolverStats | None = None
+        self.budget: int | None = None  # chosen for all blocks, in place of a draw
         self.inspect = True  # until a solve has shown that the field leaves its input alone
         self.method = method_for(field, solver, t_span, name=name)  # before the field: coefficients come first
         self.field = field
@@ -115,8 +117,8 @@ class ODEBlock(nn.Module):
         return Solution(end, stats)
 
     def sample_steps(self) -> int:
-        """Draw one of the budgets at random."""
-        return self.budgets[int(torch.randint(len(self.budgets), ()))]
+        """Return the budget that :func:`take_budget` has chosen, or draw one at random."""
+        return self.budget or self.budgets[int(torch.randint(len(self.budgets), ()))]
 
     def sample_span(self) -> tuple[float, float]:
         """Return the time span with a randomly drawn end."""
@@ -243,6 +245,26 @@ def ode_blocks(model: nn.Module) -> list[ODEBlock]:
     if not blocks:
         raise InputError(f"{type(model).__name__} has no ODE block whose solver could be changed")
     return blocks
+
+
+@contextmanager
+def take_budget(model: nn.Module, steps: int) -> Iterator[None]:
+    """Let every ODE block in ``model`` take this one of its budgets in training, in place of a random one.
+
+    Raises:
+        InputError: The model has no ODE block, or the number is not among a block's budgets.
+    """
+    blocks = ode_blocks(model)
+    for block in blocks:
+        if steps not in block.budgets:
+            raise InputError(f"{name_prefix(block.name)}{steps} steps are not among the budgets {block.budgets}")
+    try:
+        for block in blocks:
+            block.budget = steps
+        yield
+    finally:
+        for block in blocks:
+            block.budget = None
 
 
 def find_ode_block(stage: Iterable[nn.Module]) -> ODEBlock | None:

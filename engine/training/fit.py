@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
 from engine.log import History, TensorBoard, progress_bar, write_csv
 from engine.task import Task, TaskConfig
+from engine.training.anytime import budget_passes
 from engine.training.divergence import explained, finite_mean
 from engine.training.optimization import (
     autocast,
@@ -172,16 +174,25 @@ class Trainer:
         return {**means, "lr": self.rate, "images_per_s": images / (time.perf_counter() - start), **costs}
 
     def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
-        """Run a forward and backward pass; gradients add up until the ``last`` batch of an update."""
-        wait: AbstractContextManager[Any] = nullcontext()
+        """Run the forward and backward passes; gradients add up until the ``last`` batch of an update."""
+        compute = partial(self.task.losses, self.replica, batch, self.device)
+        passes = budget_passes(self.model, self.config.anytime, compute)
+        found: dict[str, Tensor] = {}
+        for number, losses_of in enumerate(passes, start=1):
+            with self.accumulating(last and number == len(passes)):
+                with autocast(self.device, self.optim):
+                    losses = losses_of()
+                    loss = torch.stack(list(losses.values())).sum() / self.optim.accumulate
+                self.scaler.scale(loss).backward()
+            for name, part in losses.items():
+                found[name] = found.get(name, 0.0) + part.detach()
+        return found
+
+    def accumulating(self, last: bool) -> AbstractContextManager[Any]:
+        """Keep the processes from averaging their gradients, except in the ``last`` backward pass of an update."""
         if isinstance(self.replica, DistributedDataParallel) and not last:
-            wait = self.replica.no_sync()
-        with wait:
-            with autocast(self.device, self.optim):
-                losses = self.task.losses(self.replica, batch, self.device)
-                loss = torch.stack(list(losses.values())).sum() / self.optim.accumulate
-            self.scaler.scale(loss).backward()
-        return losses
+            return self.replica.no_sync()
+        return nullcontext()
 
     def update(self, number: int) -> None:
         """Step the optimizer, the schedule and the moving average; ``number`` counts the updates from 1."""

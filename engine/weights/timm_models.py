@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.log import warn
 from engine.weights.pretrained import load_matching_weights
 from odebackbones.errors import InputError, unknown_name
+from odebackbones.models.stage_options import ODE_ARGUMENTS
 
 Scalar = bool | int | float | str | None
 PlainValue = Scalar | list[Scalar] | dict[str, Scalar]
@@ -69,6 +70,11 @@ def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any)
     except InputError:
         raise
     except Exception as error:  # errors of any type: timm passes the arguments to the model unchecked
+        if isinstance(error, TypeError) and (flow := sorted(ODE_ARGUMENTS & arguments.keys())):
+            raise InputError(
+                f"{setting} {name} has no ODE blocks, for which {', '.join(flow)} would be: take an ODE model, such as "
+                f"ode_resnet50"
+            ) from error
         reason = " ".join(repr(error).replace("\\n", " ").split())[:SHOWN]
         raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {reason}") from error
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from engine.config import OptimConfig, RunConfig
+from engine.config import AnytimeConfig, OptimConfig, RunConfig
 from engine.training.fit import Trainer
 from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, SolverError
@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 @dataclass(frozen=True)
 class Config:
     run: RunConfig = field(default_factory=RunConfig)
+    anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
