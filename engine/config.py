@@ -26,6 +26,8 @@ class RunConfig:
         seed: Seed of weights, batches, augmentation and sampling.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
         eval_every: Number of epochs between evaluations; the last epoch is always evaluated.
+        save_every_minutes: Minutes between checkpoints within an epoch, from which a killed run goes on; 0: only after
+            each epoch.
         tensorboard: Also write TensorBoard events (needs ``pip install odebackbones[tensorboard]``).
     """
 
@@ -35,12 +37,13 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     eval_every: int = 1
+    save_every_minutes: float = 15.0
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name in {".", ".."}:
             raise InputError(f"run.name={self.name!r}: expected the name of a folder below run.output")
-        for name, least in (("eval_every", 1), ("seed", 0)):
+        for name, least in (("eval_every", 1), ("seed", 0), ("save_every_minutes", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"run.{name}={getattr(self, name)}: expected at least {least}")
         if self.seed >= 2**63:

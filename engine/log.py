@@ -58,7 +58,9 @@ class TensorBoard:
             self.writer.flush()
 
 
-def progress_bar(title: str, items: Iterable[Any] | None = None, *, total: int | None = None) -> "tqdm[Any]":
+def progress_bar(
+    title: str, items: Iterable[Any] | None = None, *, total: int | None = None, initial: int = 0
+) -> "tqdm[Any]":
     """Return a bar with the time left, over ``items`` or by hand, in the first process only.
 
     Without a terminal, it is a line of text each minute.
@@ -67,8 +69,15 @@ def progress_bar(title: str, items: Iterable[Any] | None = None, *, total: int |
         title: Text before the bar.
         items: Items to iterate over.
         total: Number of items, if they have no length.
+        initial: Number of items that are done already.
     """
-    options: dict[str, Any] = {"total": total, "desc": title, "disable": rank() != 0, "leave": False}
+    options: dict[str, Any] = {
+        "total": total,
+        "desc": title,
+        "disable": rank() != 0,
+        "leave": False,
+        "initial": initial,
+    }
     if sys.stderr.isatty():
         return tqdm(items, dynamic_ncols=True, **options)
     return ProgressLines(items, mininterval=SECONDS_BETWEEN_LINES, **options)

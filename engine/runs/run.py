@@ -18,9 +18,10 @@ from engine.report.comparison import compare_reports, comparison_table
 from engine.report.files import read_report, write_report
 from engine.report.records import Report
 from engine.task import Task
-from engine.training.fit import LOG, Trainer, load_to_resume, to_device
+from engine.training.fit import LOG, Trainer, to_device
 from engine.training.optimization import precision, warmup_of
 from engine.training.record import read_history, training_curves, training_facts, training_quantities
+from engine.training.resume import load_to_resume
 from engine.training.settings import PRETRAINED, to_dict
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer

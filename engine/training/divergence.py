@@ -38,7 +38,7 @@ ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 REMEDIES = (
-    "lower optim.lr, raise optim.warmup_epochs, or set optim.clip_grad; last.pt keeps the state of the last whole epoch"
+    "lower optim.lr, raise optim.warmup_epochs, or set optim.clip_grad; last.pt keeps the latest state that was saved"
 )
 
 

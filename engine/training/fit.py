@@ -1,7 +1,6 @@
 """The training loop: plain torch, one process or several, resumable to the same weights."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -15,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from engine.distributed import loader_processes, mean_over_processes, rank, share_buffers, world_size
+from engine.distributed import loader_processes, rank, share_buffers, world_size
 from engine.log import History, TensorBoard, progress_bar, write_csv
 from engine.task import Task, TaskConfig
 from engine.training.anytime import budget_passes
-from engine.training.divergence import explained, finite_mean
+from engine.training.divergence import explained
 from engine.training.optimization import (
     autocast,
     build_ema,
@@ -28,11 +27,12 @@ from engine.training.optimization import (
     build_scheduler,
     precision,
 )
+from engine.training.progress import EpochProgress
+from engine.training.resume import load_to_resume
 from engine.training.sampling import EpochBatches, SeededDataset
-from engine.training.settings import PRETRAINED, differences, to_dict, with_defaults
-from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights, save_checkpoint
+from engine.training.settings import PRETRAINED, to_dict
+from engine.weights.checkpoint import BEST, LAST, load_weights, save_checkpoint
 from engine.weights.pretrained import find_weight_transfer
-from odebackbones.block import solver_stats
 from odebackbones.errors import InputError, join_names
 
 LOG = "log.csv"
@@ -68,6 +68,7 @@ class Trainer:
         self.history: History = []
         self.best: float | None = None
         self.pending = False  # whether the last epoch has yet to be evaluated
+        self.progress: EpochProgress | None = None  # of the epoch in which the run was killed
         if resume:
             self.load(folder / LAST)
         self.replica = DistributedDataParallel(self.model) if world_size() > 1 else self.model
@@ -77,8 +78,8 @@ class Trainer:
         """The model that is evaluated and kept as the best: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.module
 
-    def batches(self, epoch: int) -> EpochBatches:
-        """Return this process's batches of an epoch."""
+    def batches(self, epoch: int, *, start: int = 0) -> EpochBatches:
+        """Return this process's batches of an epoch, from number ``start`` on."""
         length = len(self.dataset.dataset)  # pyright: ignore[reportArgumentType]
         return EpochBatches(
             length,
@@ -86,6 +87,7 @@ class Trainer:
             accumulate=self.optim.accumulate,
             seed=self.config.run.seed,
             epoch=epoch,
+            start=start,
             rank=rank(),
             world_size=world_size(),
         )
@@ -96,9 +98,8 @@ class Trainer:
         if self.pending:
             self.finish_epoch(board)
         for epoch in range(len(self.history), self.optim.epochs):
-            start = time.perf_counter()
-            row = {"epoch": float(epoch + 1), **self.train_epoch(epoch), "seconds": time.perf_counter() - start}
-            self.history.append(row)
+            progress, self.progress = self.progress or EpochProgress(epoch), None
+            self.history.append({"epoch": float(epoch + 1), **self.train_epoch(progress)})
             last = epoch + 1 == self.optim.epochs
             self.pending = last or (epoch + 1) % self.config.run.eval_every == 0
             if self.pending and rank() == 0:
@@ -134,15 +135,14 @@ class Trainer:
             self.save()
             tqdm.write(summary(row, self.optim.epochs))
 
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one pass over the training set.
+    def train_epoch(self, progress: EpochProgress) -> dict[str, float]:
+        """Train for one pass over the training set, from where ``progress`` stands.
 
         Returns:
-            Losses, averaged over the batches of all processes; the last learning rate; images/s of all processes;
-            evaluations and rejected steps of every ODE block, averaged over this process's batches.
+            The epoch's row of the log, without its number.
         """
         self.replica.train()
-        batches = self.batches(epoch)
+        epoch, batches = progress.epoch, self.batches(progress.epoch, start=progress.batches)
         loader = DataLoader(
             self.dataset,
             batch_sampler=batches,
@@ -150,28 +150,27 @@ class Trainer:
             collate_fn=self.task.collate,
             pin_memory=self.device.type == "cuda",
         )
-        totals: dict[str, Tensor] = {}
-        solves: Counter[str] = Counter()
-        start = time.perf_counter()
-        with progress_bar(f"epoch {epoch + 1}/{self.optim.epochs}", total=len(batches)) as bar:
-            for i, batch in enumerate(loader):
+        title, saved = f"epoch {epoch + 1}/{self.optim.epochs}", time.monotonic()
+        with progress_bar(title, total=batches.all, initial=batches.start) as bar:
+            for i, batch in enumerate(loader, start=batches.start):
                 batches.seed_batch(i)
-                with explained(totals, i, epoch):
+                with explained(progress.totals, i, epoch):
                     losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
-                solves.update(solver_costs(self.model))
-                for name, loss in losses.items():
-                    totals[name] = totals.get(name, loss.new_zeros(())) + loss.detach()
-                if (i + 1) % self.optim.accumulate == 0:
-                    self.update(epoch * self.updates + (i + 1) // self.optim.accumulate)
+                progress.add(losses, self.model)
                 bar.update()
                 if i % 10 == 0:
-                    bar.set_postfix_str(f"loss {finite_mean(totals, i + 1, epoch):.3f}", refresh=False)
-        totals = {name: mean_over_processes(total) for name, total in totals.items()}
-        finite_mean(totals, len(batches), epoch)
-        images = len(batches) * self.optim.batch_size * world_size()
-        means = {name: float(total) / len(batches) for name, total in totals.items()}
-        costs = {name: total / len(batches) for name, total in solves.items()}
-        return {**means, "lr": self.rate, "images_per_s": images / (time.perf_counter() - start), **costs}
+                    bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
+                if (i + 1) % self.optim.accumulate == 0:
+                    self.update(epoch * self.updates + (i + 1) // self.optim.accumulate)
+                    if self.is_due(saved) and i + 1 < batches.all and rank() == 0:
+                        self.save(progress)
+                        saved = time.monotonic()
+        return progress.row(batch_size=self.optim.batch_size, rate=self.rate)
+
+    def is_due(self, saved: float) -> bool:
+        """Whether the latest checkpoint, of that time [s], is as old as ``run.save_every_minutes``."""
+        minutes = self.config.run.save_every_minutes
+        return minutes > 0 and time.monotonic() - saved >= 60 * minutes
 
     def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
         """Run the forward and backward passes; gradients add up until the ``last`` batch of an update."""
@@ -223,9 +222,10 @@ class Trainer:
         weights = self.evaluated.state_dict()
         save_checkpoint(self.folder / BEST, model=weights, epoch=len(self.history), score=self.best, **self.shared())
 
-    def save(self) -> None:
-        """Write ``log.csv`` and ``last.pt``."""
-        write_csv(self.history, self.folder / LOG)
+    def save(self, progress: EpochProgress | None = None) -> None:
+        """Write ``log.csv`` and ``last.pt``; in the middle of an epoch, with its ``progress``."""
+        if self.history:
+            write_csv(self.history, self.folder / LOG)
         state = {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
@@ -234,13 +234,14 @@ class Trainer:
             "history": self.history,
             "best": self.best,
             "pending": self.pending,
+            "progress": progress.state() if progress else None,
         }
         save_checkpoint(self.folder / LAST, **state, **self.shared())
 
     def shared(self) -> dict[str, Any]:
         """Return what both files have in addition to the weights."""
         metadata = {**self.task.metadata(), PRETRAINED: self.pretrained}
-        metrics = dict(self.history[-1])
+        metrics = dict(self.history[-1]) if self.history else {}
         return {
             "task": self.task.name,
             "config": to_dict(self.config),
@@ -275,39 +276,17 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.history, self.best, self.pending = state["history"], state["best"], state.get("pending", False)
         self.pretrained = state["metadata"].get(PRETRAINED)
-        self.scheduler.step(len(self.history) * self.updates)
-
-
-def load_to_resume(path: Path, task: Task | type[Task], config: TaskConfig) -> dict[str, Any]:
-    """Load the checkpoint of a run that is resumed with the same settings, or with more epochs.
-
-    Raises:
-        InputError: A setting that the weights depend on differs.
-    """
-    state = load_checkpoint(path, task=task.name)
-    before = with_defaults(state["config"], to_dict(type(config)()))
-    changed = differences(before, to_dict(config), free=task.free_settings)
-    if config.optim.epochs >= len(state["history"]):
-        changed = [line for line in changed if not line.startswith("optim.epochs ")]
-    if changed:
-        raise InputError(
-            f"{path}: can't resume with other settings than it was started with ({'; '.join(changed)}); "
-            f"take the old ones, or another run.name"
-        )
-    return state
+        updates = len(self.history) * self.updates
+        if progress := state.get("progress"):
+            self.progress = EpochProgress.restored(progress)
+            updates += self.progress.batches // self.optim.accumulate
+        self.scheduler.step(updates)
 
 
 def to_device(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
     """Move ``model`` to ``device``, with its 4-dimensional weights in channels-last order if asked for."""
     model = model.to(device)
     return model.to(memory_format=torch.channels_last) if channels_last else model  # pyright: ignore[reportCallIssue]
-
-
-def solver_costs(model: nn.Module) -> dict[str, int]:
-    """Return evaluations (``nfe/BLOCK``) and rejected steps (``rejected/BLOCK``, if any) of the latest solves."""
-    stats = solver_stats(model)
-    rejected = {f"rejected/{name}": s.rejected for name, s in stats.items() if s.rejected}
-    return {f"nfe/{name}": s.nfe for name, s in stats.items()} | rejected
 
 
 def summary(row: Mapping[str, float], epochs: int) -> str:

@@ -55,6 +55,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         accumulate: Batches per update and process.
         seed: Seed of the run.
         epoch: Number of the epoch, from 0.
+        start: Number of this process's first batch: earlier ones were trained on before.
         rank: Number of this process.
         world_size: Number of processes.
     """
@@ -67,6 +68,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         accumulate: int,
         seed: int,
         epoch: int,
+        start: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -78,10 +80,15 @@ class EpochBatches(Sampler[list[SampleKey]]):
             )
         self.batch_size, self.accumulate = batch_size, accumulate
         self.rank, self.world_size = rank, world_size
-        self.length, self.seed, self.epoch = length, seed, epoch
+        self.length, self.seed, self.epoch, self.start = length, seed, epoch, start
+
+    @property
+    def all(self) -> int:
+        """Number of this process's batches in the whole epoch."""
+        return self.updates * self.accumulate
 
     def __len__(self) -> int:
-        return self.updates * self.accumulate
+        return self.all - self.start
 
     def batch_number(self, i: int) -> int:
         """Return the number of this process's batch ``i`` among the batches of all processes."""
@@ -89,7 +96,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(self.length)
-        for i in range(len(self)):
+        for i in range(self.start, self.all):
             start = self.batch_number(i) * self.batch_size
             indices = order[start : start + self.batch_size].tolist()
             yield [(index, derive_seed(self.seed, self.epoch, index)) for index in indices]

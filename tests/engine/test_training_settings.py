@@ -3,7 +3,7 @@
 import pytest
 
 from engine.config import OptimConfig
-from engine.training.fit import differences, with_defaults
+from engine.training.settings import differences, with_defaults
 from odebackbones.errors import InputError
 
 
