@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 
 from classification.data.config import DataConfig
 from classification.distillation import DistillationConfig
-from classification.evaluate import EvalConfig
 from classification.losses import LossConfig
 from classification.model import ModelConfig
-from engine.config import AnytimeConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DialConfig, OptimConfig, RunConfig, apply_budgets
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class ClassificationConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    eval: DialConfig = field(default_factory=DialConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 

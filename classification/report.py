@@ -1,11 +1,9 @@
 """The classification report: metrics, confusions, cost and speed as one record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from classification.metrics import TOP_K, ClassificationMetrics
 from engine.report.records import Picture, Quantity, Report, Table
-from engine.report.transfer import transfer_curves, transfer_table
-from odebackbones.transfer import Transfer
 
 TOP1 = "top-1 accuracy"
 
@@ -45,7 +43,6 @@ def classification_report(
     metrics: ClassificationMetrics,
     measured: tuple[Quantity, ...],
     *,
-    transfer: Sequence[Transfer],
     facts: Mapping[str, str],
     pictures: tuple[Picture, ...],
     notes: tuple[str, ...],
@@ -56,12 +53,7 @@ def classification_report(
         title=f"Classification: {name}",
         facts=dict(facts),
         quantities=(*accuracy_quantities(metrics), *measured),
-        curves=transfer_curves(transfer, name=f"{TOP1} [%]") if transfer else (),
-        tables=(
-            *((transfer_table(transfer, name=f"{TOP1} [%]"),) if transfer else ()),
-            class_table(metrics),
-            *confusion_tables(metrics),
-        ),
+        tables=(class_table(metrics), *confusion_tables(metrics)),
         pictures=pictures,
         notes=notes,
     )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2.functional import to_pil_image
 
 from classification.config import ClassificationConfig
@@ -16,25 +16,22 @@ from classification.data.read import build_source
 from classification.data.sources import TORCHVISION, FolderImages
 from classification.data.transforms import MODES, Transform, build_transform
 from classification.distillation import Distillation
-from classification.evaluate import EvalConfig
 from classification.losses import build_mix, label_loss
 from classification.metrics import ClassificationMetrics, evaluate_scores
 from classification.model import build_classifier, input_config
 from classification.pictures import mistakes
 from classification.predict import class_prediction
-from classification.report import classification_report
+from classification.report import TOP1, classification_report
+from engine.config import DIAL_SETTINGS
 from engine.distributed import gather_lists, loader_processes, rank, share
 from engine.images.check import warn_of_common_images
-from engine.log import warn
 from engine.measure.calls import loss_call
 from engine.measure.model import measure
-from engine.measure.profile import measure_throughput, training_memory_mib
 from engine.report.records import Report, model_label
 from engine.task import TRIED, Prediction, Probe
-from engine.training.evaluation import evaluation_batches
+from engine.training.evaluation import calibration_indices, evaluation_batches
 from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import InputError
-from odebackbones.transfer import Transfer, solver_transfer
 
 EVALUATED_AT_ONCE = 100
 """Number of images in an evaluation batch."""
@@ -47,11 +44,12 @@ class ClassificationTask:
     """Classification with a timm model; the checkpoint or the training set names the classes."""
 
     name: ClassVar[str] = "classification"
+    front: ClassVar[tuple[str, ...]] = (f"{TOP1} [%]",)
     monitor: ClassVar[str] = "top1"
     config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
     free_settings: ClassVar[tuple[str, ...]] = (
         *(f"data.{name}" for name in ("workers", "in_memory", "verify", "download")),
-        "eval",
+        *DIAL_SETTINGS,
     )
 
     def __init__(self, config: ClassificationConfig, metadata: dict[str, Any] | None = None) -> None:
@@ -196,61 +194,33 @@ class ClassificationTask:
         metrics = self.metrics(*self.scores(model, device))
         return {name: getattr(metrics, name) for name in ("top1", "top5", "precision", "recall", "f1")}
 
+    def figures(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return the top-1 accuracy, as the report calls it."""
+        return {self.front[0]: 100 * self.metrics(*self.scores(model, device)).top1}
+
     def metadata(self) -> dict[str, Any]:
         """Return the names of the classes."""
         return {"classes": self.classes}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Build the report of metrics, confusions, cost, speed and mistakes."""
-        tried = self.other_solvers(model, device)
         scores, labels = self.scores(model, device)
         measured = measure(self, model, device, self.config.optim)
         report = classification_report(
             self.config.run.name,
             self.metrics(scores, labels),
             measured.quantities,
-            transfer=tried,
             facts={**self.facts(measured.probe), **measured.facts},
             pictures=mistakes(self.val_images, scores),
             notes=measured.notes,
         )
         return report, {}
 
-    def other_solvers(self, model: nn.Module, device: torch.device) -> list[Transfer]:
-        """Measure accuracy, speed and training memory under the solvers in the config; nothing if it has none."""
-        config = self.config.eval
-        if not config.solvers:
-            if config != EvalConfig():
-                warn(f"{config}: without solvers nothing is tried; give eval.solvers, e.g. [euler]")
-            return []
-        return solver_transfer(
-            model,
-            (),
-            metric=lambda changed, _: 100 * self.metrics(*self.scores(changed, device)).top1,
-            methods=config.solvers,
-            steps=config.steps,
-            tolerances=config.tolerances,
-            calibrate_on=self.calibration(device),
-            further={
-                "images/s": lambda changed: measure_throughput({"": self.probe(changed, device)}, device)[""],
-                "training memory [MiB]": lambda changed: training_memory_mib(
-                    changed, self.probe(changed, device).loss, device
-                ),
-            },
-        )
-
-    def calibration(self, device: torch.device) -> list[Tensor] | None:
-        """Return batches of training images, without augmentation; None if statistics are to be interpolated."""
-        number = self.config.eval.calibration
-        if not number:
-            return None
+    def calibration_batches(self, number: int, device: torch.device) -> list[Tensor]:
+        """Return batches ``(B, C, H, W)`` of training images without augmentation."""
         images = self.images(train=True, in_memory=False)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.config.run.seed))
-        drop_last = min(number, len(images)) > EVALUATED_AT_ONCE  # all batches have the same weight
-        workers = loader_processes(self.workers)
-        loader = DataLoader(
-            Subset(images, order[:number].tolist()), EVALUATED_AT_ONCE, num_workers=workers, drop_last=drop_last
-        )
+        drawn = calibration_indices(len(images), number, batch_size=EVALUATED_AT_ONCE, seed=self.config.run.seed)
+        loader = DataLoader(images, batch_sampler=drawn, num_workers=loader_processes(self.workers))
         return [images_to_device(batch, device, self.config.optim) for batch, _ in loader]
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from depth.metrics import PixelSums, average_images, pixel_sums, pool_pixels
 from depth.protocols import PROTOCOLS, prepare
+from engine.config import DialConfig
 from odebackbones.errors import InputError, unknown_name
 
 DISTANCES = 10
@@ -18,14 +19,15 @@ MODEL = "model"
 
 
 @dataclass(frozen=True)
-class EvalConfig:
-    """Settings of the comparison of predictions with the truth.
+class EvalConfig(DialConfig):
+    """Settings of the comparison of predictions with the truth, and other solvers that the report tries.
 
     Args:
         protocol: ``raw``, ``kitti-eigen``, ``kitti-eigen-garg``, ``kitti-eigen-kb-garg``, ``kitti-eigen-bts`` or
             ``nyu``: which pixels count, and up to which depth. Where it crops images, training images are cropped, too.
         median_scaling: Scale every prediction to the truth's median.
         flip: Average the predictions for the image and for its mirror image.
+        solvers: See :class:`~engine.config.DialConfig`, as for ``steps``, ``tolerances`` and ``calibration``.
     """
 
     protocol: str = "raw"
@@ -33,6 +35,7 @@ class EvalConfig:
     flip: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.protocol not in PROTOCOLS:
             raise unknown_name("eval.protocol", self.protocol, PROTOCOLS)
 

@@ -29,14 +29,19 @@ def example_pictures(
         comparison: Tells which pixels count, and up to which depth.
         count: Number of example pictures.
     """
-    pictures = []
-    for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)):
-        image, truth = dataset[int(index)]
-        picture = example(image, truth[0], predict(image), comparison)
-        name = dataset.pairs.pairs[index].image.name
-        caption = f"{name}: image, true depth, prediction, relative error (blue: none, red: a half and more)"
-        pictures.append(Picture(f"example-{index:05d}", caption, png(picture)))
-    return tuple(pictures)
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)).tolist()
+    return tuple(example_picture(dataset, predict, comparison, index) for index in chosen)
+
+
+def example_picture(
+    dataset: DepthDataset, predict: Callable[[Tensor], Tensor], comparison: Comparison, index: int
+) -> Picture:
+    """Draw :func:`example` for an image of the set."""
+    image, truth = dataset[index]
+    picture = example(image, truth[0], predict(image), comparison)
+    name = dataset.pairs.pairs[index].image.name
+    caption = f"{name}: image, true depth, prediction, relative error (blue: none, red: a half and more)"
+    return Picture(f"example-{index:05d}", caption, png(picture))
 
 
 def example(image: Tensor, truth: Tensor, prediction: Tensor, comparison: Comparison) -> Tensor:

@@ -22,17 +22,19 @@ from depth.data.units import Unit, unit_name
 from depth.evaluate import MODEL, Comparison, DepthMetrics, ImageResult
 from depth.losses import weighted_losses
 from depth.model import build_depth_model, decoder_levels
-from depth.pictures import example_pictures
+from depth.pictures import example_picture, example_pictures
 from depth.predict import depth_prediction, roomy_unit
 from depth.protocols import crop_to_frame, evaluated_truth, evaluation_pair, training_pair
 from depth.report import depth_report
+from engine.config import DIAL_SETTINGS
 from engine.distributed import gather_lists, share
 from engine.images.check import generated_note
 from engine.measure.calls import features_call, loss_call
+from engine.measure.effort import recorded_nfe, with_effort
 from engine.measure.model import measure
 from engine.report.records import Report, model_label
 from engine.task import TRIED, Prediction, Probe
-from engine.training.evaluation import evaluation_batches
+from engine.training.evaluation import calibration_indices, evaluation_batches
 from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import truncate
 
@@ -47,9 +49,16 @@ class DepthTask:
     """Monocular depth estimation on pairs of an image and its depth map, with baselines from the training set."""
 
     name: ClassVar[str] = "depth"
+    front: ClassVar[tuple[str, ...]] = ("delta1", "abs_rel")
     monitor: ClassVar[str] = "delta1"
     config_class: ClassVar[type[DepthConfig]] = DepthConfig
-    free_settings: ClassVar[tuple[str, ...]] = ("data.workers", "data.in_memory", "data.strict", "predict")
+    free_settings: ClassVar[tuple[str, ...]] = (
+        "data.workers",
+        "data.in_memory",
+        "data.strict",
+        "predict",
+        *DIAL_SETTINGS,
+    )
 
     def __init__(self, config: DepthConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -187,6 +196,19 @@ class DepthTask:
         found = self.metrics(model, device, baselines=False).averaged[MODEL]
         return {name: found[name] for name in FOLLOWED}
 
+    def figures(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return delta1 and abs_rel."""
+        found = self.metrics(model, device, baselines=False).averaged[MODEL]
+        return {name: found[name] for name in self.front}
+
+    def calibration_batches(self, number: int, device: torch.device) -> list[Tensor]:
+        """Return batches ``(B, 3, H, W)`` of training images without augmentation."""
+        cut = partial(training_pair, protocol=self.config.eval.protocol)
+        pairs, size = DepthDataset(self.train_pairs, self.sizing(), cut=cut), self.config.optim.batch_size
+        drawn = calibration_indices(len(pairs), number, batch_size=size, seed=self.config.run.seed)
+        batches = (collate([pairs[i] for i in batch])[0] for batch in drawn)
+        return [images_to_device(images, device, self.config.optim) for images in batches]
+
     def metadata(self) -> dict[str, Any]:
         """Return the baselines, so that an evaluation by the same protocol needs no training set, and its faults."""
         baselines = {"baselines": self.baselines.plain(), "protocol": self.config.eval.protocol}
@@ -194,7 +216,8 @@ class DepthTask:
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Build the report of figures, baselines, cost, speed and example pictures."""
-        metrics = self.metrics(model, device, baselines=True)
+        with recorded_nfe(model) as calls:
+            metrics = self.metrics(model, device, baselines=True)
         measured = measure(self, model, device, self.config.optim, body=BODY)
         predict = partial(self.infer, model, device=device)
         report = depth_report(
@@ -205,7 +228,8 @@ class DepthTask:
             pictures=example_pictures(self.val_dataset, predict, self.comparison),
             notes=(*self.notes(), *measured.notes),
         )
-        return report, {}
+        draw = partial(example_picture, self.val_dataset, predict, self.comparison)
+        return with_effort(report, model, calls, images=len(self.val_dataset), draw=draw), {}
 
     def score(self, predictions: Path) -> Report:
         """Evaluate depth maps in files named after the validation images, without a model."""

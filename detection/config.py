@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from detection.data.config import DataConfig
 from detection.model import ModelConfig
-from engine.config import AnytimeConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DialConfig, OptimConfig, RunConfig, apply_budgets
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class DetectionConfig:
         run: Where the run writes, and what makes it repeatable.
         data: Images and boxes.
         model: Backbone and detector.
+        eval: Other solvers that the report tries, in addition to the model as it is.
         anytime: Training for several numbers of steps.
         optim: How the weights are trained.
     """
@@ -22,6 +23,7 @@ class DetectionConfig:
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    eval: DialConfig = field(default_factory=DialConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 

@@ -64,7 +64,7 @@ def side_by_side(left: Tensor, right: Tensor) -> Tensor:
 def example_pictures(
     dataset: DetectionDataset, results: Sequence[dict], *, threshold: float, count: int = 6
 ) -> tuple[Picture, ...]:
-    """Draw ground truth (left) and detections at or above ``threshold`` (right) for images spread over the set.
+    """Draw :func:`example_picture` for images spread over the set.
 
     Args:
         dataset: Data set without augmentation, whose images are uint8 or in [0, 1].
@@ -72,18 +72,21 @@ def example_pictures(
         threshold: Lowest score that is drawn.
         count: Number of pictures.
     """
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)).tolist()
+    return tuple(example_picture(dataset, results, index, threshold=threshold) for index in chosen)
+
+
+def example_picture(dataset: DetectionDataset, results: Sequence[dict], index: int, *, threshold: float) -> Picture:
+    """Draw an image's ground truth (left) and its detections at or above ``threshold`` (right)."""
     annotations = dataset.annotations
     label_of = {category: label for label, category in enumerate(annotations.category_ids, start=1)}
-    pictures = []
-    for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)):
-        image, target = dataset[int(index)]
-        image = functional.to_dtype(image, torch.uint8, scale=True)
-        found = [r for r in results if r["image_id"] == target["image_id"] and r["score"] >= threshold]
-        boxes = torch.tensor([r["bbox"] for r in found]).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        labels = [label_of[r["category_id"]] for r in found]
-        truth = draw_detections(image, target["boxes"], target["labels"].tolist(), annotations.classes)
-        detected = draw_detections(image, boxes, labels, annotations.classes, [r["score"] for r in found])
-        caption = f"{annotations.images[index].path.name}: ground truth (left), detections from {threshold:.2f} (right)"
-        pictures.append(Picture(f"example-{index:05d}", caption, png(side_by_side(truth, detected))))
-    return tuple(pictures)
+    image, target = dataset[index]
+    image = functional.to_dtype(image, torch.uint8, scale=True)
+    found = [r for r in results if r["image_id"] == target["image_id"] and r["score"] >= threshold]
+    boxes = torch.tensor([r["bbox"] for r in found]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    labels = [label_of[r["category_id"]] for r in found]
+    truth = draw_detections(image, target["boxes"], target["labels"].tolist(), annotations.classes)
+    detected = draw_detections(image, boxes, labels, annotations.classes, [r["score"] for r in found])
+    caption = f"{annotations.images[index].path.name}: ground truth (left), detections from {threshold:.2f} (right)"
+    return Picture(f"example-{index:05d}", caption, png(side_by_side(truth, detected)))

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,14 +29,17 @@ from detection.data.transforms import build_transforms
 from detection.evaluate import count_proposals, detect, predict_dataset
 from detection.metrics import DetectionMetrics, evaluate_detections
 from detection.model import build_faster_rcnn, pyramid_levels
-from detection.pictures import example_pictures
+from detection.pictures import example_picture, example_pictures
 from detection.predict import box_prediction
 from detection.report import detection_report, image_facts
+from engine.config import DIAL_SETTINGS
 from engine.images.check import generated_note, warn_of_common_images
 from engine.measure.calls import features_call, loss_call
+from engine.measure.effort import recorded_nfe, with_effort
 from engine.measure.model import measure
 from engine.report.records import Quantity, Report, model_label
 from engine.task import TRIED, Prediction, Probe
+from engine.training.evaluation import calibration_indices
 from odebackbones.errors import InputError, join_names, truncate
 
 BODY = "backbone.body"
@@ -49,9 +53,10 @@ class DetectionTask:
     """Faster R-CNN on images with boxes; the checkpoint or the training set names the classes."""
 
     name: ClassVar[str] = "detection"
+    front: ClassVar[tuple[str, ...]] = ("AP", "F1 (macro)")
     monitor: ClassVar[str] = "AP"
     config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
-    free_settings: ClassVar[tuple[str, ...]] = ("data.workers", "data.strict")
+    free_settings: ClassVar[tuple[str, ...]] = ("data.workers", "data.strict", *DIAL_SETTINGS)
 
     def __init__(self, config: DetectionConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
@@ -153,14 +158,27 @@ class DetectionTask:
         """Evaluate detections on the validation set."""
         return evaluate_detections(self.val_annotations, results, detections=self.config.model.detections)
 
+    def figures(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return AP and the best F1, NaN on a validation set without objects."""
+        found = self.evaluate(model, device)
+        return {label: found.get(name, nan) for label, name in zip(self.front, ("AP", "f1"), strict=True)}
+
+    def calibration_batches(self, number: int, device: torch.device) -> list[tuple[list[Tensor]]]:
+        """Return batches of training images without augmentation, as lists of ``(3, H, W)`` in [0, 1]."""
+        images = DetectionDataset(self.train_annotations, build_transforms("none"), keep_crowds=False)
+        size = self.config.optim.batch_size
+        drawn = calibration_indices(len(images), number, batch_size=size, seed=self.config.run.seed)
+        return [([images[i][0].to(device) for i in batch],) for batch in drawn]
+
     def metadata(self) -> dict[str, Any]:
         """Return the class names of the labels 1..C, and the data set's own ids for them."""
         return {"classes": self.classes, "category_ids": list(self.val_annotations.category_ids)}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Report metrics, cost, speed and examples; also return detections and ground truth as JSON for pycocotools."""
-        results = self.predictions(model, device)
-        metrics = self.judge(results)
+        with recorded_nfe(model) as calls:
+            results = self.predictions(model, device)
+        metrics, images = self.judge(results), self.val_dataset()
         measured = measure(self, model, device, self.config.optim, body=BODY)
         proposals = Quantity("proposals", count_proposals(model, measured.probe.infer), group="cost")
         report = detection_report(
@@ -168,9 +186,11 @@ class DetectionTask:
             metrics,
             (*measured.quantities, proposals),
             facts={**self.facts(), **measured.facts},
-            pictures=example_pictures(self.val_dataset(), results, threshold=metrics.threshold or 0.5),
+            pictures=example_pictures(images, results, threshold=metrics.threshold or DEFAULT_SHOWN),
             notes=(*self.notes(), *measured.notes),
         )
+        draw = partial(example_picture, images, results, threshold=metrics.threshold or DEFAULT_SHOWN)
+        report = with_effort(report, model, calls, images=len(images), draw=draw)
         truth = coco_ground_truth(self.val_annotations).dataset
         files = {"predictions.json": results, "ground_truth.json": truth}
         return report, {name: json.dumps(content).encode() for name, content in files.items()}

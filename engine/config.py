@@ -8,6 +8,8 @@ import torch
 from timm.optim import list_optimizers
 
 from odebackbones.errors import InputError, unknown_name
+from odebackbones.ode import METHODS
+from odebackbones.transfer import TRIED_STEPS
 
 AMP_DTYPES: dict[str, torch.dtype | None] = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Name of an autocast mode -> its dtype."""
@@ -71,6 +73,40 @@ class AnytimeConfig:
             raise InputError(f"anytime.self_distillation={self.self_distillation}: expected a number of at least 0")
         if self.self_distillation and not self.budgets:
             raise InputError("anytime.self_distillation needs anytime.budgets, such as [1, 2, 4]")
+
+
+@dataclass(frozen=True)
+class DialConfig:
+    """Other solvers that a report tries on the trained weights: accuracy, time and memory over steps or tolerance.
+
+    Args:
+        solvers: Solvers to try, e.g. ``[euler, midpoint]`` or ``[dopri5]``; none by default.
+        steps: Numbers of steps to try, for methods with fixed steps: one for all ODE blocks, or a list of one for each,
+            as in ``[1, 2, [1, 2, 4, 2]]``.
+        tolerances: Relative and absolute tolerances to try, for adaptive methods.
+        calibration: Number of training images from which norm statistics per time are estimated again for every solver;
+            0 interpolates the trained statistics.
+    """
+
+    solvers: list[str] = field(default_factory=list)
+    steps: list[int | list[int]] = field(default_factory=lambda: list(TRIED_STEPS))
+    tolerances: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+    calibration: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.solvers:
+            if name not in METHODS:
+                raise unknown_name("solver in eval.solvers", name, METHODS)
+        if any(number < 1 for steps in self.steps for number in (steps if isinstance(steps, list) else [steps])):
+            raise InputError(f"eval.steps={self.steps}: expected numbers of at least 1")
+        if any(not tolerance > 0 for tolerance in self.tolerances):
+            raise InputError(f"eval.tolerances={self.tolerances}: expected positive numbers")
+        if self.calibration < 0:
+            raise InputError(f"eval.calibration={self.calibration}: expected at least 0 images")
+
+
+DIAL_SETTINGS = tuple(f"eval.{name}" for name in DialConfig.__dataclass_fields__)
+"""Settings of the dial, on which no weights depend."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from engine.config import AnytimeConfig, OptimConfig, RunConfig
+from engine.config import AnytimeConfig, DialConfig, OptimConfig, RunConfig
 from engine.report.records import Report
 
 TRIED = 2
@@ -22,6 +22,11 @@ class TaskConfig(Protocol):
     @property
     def run(self) -> RunConfig:
         """Where the run writes, and what makes it repeatable."""
+        ...
+
+    @property
+    def eval(self) -> DialConfig:
+        """Other solvers that a report tries."""
         ...
 
     @property
@@ -82,12 +87,16 @@ class Task(Protocol):
 
     name: ClassVar[str]
     """Name on the command line: ``detection``, ..."""
+    front: ClassVar[tuple[str, ...]]
+    """Labels of the report's figures that are drawn over the cost, the most telling first."""
     monitor: ClassVar[str]
     """Metric that picks the best checkpoint; higher is better."""
     config_class: ClassVar[type[Any]]
     """Class of the configuration, a :class:`TaskConfig`."""
     free_settings: ClassVar[tuple[str, ...]]
     """Settings, and groups of settings, that the weights do not depend on."""
+    config: Any
+    """Configuration, a :class:`TaskConfig`."""
     workers: int
     """Number of processes that load data."""
 
@@ -126,6 +135,17 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Compute the metrics on the validation set; called in every process, each of which takes its share."""
+        ...
+
+    def figures(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Compute the figures of ``front``, by their labels, on the validation set."""
+        ...
+
+    def calibration_batches(self, number: int, device: torch.device) -> list[Any]:
+        """Return batches of this many training images without augmentation, as the model or its first argument.
+
+        All batches have the same size, as all count the same.
+        """
         ...
 
     def metadata(self) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Transfer:
     Attributes:
         method: The method; ``"trained"`` is the unchanged model, and ``"calibrated"`` the same model with statistics
             estimated again, as they are under the other solvers.
-        steps: Steps of every block; None for the model under its own solver and for solvers that find their steps.
+        steps: Steps of every block, or one number for each; None for the model under its own solver and for solvers
+            that find their steps.
         nfe: Evaluations of all blocks; for a solver that finds its steps, on the last batch.
         metric: Value of the metric; NaN if a solve could not be finished.
         tolerance: Tolerance of a solver that finds its steps.
@@ -49,7 +50,7 @@ class Transfer:
     """
 
     method: str
-    steps: int | None
+    steps: int | tuple[int, ...] | None
     nfe: int
     metric: float
     tolerance: float | None = None
@@ -60,9 +61,9 @@ def solver_transfer(
     model: nn.Module,
     data: Iterable[Any],
     *,
-    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None,
+    metric: Callable[[nn.Module, Iterable[Any]], float | Mapping[str, float]] | None = None,
     methods: Sequence[str] = TRIED_METHODS,
-    steps: Sequence[int] = TRIED_STEPS,
+    steps: Sequence[int | tuple[int, ...]] = TRIED_STEPS,
     tolerances: Sequence[float] = (),
     calibrate_on: Iterable[Any] | None = None,
     further: Mapping[str, Callable[[nn.Module], float]] | None = None,
@@ -73,9 +74,10 @@ def solver_transfer(
         model: A trained model with ODE blocks; it is not changed.
         data: Batches that can be iterated repeatedly (a list, a DataLoader): for the default metric,
             ``(images, labels)``.
-        metric: ``(model, data) -> number``; by default top-1 accuracy.
+        metric: ``(model, data) -> number``, by default top-1 accuracy; or several named numbers, the first of which is
+            the metric, and the others further figures.
         methods: Methods to try.
-        steps: Numbers of steps per block to try, for methods with fixed steps.
+        steps: Numbers of steps to try, for methods with fixed steps: one for all blocks, or a tuple of one for each.
         tolerances: Relative and absolute tolerances to try, for methods that find their steps.
         calibrate_on: Batches from which statistics per time are estimated again under every solver; None interpolates
             the trained statistics.
@@ -99,21 +101,32 @@ def solver_transfer(
         except SolverError:
             found = math.nan
         nfe = total_nfe(changed)
-        figures = {} if math.isnan(found) else {name: find(changed) for name, find in (further or {}).items()}
-        rows.append(Transfer(method, variant.get("steps"), nfe, found, variant.get("rtol"), figures))
+        value, *others = found.items() if isinstance(found, Mapping) else [("", found)]
+        figures = dict(others)
+        if not math.isnan(value[1]):
+            figures |= {name: find(changed) for name, find in (further or {}).items()}
+        rows.append(Transfer(method, variant.get("steps"), nfe, value[1], variant.get("rtol"), figures))
     return rows
 
 
 def solver_variants(
-    methods: Sequence[str], *, steps: Sequence[int], tolerances: Sequence[float]
+    methods: Sequence[str], *, steps: Sequence[int | tuple[int, ...]], tolerances: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
     """Yield arguments of :func:`~odebackbones.change_solver` for every method and each number of steps or tolerance."""
     for method in methods:
         if METHODS[method].build is None:
-            adaptive = {"grid": None, "projected": False}
-            yield from ({"method": method, "rtol": each, "atol": each, **adaptive, **PLAIN} for each in tolerances)
+            yield from (solver_arguments(method, tolerance=each) for each in tolerances)
         else:
-            yield from ({"method": method, "steps": number, **PLAIN} for number in steps)
+            yield from (solver_arguments(method, steps=each) for each in steps)
+
+
+def solver_arguments(
+    method: str, *, steps: int | Sequence[int] | None = None, tolerance: float | None = None
+) -> dict[str, Any]:
+    """Return the arguments of :func:`~odebackbones.change_solver` for a method with these steps, or this tolerance."""
+    if METHODS[method].build is None:
+        return {"method": method, "rtol": tolerance, "atol": tolerance, "grid": None, "projected": False, **PLAIN}
+    return {"method": method, "steps": steps, **PLAIN}
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from engine.report.front import front_pictures
 from engine.report.markdown import markdown_table
 from engine.report.records import (
     MISSING,
@@ -53,6 +54,7 @@ def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = Non
         curves=tuple(_overlaid_curves(reports, runs)),
         tables=(*_group_tables(reports, runs), *_differing_facts(reports, runs)),
         pictures=tuple(_aligned_pictures(reports, runs)),
+        headline=front_pictures(reports, runs),
         notes=(*_warnings(reports, runs), *_run_notes(reports, runs)),
         sections=tuple(chain.from_iterable(_findings(reports[0], runs[0], *other) for other in _others(reports, runs))),
     )

@@ -13,7 +13,7 @@ from typing import Any
 from engine.report.html import render_html
 from engine.report.markdown import render_markdown
 from engine.report.plots import curve_pictures
-from engine.report.records import Cell, Compared, Curve, Picture, Quantity, Report, Section, Table
+from engine.report.records import Cell, Compared, Curve, Picture, Point, Quantity, Report, Section, Table
 from odebackbones.errors import InputError
 
 KIND = "odebackbones report"
@@ -60,7 +60,7 @@ def _stage(report: Report, folder: Path) -> list[Path]:
         "report.md": render_markdown(report, plots),
         "report.json": json.dumps(_json_data(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    pictures = {f"pictures/{picture.name}.png": picture.png for picture in (*plots, *report.pictures)}
+    pictures = {f"pictures/{picture.name}.png": picture.png for picture in (*report.headline, *plots, *report.pictures)}
     for name, png in pictures.items():
         (folder / name).write_bytes(png)
     for name, text in texts.items():
@@ -96,7 +96,7 @@ def _put_back(old: Path, place: Path) -> None:
 
 def _json_data(report: Report) -> dict[str, Any]:
     data = {"kind": KIND, **asdict(report)}
-    for picture in data["pictures"]:
+    for picture in (*data["pictures"], *data["headline"]):
         del picture["png"]
     return _plain(data)
 
@@ -122,7 +122,11 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
         "pictures": lambda item: _read_picture(item, folder),
         "notes": str,
         "sections": lambda item: Section(item["title"], tuple(item["lines"])),
+        "front": str,
+        "points": _parse_point,
+        "headline": lambda item: _read_picture(item, folder),
     }
+    data = {"front": [], "points": [], "headline": [], **data}  # which reports of before 0.3 lack
     try:
         parsed: dict[str, Any] = {key: tuple(map(parse, data[key])) for key, parse in parts.items()}
         return Report(**data | parsed)
@@ -138,6 +142,11 @@ def _parse_curve(item: dict[str, Any]) -> Curve:
         key: tuple(math.nan if value is None else value for value in item[key]) for key in ("x", "y")
     }
     return Curve(**item | axes)
+
+
+def _parse_point(item: dict[str, Any]) -> Point:
+    steps = item["steps"]
+    return Point(**{**item, "steps": tuple(steps) if isinstance(steps, list) else steps})
 
 
 def _parse_table(item: dict[str, Any]) -> Table:

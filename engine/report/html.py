@@ -36,6 +36,7 @@ ul { margin: 0; padding-left: 20px; }
 .gallery { break-inside: auto; }
 .row { display: flex; flex-wrap: wrap; gap: 18px; }
 .row + .row { margin-top: 18px; }
+.wide figure { max-width: none; }
 figure { flex: 1 1 320px; max-width: 527px; margin: 0; break-inside: avoid; }
 .side figure { flex-basis: 200px; }
 img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; display: block; }
@@ -55,6 +56,7 @@ def render_html(report: Report, plots: Sequence[Picture] = ()) -> str:
     body = [
         f'<header><h1>{escape(report.title)}</h1><p class="run">Run: <b>{escape(report.name)}</b></p></header>',
         *(f'<p class="note">{escape(note)}</p>' for note in report.notes),
+        _gallery("At a glance", report.headline),
         _cards(map(_section, report.sections)),
         _cards(map(_table, quantity_tables(report.quantities))),
         *map(_table, report.tables),

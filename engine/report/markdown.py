@@ -24,6 +24,7 @@ def render_markdown(report: Report, plots: Sequence[Picture] = ()) -> str:
     """
     blocks = [f"# {_escape(report.title)}", f"Run: **{_escape(report.name)}**"]
     blocks += [f"> {_escape(note)}" for note in report.notes]
+    blocks += _images("At a glance", report.headline)
     for section in report.sections:
         blocks += [f"## {_escape(section.title)}", "\n".join(f"- {_escape(line)}" for line in section.lines)]
     blocks += _titled_tables([*quantity_tables(report.quantities), *report.tables])

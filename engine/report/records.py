@@ -55,6 +55,30 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Point:
+    """The figures of a run's weights under one solver, for plots of accuracy over cost.
+
+    Args:
+        solver: The method.
+        steps: Steps of every ODE block, or one number for each; None for a method that finds its steps.
+        tolerance: Tolerance of a method that finds its steps.
+        figures: Label of a figure, as :attr:`Quantity.label` -> its value.
+    """
+
+    solver: str
+    steps: int | tuple[int, ...] | None
+    tolerance: float | None
+    figures: dict[str, float]
+
+    @property
+    def setting(self) -> str:
+        """Steps or tolerance, as text."""
+        if self.steps is None:
+            return f"{self.tolerance:g}"
+        return str(self.steps) if isinstance(self.steps, int) else "-".join(map(str, self.steps))
+
+
+@dataclass(frozen=True)
 class Compared:
     """A cell of a comparison: a run's value, its ratio to the first run's, and which of the two is better."""
 
@@ -118,6 +142,9 @@ class Report:
         pictures: Example pictures.
         notes: Notes that a reader must know, e.g. ``"latency on cpu: no CUDA device here"``.
         sections: Lists of findings in plain language, e.g. where a run loses.
+        front: Labels of the figures of accuracy that are drawn over the cost, the most telling first.
+        points: The same weights under other solvers.
+        headline: Pictures to be seen first.
     """
 
     name: str
@@ -129,9 +156,12 @@ class Report:
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
+    front: tuple[str, ...] = ()
+    points: tuple[Point, ...] = ()
+    headline: tuple[Picture, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [picture.name for picture in self.pictures]
+        names = [picture.name for picture in (*self.headline, *self.pictures)]
         if len(set(names)) != len(names):
             raise ValueError(f"each picture of a report needs a name of its own, got {sorted(names)}")
 

@@ -17,7 +17,7 @@ def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table
     """Lay out the rows as a table for a report, with the change from the model as trained."""
     columns: dict[str, list[Any]] = {
         "solver": [r.method for r in rows],
-        "steps": [r.steps for r in rows],
+        "steps": ["-".join(map(str, r.steps)) if isinstance(r.steps, tuple) else r.steps for r in rows],
         "tolerance": [r.tolerance for r in rows],
         "NFE": [r.nfe for r in rows],
         name: [r.metric for r in rows],

@@ -69,7 +69,7 @@ def predict_files(run: LoadedRun, sources: Sequence[Path], out: Path) -> Predict
 
 def predict_file(run: LoadedRun, file: Path, out: Path, found: Predicted, bar: Any) -> None:
     """Predict on the frames of one file."""
-    turn = getattr(run.task.config.data, "exif", "auto") != "ignore"  # pyright: ignore[reportAttributeAccessIssue]
+    turn = getattr(run.task.config.data, "exif", "auto") != "ignore"
     frames = read_frames(file, turn=turn)
     with FrameWriter(out, video_name=file.stem) as writer:
         while True:

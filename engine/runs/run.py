@@ -13,6 +13,7 @@ from tqdm import tqdm
 from engine.atomic_files import write_atomically
 from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
+from engine.measure.dial import changed_models, measure_dial, speed_figures, with_dial
 from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
 from engine.report.comparison import compare_reports, comparison_table
 from engine.report.files import read_report, write_report
@@ -25,6 +26,8 @@ from engine.training.resume import load_to_resume
 from engine.training.settings import PRETRAINED, to_dict
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer
+from engine.weights.solver_change import changed_solver, solver_changes
+from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError
 
 REPORTS = {BEST: "report", LAST: "report_last"}
@@ -112,25 +115,38 @@ class LoadedRun:
 
 
 def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
-    """Load the model of ``checkpoint``, on the device and with the data that ``config`` names."""
+    """Load the model of ``checkpoint``, on the device and with the data and the solver that ``config`` names.
+
+    Raises:
+        InputError: The checkpoint is of another task or model, or its model can't be solved like this.
+    """
     content = load_checkpoint(checkpoint, task=task_class.name)
+    trained_with = content["config"]["model"]["backbone_args"]
+    changes = solver_changes(trained_with, config.model.backbone_args)
+    config = replace(config, model=replace(config.model, backbone_args=trained_with))
     device = pick_device(config.run.device)
     task = task_class(config, content["metadata"])
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
-    model = to_device(model, device, channels_last=config.optim.channels_last).eval()
+    model = to_device(changed_solver(model, changes), device, channels_last=config.optim.channels_last).eval()
+    if changes and config.eval.calibration:
+        calibrate(model, task.calibration_batches(config.eval.calibration, device))
     history = read_history(checkpoint.parent / LOG)
     trained = training_facts(
         content, to_dict(task_class.config_class()), free=task_class.free_settings, epochs=len(history)
     )
     facts = trained | pretraining_facts(content["metadata"].get(PRETRAINED))
+    if changes:
+        facts["solver"] = f"changed after training: {', '.join(f'{name}={value}' for name, value in changes.items())}"
     return LoadedRun(task, model, device, checkpoint, history, facts)
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's and the training's."""
     tqdm.write(f"{run.checkpoint}: evaluation, then cost and speed")
+    dial = measure_dial(run.task, run.model, run.device)  # first, as it refuses what the model can't do
     report, files = run.task.report(run.model, run.device)
+    report = with_dial(report, dial, front=run.task.front)
     report = replace(
         report,
         facts={**report.facts, **run.facts, **facts},
@@ -178,7 +194,12 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
 def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
     """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
     tqdm.write(f"speed of {len(runs)} models, in turn for {repeats} rounds")
-    probes = {str(i): run.task.probe(run.model, run.device) for i, run in enumerate(runs)}
+    models = [(run, [run.model, *changed_models(run.model, r.points)]) for run, r in zip(runs, reports, strict=True)]
+    probes = {
+        f"{i} {j}": run.task.probe(model, run.device)
+        for i, (run, solved) in enumerate(models)
+        for j, model in enumerate(solved)
+    }
     speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
     facts = device_facts(runs[0].device)
     note = (
@@ -189,7 +210,11 @@ def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: 
         replace(
             report,
             facts={**report.facts, **facts},
-            quantities=(*(q for q in report.quantities if q.group != "speed"), *speeds[str(i)]),
+            quantities=(*(q for q in report.quantities if q.group != "speed"), *speeds[f"{i} 0"]),
+            points=tuple(
+                replace(point, figures=point.figures | speed_figures(speeds[f"{i} {j}"]))
+                for j, point in enumerate(report.points, start=1)
+            ),
             notes=(*report.notes, note),
         )
         for i, report in enumerate(reports)

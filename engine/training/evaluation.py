@@ -3,10 +3,25 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from engine.distributed import loader_processes
 from engine.log import progress_bar
+
+
+def calibration_indices(images: int, number: int, *, batch_size: int, seed: int) -> list[list[int]]:
+    """Draw the images of which statistics are estimated, in batches of one size, as all batches count the same.
+
+    Args:
+        images: Number of images to draw from.
+        number: Number of images to draw; all if there are fewer.
+        batch_size: Images per batch; what does not fill a batch is left out, unless it is all.
+        seed: Seed of the draw.
+    """
+    drawn = torch.randperm(images, generator=torch.Generator().manual_seed(seed))[:number].tolist()
+    whole = len(drawn) - len(drawn) % batch_size if len(drawn) > batch_size else len(drawn)
+    return [drawn[start : start + batch_size] for start in range(0, whole, batch_size)]
 
 
 def evaluation_batches(

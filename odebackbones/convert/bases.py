@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from odebackbones.block import ODEBlock, ode_blocks
+from odebackbones.checks import one_for_each
 from odebackbones.errors import InputError, name_prefix
 from odebackbones.fields.affine import TimeNorm
 from odebackbones.fields.basis import projection, require_basis, require_reached
@@ -48,14 +49,6 @@ def change_bases(
     for block, size, norm_size in zip(blocks, sizes, norm_sizes, strict=True):
         change_block(block, size, norm_size, basis=basis)
     return changed
-
-
-def one_for_each(name: str, value: int | Sequence[int], blocks: int) -> list[int]:
-    """Return a number for every block, from one for all or from a sequence."""
-    values = [value] * blocks if isinstance(value, int) else list(value)
-    if len(values) != blocks:
-        raise InputError(f"{name}={value!r}: expected a number, or {blocks}, one for each ODE block")
-    return values
 
 
 def change_block(block: ODEBlock, bases: int, norm_bases: int, *, basis: str | None) -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odebackbones.block import ODEBlock, ode_blocks
-from odebackbones.convert.bases import change_block, one_for_each
+from odebackbones.checks import one_for_each
+from odebackbones.convert.bases import change_block
 from odebackbones.convert.resnet import require_euler
 from odebackbones.convert.solver import evaluating
 from odebackbones.errors import InputError

@@ -1,7 +1,7 @@
 """Change of solver for the same weights, and estimation of the statistics that belong to its times."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from odebackbones.block import ode_blocks
+from odebackbones.checks import one_for_each
 from odebackbones.errors import InputError, unknown_name
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.ode import SolverConfig
@@ -18,7 +19,9 @@ from odebackbones.ode.solvers import with_changes
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def change_solver(model: Model, method: str | None = None, *, steps: int | None = None, **changes: Any) -> Model:
+def change_solver(
+    model: Model, method: str | None = None, *, steps: int | Sequence[int] | None = None, **changes: Any
+) -> Model:
     """Return a copy of ``model`` whose ODE blocks integrate the same fields by another solver.
 
     Options that the new method lacks, such as tolerances, are dropped. Running statistics per time are interpolated
@@ -27,11 +30,12 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
     Args:
         model: Any module with ODE blocks.
         method: The new method; None keeps each block's.
-        steps: The new number of steps, of equal length if no ``grid`` is given, too; None keeps each block's.
+        steps: The new number of steps, of equal length if no ``grid`` is given, too, or one number for each block; None
+            keeps each block's.
         **changes: Other fields of :class:`~odebackbones.ode.SolverConfig`.
 
     Raises:
-        InputError: The model has no ODE block, or there is no such solver.
+        InputError: The model has no ODE block, or more or fewer than there are steps; or there is no such solver.
     """
     known = [field.name for field in fields(SolverConfig)]
     for name in changes:
@@ -39,11 +43,12 @@ def change_solver(model: Model, method: str | None = None, *, steps: int | None 
             raise unknown_name("field of SolverConfig", name, known)
     if method is not None:
         changes["method"] = method
-    if steps is not None:
-        changes["steps"] = steps
     copied = copy.deepcopy(model)
-    for block in ode_blocks(copied):
-        block.set_solver(with_changes(block.solver, **changes))
+    blocks = ode_blocks(copied)
+    numbers = [None] * len(blocks) if steps is None else one_for_each("steps", steps, len(blocks))
+    for block, number in zip(blocks, numbers, strict=True):
+        own = {} if number is None else {"steps": number}
+        block.set_solver(with_changes(block.solver, **own, **changes))
     return copied
 
 

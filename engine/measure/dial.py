@@ -1,0 +1,113 @@
+"""The dial between speed and precision: a trained model's figures, time and memory under other solvers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.config import DialConfig
+from engine.log import warn
+from engine.measure.profile import speed_quantities, training_memory_mib
+from engine.report.front import front_pictures
+from engine.report.records import Point, Quantity, Report
+from engine.report.transfer import transfer_table
+from engine.task import Task
+from odebackbones.convert.solver import change_solver
+from odebackbones.ode import METHODS
+from odebackbones.transfer import Transfer, solver_arguments, solver_transfer
+
+ROUNDS = 10
+"""Rounds in which the models under the different solvers take turns to be timed."""
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A model under other solvers.
+
+    Attributes:
+        rows: One per solver and setting, the first for the model as it was trained; empty without solvers to try.
+        metric: Name of the rows' metric; the others are among their further figures.
+    """
+
+    rows: tuple[Transfer, ...] = ()
+    metric: str = ""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The rows of other solvers, for plots of accuracy over cost."""
+        return tuple(
+            Point(row.method, row.steps, row.tolerance, {self.metric: row.metric, "NFE": row.nfe, **row.further})
+            for row in self.rows
+            if row.method in METHODS and row.further
+        )
+
+
+def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
+    """Measure a model under the solvers that the task's configuration names.
+
+    Raises:
+        InputError: The model has no ODE blocks, or does not support one of the solvers.
+    """
+    config: DialConfig = task.config.eval
+    if not config.solvers:
+        if tried(config) != tried(DialConfig()):
+            warn(f"{tried(config)}: without solvers nothing is tried; give eval.solvers, e.g. [euler]")
+        return Dial()
+    models: list[nn.Module] = []
+
+    def figures(changed: nn.Module, data: Any) -> Mapping[str, float]:
+        models.append(changed)
+        return task.figures(changed, device)
+
+    rows = solver_transfer(
+        model,
+        (),
+        metric=figures,
+        methods=config.solvers,
+        steps=[tuple(steps) if isinstance(steps, list) else steps for steps in config.steps],
+        tolerances=config.tolerances,
+        calibrate_on=task.calibration_batches(config.calibration, device) if config.calibration else None,
+        further={
+            f"training memory, batch {task.probe(model, device).batch_size} [MiB]": lambda changed: training_memory_mib(
+                changed, task.probe(changed, device).loss, device
+            )
+        },
+    )
+    done = {str(i): task.probe(models[i], device) for i, row in enumerate(rows) if row.further}
+    speeds = speed_quantities(done, device, repeats=ROUNDS)
+    timed = [
+        replace(row, further={**row.further, **speed_figures(speeds.get(str(i), ()))}) for i, row in enumerate(rows)
+    ]
+    return Dial(tuple(timed), next(iter(task.front)))
+
+
+def with_dial(report: Report, dial: Dial, *, front: tuple[str, ...]) -> Report:
+    """Add the dial to a run's report: a table, the points, and a picture of accuracy over cost."""
+    report = replace(report, front=front, points=dial.points)
+    if not dial.rows:
+        return report
+    table = transfer_table(dial.rows, name=dial.metric)
+    pictures = front_pictures([report], [report.name])
+    return replace(report, tables=(table, *report.tables), headline=pictures)
+
+
+def tried(config: DialConfig) -> dict[str, Any]:
+    """Return the settings of the dial alone."""
+    return {name: getattr(config, name) for name in DialConfig.__dataclass_fields__}
+
+
+def speed_figures(speeds: Sequence[Quantity]) -> dict[str, float]:
+    """Return the median latency, and the throughput if there is one, by their labels."""
+    return {
+        q.label: q.value
+        for q in speeds
+        if q.value is not None and (q.name == "latency median" or q.name.startswith("throughput"))
+    }
+
+
+def changed_models(model: nn.Module, points: Sequence[Point]) -> list[nn.Module]:
+    """Return copies of a model under the solvers of the points, without new statistics."""
+    arguments = (solver_arguments(point.solver, steps=point.steps, tolerance=point.tolerance) for point in points)
+    return [change_solver(model, **each) for each in arguments]

@@ -1,0 +1,47 @@
+"""Other solvers for trained weights: the settings of a backbone that can be changed without a training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from odebackbones.convert.solver import change_solver
+from odebackbones.errors import InputError
+
+CHANGEABLE = (
+    *("solver", "steps", "nodes", "grid", "rtol", "atol", "max_nfe", "degree", "damping"),
+    *("gradient", "checkpoints", "state_dtype", "check_finite"),
+)
+"""Arguments of ODE backbones that the weights do not depend on."""
+
+
+def solver_changes(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a backbone that differ from the ones it was trained with.
+
+    Args:
+        trained: Arguments that the backbone was trained with.
+        given: Arguments that it is to be used with; those left out stay.
+
+    Raises:
+        InputError: An argument differs on which the weights depend.
+    """
+    changed = {name: value for name, value in given.items() if value != trained.get(name)}
+    for name, value in changed.items():
+        if name not in CHANGEABLE:
+            raise InputError(
+                f"model.backbone_args.{name}={value!r}: the weights were trained with {trained.get(name)!r}; without a "
+                f"new training only the solver can be changed ({', '.join(CHANGEABLE)})"
+            )
+    return changed
+
+
+def changed_solver(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
+    """Return a copy of the model under the changed solver, or the model itself if nothing changes.
+
+    Raises:
+        InputError: The model has no ODE blocks, or can't be solved like this.
+    """
+    if not changes:
+        return model
+    others = {name: value for name, value in changes.items() if name != "solver"}
+    return change_solver(model, changes.get("solver"), **others)
