@@ -8,6 +8,7 @@ import torch
 from timm.data import resolve_data_config
 from torch import nn
 
+from engine.weights.checkpoint import BEST, LAST, load_run_weights
 from engine.weights.pretrained import load_matching_weights
 from engine.weights.timm_models import (
     PlainValue,
@@ -30,9 +31,9 @@ class ModelConfig:
         pretrained: Start from timm's pretrained weights (true: downloads them), or from the weights in a file that
             match the network in name and shape: a run's folder or its ``best.pt``, of any task, or weights with timm's
             names. Training and report list what was not taken, such as a classifier with another number of classes.
-        checkpoint: Start from this weight file (``.safetensors``, or a torch file with tensors only), written for
-            exactly this network and these classes in the folders' alphabetical order, such as the
-            ``model.safetensors`` that ``tools/convert.py`` writes.
+        checkpoint: Start from a run's folder or its ``best.pt``, of this network, or from a weight file
+            (``.safetensors``, or a torch file with tensors only), written for exactly this network and these classes in
+            the folders' alphabetical order, such as the ``model.safetensors`` that ``tools/convert.py`` writes.
     """
 
     backbone: str = "ode_resnet50"
@@ -62,7 +63,7 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
     if config.pretrained is True:
         require_published(config.backbone, setting=f"{setting}.pretrained")
     kwargs: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.pretrained is True and not loaded}
-    if config.checkpoint and not loaded:
+    if config.checkpoint and not loaded and not is_run(config.checkpoint):
         if not Path(config.checkpoint).is_file():
             raise InputError(f"{setting}.checkpoint={config.checkpoint!r}: no such file")
         overlay = {"file": config.checkpoint, "num_classes": num_classes}  # otherwise timm leaves out the classifier
@@ -71,9 +72,16 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
     if not loaded:
         warn_of_weights_left(setting, config.backbone, config.pretrained or config.checkpoint)
     model = create(setting, config.backbone, config.backbone_args, **kwargs)
+    if config.checkpoint and not loaded and is_run(config.checkpoint):
+        load_run_weights(model, config.checkpoint, task="classification")
     if isinstance(config.pretrained, str) and not loaded:
         load_matching_weights(model, config.pretrained, setting=f"{setting}.pretrained")
     return model
+
+
+def is_run(path: str) -> bool:
+    """Whether a path is a run's folder, or a weight file of a run."""
+    return Path(path).is_dir() or path.endswith((f"/{BEST}", f"/{LAST}"))
 
 
 def input_config(config: ModelConfig, *, image_size: int | None = None) -> dict[str, Any]:

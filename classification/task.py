@@ -45,6 +45,7 @@ class ClassificationTask:
 
     name: ClassVar[str] = "classification"
     front: ClassVar[tuple[str, ...]] = (f"{TOP1} [%]",)
+    body: ClassVar[str] = ""
     monitor: ClassVar[str] = "top1"
     config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
     free_settings: ClassVar[tuple[str, ...]] = (

@@ -1,7 +1,6 @@
 """Monocular depth model on any timm backbone: features, a decoder, and a head with a bounded range."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from depth.decoders import DECODERS
 from depth.heads import HEADS
-from engine.weights.checkpoint import load_checkpoint, load_weights
+from engine.weights.checkpoint import load_run_weights
 from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones.errors import InputError, unknown_name
 
@@ -26,7 +25,7 @@ class ModelConfig:
         pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from the weights in
             a file that match in name and shape: a run's folder or its ``best.pt``, of any task, or weights with timm's
             names. Training and the report say which weights were not used.
-        checkpoint: Start from the weights of another depth run with the same model: its ``best.pt``.
+        checkpoint: Start from the weights of another depth run with the same model: its folder, or its ``best.pt``.
         decoder: ``skip`` (light, up to stride 2) or ``fusion`` (as in DPT, up to stride 4).
         decoder_width: Channels of the skip decoder at stride 2 (at strides 4 to 32 it has 2, 4, 6 and 8 times as many),
             or a quarter of the fusion decoder's channels.
@@ -143,6 +142,5 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
     head = HEADS[config.head](decoder.out_channels, bounds, config.bins)
     model = DepthModel(body, decoder, head)
     if config.checkpoint and not loaded:
-        content = load_checkpoint(Path(config.checkpoint), task="depth")
-        load_weights(model, content["model"], origin=config.checkpoint)
+        load_run_weights(model, config.checkpoint, task="depth")
     return model

@@ -50,6 +50,7 @@ class DepthTask:
 
     name: ClassVar[str] = "depth"
     front: ClassVar[tuple[str, ...]] = ("delta1", "abs_rel")
+    body: ClassVar[str] = BODY
     monitor: ClassVar[str] = "delta1"
     config_class: ClassVar[type[DepthConfig]] = DepthConfig
     free_settings: ClassVar[tuple[str, ...]] = (

@@ -15,6 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from engine.log import warn
+from engine.weights.checkpoint import load_run_weights
 from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones import freeze_norms
 from odebackbones.errors import InputError
@@ -35,6 +36,8 @@ class ModelConfig:
         pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from the weights in
             a file that match it in name and shape: a run's folder or its ``best.pt``, of any task, or weights with
             timm's names. Training and report list what was not taken.
+        checkpoint: Start from the weights of another detection run with the same model and number of classes: its
+            folder, or its ``best.pt``.
         frozen_norm: Freeze the backbone's batch norms, which then use their running statistics: for fine-tuning with
             few images per batch.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
@@ -55,6 +58,7 @@ class ModelConfig:
     backbone: str = "ode_resnet34"
     backbone_args: dict[str, PlainValue] = field(default_factory=dict)
     pretrained: bool | str = False
+    checkpoint: str = ""
     frozen_norm: bool = False
     frozen_stages: int = 0
     fpn_channels: int = 256
@@ -71,6 +75,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_free("model.backbone_args", self.backbone_args)
+        if self.pretrained and self.checkpoint:
+            raise InputError("model.pretrained and model.checkpoint: take one of them")
         if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
             raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected 5 sizes [px], for strides 4 to 64")
         if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
@@ -177,9 +183,9 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         InputError: timm doesn't know the backbone or its arguments, or the backbone lacks a level.
     """
     if pretrained is None:
-        warn_of_weights_left("model.backbone", config.backbone, config.pretrained)
+        warn_of_weights_left("model.backbone", config.backbone, config.pretrained or config.checkpoint)
     body = build_body(config, pretrained=config.pretrained if pretrained is None else pretrained)
-    if (config.frozen_norm or config.frozen_stages) and not config.pretrained:
+    if (config.frozen_norm or config.frozen_stages) and not (config.pretrained or config.checkpoint):
         warn("model.frozen_*: parts of a backbone without pretrained weights are frozen")
     if config.frozen_norm:
         body = freeze_norms(body)
@@ -189,7 +195,7 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
     )
     roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(REDUCTIONS))], output_size=7, sampling_ratio=2)
-    return FasterRCNN(
+    model = FasterRCNN(
         backbone,
         min_size=tuple(config.min_size),  # pyright: ignore[reportArgumentType] (torchvision takes both)
         max_size=config.max_size,
@@ -209,6 +215,9 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         box_score_thresh=config.score_threshold,
         box_detections_per_img=config.detections,
     )
+    if config.checkpoint and pretrained is None:
+        load_run_weights(model, config.checkpoint, task="detection")
+    return model
 
 
 def pyramid_levels(config: ModelConfig) -> list[int]:

@@ -54,6 +54,7 @@ class DetectionTask:
 
     name: ClassVar[str] = "detection"
     front: ClassVar[tuple[str, ...]] = ("AP", "F1 (macro)")
+    body: ClassVar[str] = BODY
     monitor: ClassVar[str] = "AP"
     config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
     free_settings: ClassVar[tuple[str, ...]] = ("data.workers", "data.strict", *DIAL_SETTINGS)

@@ -89,6 +89,8 @@ class Task(Protocol):
     """Name on the command line: ``detection``, ..."""
     front: ClassVar[tuple[str, ...]]
     """Labels of the report's figures that are drawn over the cost, the most telling first."""
+    body: ClassVar[str]
+    """Name of the backbone in the model; empty if it is the model."""
     monitor: ClassVar[str]
     """Metric that picks the best checkpoint; higher is better."""
     config_class: ClassVar[type[Any]]

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from timm.models import save_for_hf
 from timm.models.resnet import ResNet
 from torch import nn
 
-from odebackbones.block import ODEBlock, ode_blocks
+from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError, name_prefix
 from odebackbones.fields.affine import TimeNorm
 from odebackbones.fields.conv import TimeConv2d
@@ -66,7 +67,11 @@ def model_arguments(model: nn.Module) -> dict[str, Any]:
     built_with: dict[str, Any] = model._model_args  # pyright: ignore[reportAssignmentType]
     arguments = {name: value for name, value in built_with.items() if name not in FOUND_BY_TIMM}
     if any(isinstance(module, ODEBlock) for module in model.modules()):
-        return arguments | flow_arguments(model)
+        if not hasattr(model, "ode_blocks_by_stage"):
+            raise InputError(
+                f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"
+            )
+        return arguments | flow_arguments(model.ode_blocks_by_stage())  # pyright: ignore[reportCallIssue]
     if type(model) is CifarResNet:
         return arguments | {"blocks": len(model.layer1)}
     if type(model) is ResNet:
@@ -74,14 +79,9 @@ def model_arguments(model: nn.Module) -> dict[str, Any]:
     return arguments
 
 
-def flow_arguments(model: nn.Module) -> dict[str, Any]:
-    """Return the arguments that concern the ODE blocks."""
-    if not hasattr(model, "ode_blocks_by_stage"):
-        raise InputError(
-            f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"
-        )
-    flows: list[ODEBlock | None] = model.ode_blocks_by_stage()  # pyright: ignore[reportCallIssue]
-    options = [options_of(block) for block in ode_blocks(model)]
+def flow_arguments(flows: Sequence[ODEBlock | None]) -> dict[str, Any]:
+    """Return the arguments that concern the ODE blocks, one for each stage, or None for a stage without one."""
+    options = [options_of(flow) for flow in flows if flow]
     for name in options[0]:
         values = [each[name] for each in options]
         if any(value != values[0] for value in values):

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.runs.cli import config_arguments, config_parser, parse, run_tool
-from engine.runs.run import LoadedRun, compare_runs, has_report, load_run, report_folder, report_run
+from engine.runs.cli import load_with_own_settings, run_tool
+from engine.runs.run import compare_runs, has_report, report_folder, report_run
 from engine.task import Task
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.errors import InputError
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
     checkpoints = [path / given.checkpoint if path.suffix != ".pt" else path for path in given.runs]
     task = common_task(checkpoints)
-    runs = [load(task, checkpoint, given.device) for checkpoint in checkpoints]
+    runs = [load_with_own_settings(task, checkpoint, given.device) for checkpoint in checkpoints]
     for run in runs:
         if not has_report(run.checkpoint):
             command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
@@ -52,14 +52,6 @@ def common_task(checkpoints: Sequence[Path]) -> type[Task]:
         stated = ", ".join(f"{checkpoint} is of {name}" for name, checkpoint in names.items())
         raise InputError(f"runs of several tasks can't be compared: {stated}; take runs of one task")
     return TASKS[next(iter(names))]
-
-
-def load(task: type[Task], checkpoint: Path, device: str) -> LoadedRun:
-    """Load a run's model, with the run's own configuration."""
-    config, _ = parse(
-        config_parser(task, ""), task, [*config_arguments(load_checkpoint(checkpoint)), f"--run.device={device}"]
-    )
-    return load_run(task, config, checkpoint)
 
 
 if __name__ == "__main__":

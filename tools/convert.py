@@ -12,12 +12,15 @@ from torch import nn
 from classification.data.dataset import LabeledImages
 from classification.data.sources import FolderImages
 from classification.data.transforms import build_transform
-from engine.runs.cli import run_tool
+from engine.runs.cli import load_with_own_settings, run_tool
+from engine.runs.convert import Conversion, convert_run
+from engine.weights.checkpoint import load_checkpoint, weights_of
 from engine.weights.load import load_network
 from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
 from odebackbones.block import ODEBlock
 from odebackbones.errors import InputError
 from odebackbones.fields.basis import BASES
+from tools.tasks import TASKS
 
 IMAGES = 4
 """Number of noise images on which the two models are compared."""
@@ -28,10 +31,14 @@ def main(arguments: list[str]) -> None:
     parser = ArgumentParser(prog="tools/convert.py", description="Convert a ResNet into an ODE model, or back.")
     parser.add_argument(
         "model",
+        nargs="?",
         help="timm's name, with or without a tag (torchvision's weights have tv_in1k and tv2_in1k), hf-hub:... or "
         "local-dir:...; one with ODE blocks, solved by projected Euler steps, is converted back",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for config.json and model.safetensors")
+    parser.add_argument("--run", type=Path, help="in place of a model: a run's folder, or its best.pt or last.pt")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for config.json and model.safetensors, or for the new run"
+    )
     parser.add_argument("--checkpoint", type=Path, help="file with weights; by default those that come with the name")
     parser.add_argument(
         "--num-classes", type=int, help="of the checkpoint, if not those of the name; 0 for no classifier"
@@ -39,11 +46,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--in-chans", type=int, help="of the checkpoint, if not 3")
     parser.add_argument("--bases", type=int, nargs="+", help="weights over time, one number or one a stage")
     parser.add_argument("--basis", choices=BASES, help="how the weight at a time is made of them; by default constant")
-    parser.add_argument("--fit", type=Path, help="fit fewer weights on images of this folder of folders")
-    parser.add_argument("--fit-images", type=int, default=1000, help="how many of them, at random")
+    parser.add_argument(
+        "--fit",
+        nargs="?",
+        const="",
+        help="fit fewer weights on images of this folder of folders; with --run, without a folder, on the run's own",
+    )
+    parser.add_argument("--fit-images", type=int, help="how many of them, at random: 1000, with --run 100")
     parser.add_argument("--steps", type=int, nargs="+", help="with --fit: Euler steps, one number or one a stage")
     parser.add_argument("--gradient", help="gradient mode of the ODE model; by default checkpoint")
     given = parser.parse_args(arguments)
+    if (given.run is None) == (given.model is None):
+        raise InputError("give a model's name, or --run with a run's folder, and not both")
+    if given.run is not None:
+        print("\n".join([*convert_trained(given), f"saved: {given.out}, a run like those of tools/train.py"]))
+        return
     sizes = {"num_classes": given.num_classes, "in_chans": given.in_chans}
     sizes = {name: size for name, size in sizes.items() if size is not None}
     if sizes and not given.checkpoint:
@@ -64,6 +81,24 @@ def main(arguments: list[str]) -> None:
     print("\n".join(lines))
     after = 'after "import odebackbones", ' if is_ours(converted) else ""
     print(f'saved: {after}timm.create_model("local-dir:{given.out}", pretrained=True)')
+
+
+def convert_trained(given: Namespace) -> list[str]:
+    """Convert a run of any task."""
+    for name in ("checkpoint", "num_classes", "in_chans", "basis"):
+        if getattr(given, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for a model's name, not for --run")
+    if given.fit:
+        raise InputError(f"--fit {given.fit}: with --run it takes no folder, but the run's training images")
+    checkpoint = weights_of(given.run)
+    task = TASKS[load_checkpoint(checkpoint)["task"]]
+    conversion = Conversion(
+        bases=given.bases and one_or_all(given.bases),
+        steps=given.steps and one_or_all(given.steps),
+        images=number_of(given.fit_images, 100) if given.fit is not None else 0,
+        gradient=given.gradient or "checkpoint",
+    )
+    return convert_run(load_with_own_settings(task, checkpoint, "cpu"), given.out, conversion)
 
 
 def is_ours(model: Any) -> bool:
@@ -89,12 +124,21 @@ def fit_to_images(model: nn.Module, converted: nn.Module, given: Namespace) -> n
     bases = given.bases or given.steps
     if not bases or given.basis not in (None, "constant"):
         raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")
-    if given.fit_images < 1:
-        raise InputError(f"--fit-images {given.fit_images}: expected at least 1")
-    images = LabeledImages(FolderImages(given.fit), build_transform(resolve_model_data_config(model)))
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: given.fit_images]
+    images = LabeledImages(FolderImages(Path(given.fit)), build_transform(resolve_model_data_config(model)))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: number_of(given.fit_images, 1000)]
     pixels = torch.stack([images[i][0] for i in order.tolist()])
     return fit_bases(converted, one_or_all(bases), pixels, steps=given.steps and one_or_all(given.steps))
+
+
+def number_of(images: int | None, usual: int) -> int:
+    """Return how many images a fit takes.
+
+    Raises:
+        InputError: Less than one.
+    """
+    if images is not None and images < 1:
+        raise InputError(f"--fit-images {images}: expected at least 1")
+    return images or usual
 
 
 def one_or_all(numbers: list[int]) -> int | list[int]:

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from engine.measure.allocator import keep_freed_memory
 from engine.old_settings import current_arguments
+from engine.runs.run import LoadedRun, load_run
 from engine.task import Task
 from engine.weights.checkpoint import load_checkpoint, weights_of
 from odebackbones.errors import InputError, unknown_name
@@ -166,6 +167,13 @@ def parse_for_checkpoint(
 def config_arguments(checkpoint: Mapping[str, Any]) -> list[str]:
     """Return arguments that set the configuration to a checkpoint's; later arguments override it."""
     return [f"--config={json.dumps(checkpoint['config'])}"]
+
+
+def load_with_own_settings(task: type[Task], checkpoint: Path, device: str) -> LoadedRun:
+    """Load a run's model, with the run's own configuration."""
+    arguments = [*config_arguments(load_checkpoint(checkpoint)), f"--run.device={device}"]
+    config, _ = parse(config_parser(task, ""), task, arguments)
+    return load_run(task, config, checkpoint)
 
 
 def run_tool(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:

@@ -23,7 +23,7 @@ from engine.training.fit import LOG, Trainer, to_device
 from engine.training.optimization import precision, warmup_of
 from engine.training.record import read_history, training_curves, training_facts, training_quantities
 from engine.training.resume import load_to_resume
-from engine.training.settings import PRETRAINED, to_dict
+from engine.training.settings import CONVERTED, PRETRAINED, to_dict
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer
 from engine.weights.solver_change import changed_solver, solver_changes
@@ -136,6 +136,8 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
         content, to_dict(task_class.config_class()), free=task_class.free_settings, epochs=len(history)
     )
     facts = trained | pretraining_facts(content["metadata"].get(PRETRAINED))
+    if converted := content["metadata"].get(CONVERTED):
+        facts[CONVERTED] = ", ".join(f"{name} {value}" for name, value in converted.items())
     if changes:
         facts["solver"] = f"changed after training: {', '.join(f'{name}={value}' for name, value in changes.items())}"
     return LoadedRun(task, model, device, checkpoint, history, facts)

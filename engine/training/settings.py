@@ -7,6 +7,9 @@ from typing import Any
 PRETRAINED = "pretrained"
 """Key in a checkpoint's metadata: which weights the network was given to start from, if any."""
 
+CONVERTED = "converted"
+"""Key in a checkpoint's metadata: which run it was converted from, if any."""
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Convert the config to plain data."""

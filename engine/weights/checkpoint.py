@@ -62,6 +62,21 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
     return content | weights | {"config": current_settings(content.get("config") or {})}
 
 
+def load_run_weights(model: torch.nn.Module, path: str, *, task: str) -> None:
+    """Load the weights of a run of the same model, from its moving average if it has one.
+
+    Args:
+        model: The model.
+        path: The run's folder, or its best.pt or last.pt.
+        task: Name of the run's task.
+
+    Raises:
+        InputError: The file is missing, or belongs to another task or model.
+    """
+    content = load_checkpoint(weights_of(Path(path)), task=task)
+    load_weights(model, content.get("ema") or content["model"], origin=path)
+
+
 def is_pickled(path: Path) -> bool:
     """Whether a file begins like one of ``torch.save``: a zip archive, or a pickle."""
     with path.open("rb") as file:
