@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classification.losses import LossConfig, label_loss
-from classification.model import ModelConfig, build_classifier, input_config
+from classification.model import ModelConfig, build_classifier, input_config, is_run
 from engine.training.features import features, relative_error
+from engine.weights.checkpoint import load_checkpoint, weights_of
 from engine.weights.pretrained import find_weight_transfer
 from odebackbones import fuse
 from odebackbones.convert.solver import evaluating
@@ -22,13 +24,13 @@ class DistillationConfig:
     """Distillation from a teacher.
 
     Args:
-        teacher: The trained network; null for no distillation.
+        teacher: The trained network, or the folder of its run; null for no distillation.
         temperature: Temperature T of the softened scores.
         weight: Weight of the loss on the teacher's scores; the loss on the labels has weight 1 minus this.
         feature_weight: Weight of the error of the features.
     """
 
-    teacher: ModelConfig | None = None
+    teacher: ModelConfig | str | None = None
     temperature: float = 4.0
     weight: float = 0.9
     feature_weight: float = 1.0
@@ -73,8 +75,9 @@ class Distillation:
     ) -> None:
         assert config.teacher is not None
         self.config, self.loss = config, loss or LossConfig()
-        teacher = build_teacher(config.teacher, num_classes=num_classes)
-        own, wanted = (normalization(found) for found in (student_input, input_config(config.teacher)))
+        taught_by = model_of_run(config.teacher) if isinstance(config.teacher, str) else config.teacher
+        teacher = build_teacher(taught_by, num_classes=num_classes)
+        own, wanted = (normalization(found) for found in (student_input, input_config(taught_by)))
         if own != wanted:
             raise InputError(f"distillation.teacher takes images of {wanted}, the student of {own}: take another")
         image = torch.randn(1, *student_input["input_size"], generator=torch.Generator().manual_seed(0))
@@ -109,6 +112,12 @@ class Distillation:
         return losses | ({"loss_features": config.feature_weight * torch.stack(errors).sum()} if errors else {})
 
 
+def model_of_run(run: str) -> ModelConfig:
+    """Return the network of a classification run, with the run's weights."""
+    model = load_checkpoint(weights_of(Path(run)), task="classification")["config"]["model"]
+    return ModelConfig(model["backbone"], model["backbone_args"], checkpoint=str(weights_of(Path(run))))
+
+
 def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
     """Build the trained teacher, in evaluation mode.
 
@@ -127,7 +136,9 @@ def build_teacher(config: ModelConfig, *, num_classes: int) -> nn.Module:
             raise InputError(
                 f"distillation.teacher {config.backbone} lacks trained weights, and all are needed: {record}"
             )
-    elif trained["num_classes"] != num_classes:  # timm has then left out the classifier
+    elif (
+        not is_run(config.checkpoint) and trained["num_classes"] != num_classes
+    ):  # timm has then left out the classifier
         raise InputError(
             f"distillation.teacher {config.backbone} was trained on {trained['num_classes']} classes, and the data "
             f"have {num_classes}: take one that was trained on them"

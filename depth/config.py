@@ -8,7 +8,7 @@ from depth.evaluate import EvalConfig
 from depth.losses import LossConfig
 from depth.model import ModelConfig
 from depth.point_cloud import require_intrinsics
-from engine.config import AnytimeConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DistillationConfig, OptimConfig, RunConfig, apply_budgets
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class DepthConfig:
         loss: Weights of the losses.
         eval: How predictions are compared with the ground truth.
         predict: Output of a prediction on files.
+        distillation: Distillation from a trained run.
         anytime: Training for several numbers of steps.
         optim: How the weights are trained.
     """
@@ -51,6 +52,7 @@ class DepthConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 

@@ -19,6 +19,7 @@ from depth.data.read import Split, read_pairs, require_apart, unit_of
 from depth.data.records import DepthPairs
 from depth.data.transforms import AUGMENTATIONS, RandomCrop, Transform, resize_pair
 from depth.data.units import Unit, unit_name
+from depth.distillation import BODY, DepthDistillation
 from depth.evaluate import MODEL, Comparison, DepthMetrics, ImageResult
 from depth.losses import weighted_losses
 from depth.model import build_depth_model, decoder_levels
@@ -33,13 +34,11 @@ from engine.measure.calls import features_call, loss_call
 from engine.measure.effort import recorded_nfe, with_effort
 from engine.measure.model import measure
 from engine.report.records import Report, model_label
+from engine.runs.distillation import load_teacher
 from engine.task import TRIED, Prediction, Probe
 from engine.training.evaluation import calibration_indices, evaluation_batches
 from engine.training.optimization import autocast, images_to_device
 from odebackbones.errors import truncate
-
-BODY = "body"
-"""Name of the backbone in the model."""
 
 FOLLOWED = ("delta1", "abs_rel", "rmse", "silog")
 """Figures that the training log shows."""
@@ -88,7 +87,9 @@ class DepthTask:
         return [generated_note("scenes"), *lines] if data.format == "scenes" else lines
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
-        """Evaluate two validation images, which may have no pixel that counts."""
+        """Evaluate two validation images, which may have no pixel that counts; refuse an unsuitable teacher."""
+        if self.distillation:
+            self.distillation.require_fitting(model)
         few = range(min(TRIED, len(self.val_dataset)))
         self.results(lambda _, x, __: self.infer(model, x, device), baselines=True, among=few)
 
@@ -145,9 +146,28 @@ class DepthTask:
         return collate(samples)
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """Return the configured losses."""
-        images, depths = images_to_device(batch[0], device, self.config.optim), batch[1].to(device, non_blocking=True)
+        """Return the configured losses, and those of distillation."""
+        images, depths = self.to_device(batch, device)
+        if self.distillation is None:
+            return self.own_losses(model, batch, device)
+        student = getattr(model, "module", model)
+        found, taught = self.distillation.losses(model, student, images)
+        return weighted_losses(self.config.loss, found, self.reachable(depths), images) | taught
+
+    def own_losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """Return the configured losses alone."""
+        images, depths = self.to_device(batch, device)
         return weighted_losses(self.config.loss, model(images), self.reachable(depths), images)
+
+    def to_device(self, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Move images and depths to the device."""
+        return images_to_device(batch[0], device, self.config.optim), batch[1].to(device, non_blocking=True)
+
+    @cached_property
+    def distillation(self) -> DepthDistillation | None:
+        """Losses of distillation, or None without a teacher."""
+        config = self.config.distillation
+        return DepthDistillation(config, load_teacher(type(self), config.teacher)) if config.teacher else None
 
     def reachable(self, depths: Tensor) -> Tensor:
         """Set true depths ``(B, 1, H, W)`` [m] outside the model's bounds to 0, as where nothing was measured."""
@@ -272,7 +292,7 @@ class DepthTask:
         height, width = self.config.data.size or image.shape[1:]
         return Probe(
             infer=lambda: self.infer(model, image, device),
-            loss=loss_call(model, lambda: self.losses(model, batch, device), device, optim),
+            loss=loss_call(model, lambda: self.own_losses(model, batch, device), device, optim),
             parts={"backbone": [model.get_submodule(BODY)], "decoder": [model.get_submodule("decoder")]},
             image_size=(height, width),
             batch_size=2,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from detection.data.config import DataConfig
 from detection.model import ModelConfig
-from engine.config import AnytimeConfig, DialConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DialConfig, DistillationConfig, OptimConfig, RunConfig, apply_budgets
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class DetectionConfig:
         data: Images and boxes.
         model: Backbone and detector.
         eval: Other solvers that the report tries, in addition to the model as it is.
+        distillation: Distillation from a trained run.
         anytime: Training for several numbers of steps.
         optim: How the weights are trained.
     """
@@ -24,6 +25,7 @@ class DetectionConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     eval: DialConfig = field(default_factory=DialConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 

@@ -26,6 +26,7 @@ from detection.data.dataset import DetectionDataset, collate
 from detection.data.read import read_annotations
 from detection.data.records import Annotations
 from detection.data.transforms import build_transforms
+from detection.distillation import DetectorDistillation
 from detection.evaluate import count_proposals, detect, predict_dataset
 from detection.metrics import DetectionMetrics, evaluate_detections
 from detection.model import build_faster_rcnn, pyramid_levels
@@ -38,6 +39,7 @@ from engine.measure.calls import features_call, loss_call
 from engine.measure.effort import recorded_nfe, with_effort
 from engine.measure.model import measure
 from engine.report.records import Quantity, Report, model_label
+from engine.runs.distillation import load_teacher
 from engine.task import TRIED, Prediction, Probe
 from engine.training.evaluation import calibration_indices
 from odebackbones.errors import InputError, join_names, truncate
@@ -103,7 +105,9 @@ class DetectionTask:
         return {"model.score_threshold": round(threshold, 6)}
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
-        """Evaluate the detections on two validation images."""
+        """Evaluate the detections on two validation images; refuse an unsuitable teacher."""
+        if self.distillation:
+            self.distillation.require_fitting(model)
         few = replace(self.val_annotations, images=self.val_annotations.images[:TRIED])
         evaluate_detections(few, self.predictions(model, device, few), detections=self.config.model.detections)
 
@@ -131,6 +135,18 @@ class DetectionTask:
         return collate(samples)
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """Return Faster R-CNN's four losses, and those of distillation."""
+        compute = partial(self.own_losses, model, batch, device)
+        student = getattr(model, "module", model)
+        return self.distillation.losses(student, compute) if self.distillation else compute()
+
+    @cached_property
+    def distillation(self) -> DetectorDistillation | None:
+        """Losses of distillation, or None without a teacher."""
+        config = self.config.distillation
+        return DetectorDistillation(config, load_teacher(type(self), config.teacher)) if config.teacher else None
+
+    def own_losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Return Faster R-CNN's four losses."""
         images, targets = batch
         boxes_and_labels = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in targets]
@@ -219,7 +235,7 @@ class DetectionTask:
         optim = self.config.optim
         return Probe(
             infer=lambda: detect(model, [image], device, optim),
-            loss=loss_call(model, lambda: self.losses(model, batch, device), device, optim),
+            loss=loss_call(model, lambda: self.own_losses(model, batch, device), device, optim),
             parts=self.parts(model),
             image_size=(height, width),
             batch_size=2,

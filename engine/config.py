@@ -76,6 +76,26 @@ class AnytimeConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """Distillation from a trained run of the same task, beside the losses on the labels.
+
+    Args:
+        teacher: The run's folder, or its ``best.pt`` or ``last.pt``; empty for no distillation.
+        feature_weight: Weight of the relative error of the backbone's features.
+        map_weight: Weight of the loss toward the teacher's maps.
+    """
+
+    teacher: str = ""
+    feature_weight: float = 1.0
+    map_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("feature_weight", "map_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"distillation.{name}={getattr(self, name)}: expected a number of at least 0")
+
+
+@dataclass(frozen=True)
 class DialConfig:
     """Other solvers that a report tries on the trained weights: accuracy, time and memory over steps or tolerance.
 

@@ -171,7 +171,7 @@ def config_arguments(checkpoint: Mapping[str, Any]) -> list[str]:
 
 def load_with_own_settings(task: type[Task], checkpoint: Path, device: str) -> LoadedRun:
     """Load a run's model, with the run's own configuration."""
-    arguments = [*config_arguments(load_checkpoint(checkpoint)), f"--run.device={device}"]
+    arguments = [*config_arguments(load_checkpoint(checkpoint, task=task.name)), f"--run.device={device}"]
     config, _ = parse(config_parser(task, ""), task, arguments)
     return load_run(task, config, checkpoint)
 
