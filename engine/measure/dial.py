@@ -52,8 +52,9 @@ def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
     """
     config: DialConfig = task.config.eval
     if not config.solvers:
-        if tried(config) != tried(DialConfig()):
-            warn(f"{tried(config)}: without solvers nothing is tried; give eval.solvers, e.g. [euler]")
+        if unused := settings(config).items() - settings(DialConfig()).items():
+            given = ", ".join(f"eval.{name}={value}" for name, value in sorted(unused))
+            warn(f"{given}: no other solver is tried; give eval.solvers, e.g. [euler]")
         return Dial()
     models: list[nn.Module] = []
 
@@ -93,9 +94,9 @@ def with_dial(report: Report, dial: Dial, *, front: tuple[str, ...]) -> Report:
     return replace(report, tables=(table, *report.tables), headline=pictures)
 
 
-def tried(config: DialConfig) -> dict[str, Any]:
-    """Return the settings of the dial alone."""
-    return {name: getattr(config, name) for name in DialConfig.__dataclass_fields__}
+def settings(config: DialConfig) -> dict[str, str]:
+    """Return the settings of the dial alone, as text."""
+    return {name: str(getattr(config, name)) for name in DialConfig.__dataclass_fields__}
 
 
 def speed_figures(speeds: Sequence[Quantity]) -> dict[str, float]:

@@ -56,7 +56,7 @@ def test_the_report_tells_the_metrics_and_the_cost(trained, caplog):
     options = ["--checkpoint", trained / "best.pt", "--eval.calibration=8"]
     done = run("eval", "classification", *options, cwd=trained.parents[1])
     assert done.returncode == 0, done.stderr
-    assert "calibration=8): without solvers nothing is tried; give eval.solvers" in caplog.text
+    assert "eval.calibration=8: no other solver is tried; give eval.solvers" in caplog.text
     report = read_report(trained / "report")
     found = {quantity.name: quantity.value for quantity in report.quantities}
     assert found["top-1 accuracy"] == 100 * max(float(row["top1"]) for row in history(trained))
@@ -123,7 +123,14 @@ def test_other_solvers_are_tried_if_the_config_names_them(trained):
     assert rows[0]["top-1 accuracy [%]"] == found["top-1 accuracy"]
     assert "top-5 accuracy" not in found  # of three classes
     assert [row["NFE"] for row in rows[:4]] == [6, 6, 6, 12]
-    assert all(row["training memory [MiB]"] > 0 and row["images/s"] > 0 for row in rows)
+    costs = ("training memory, batch 16 [MiB]", "latency median [ms]", "throughput, batch 12 [images/s]")
+    assert all(row[cost] > 0 for row in rows for cost in costs)
+    assert [(point.solver, point.setting) for point in report.points] == [
+        ("euler", "2"),
+        ("euler", "4"),
+        ("bosh3", "0.1"),
+    ]
+    assert report.headline[0].png.startswith(b"\x89PNG")
 
 
 BACKBONE = "{channels: [8, 8, 16, 16]}"
