@@ -1,6 +1,6 @@
 """Faster R-CNN with a feature pyramid over any timm backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,21 +9,27 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from detection.heads import (
+    ASPECT_RATIOS,
+    HEADS,
+    POOLED,
+    FullPrecisionBoxPredictor,
+    FullPrecisionRPNHead,
+    full_precision,
+)
+from detection.torchvision_weights import load_torchvision, read_detector
 from engine.log import warn
 from engine.weights.checkpoint import load_run_weights
 from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones import freeze_norms
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, unknown_name
 
 REDUCTIONS = (4, 8, 16, 32)
 """Strides of the backbone levels under the pyramid, which adds stride 64."""
-
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class ModelConfig:
         frozen_norm: Freeze the backbone's batch norms, which then use their running statistics: for fine-tuning with
             few images per batch.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
+        heads: ``v1``, those of torchvision's ``fasterrcnn_resnet50_fpn``; or ``v2``, those of its ``_v2``: two
+            convolutions before the proposals, batch norms in the pyramid, four convolutions in the box head.
         fpn_channels: Channels of the pyramid.
         box_head_size: Width of the box head's two layers.
         min_size: Shorter image side [px]; training draws from several values, evaluation uses the last one.
@@ -61,6 +69,7 @@ class ModelConfig:
     checkpoint: str = ""
     frozen_norm: bool = False
     frozen_stages: int = 0
+    heads: str = "v1"
     fpn_channels: int = 256
     box_head_size: int = 1024
     min_size: list[int] = field(default_factory=lambda: [800])
@@ -75,6 +84,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_free("model.backbone_args", self.backbone_args)
+        if self.heads not in HEADS:
+            raise unknown_name("model.heads", self.heads, HEADS)
         if self.pretrained and self.checkpoint:
             raise InputError("model.pretrained and model.checkpoint: take one of them")
         if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
@@ -91,11 +102,6 @@ class ModelConfig:
                 raise InputError(f"model.{name}={getattr(self, name)}: expected at least 1")
 
 
-def full_precision(x: Tensor) -> Tensor:
-    """Return ``x`` in at least float32: boxes [px] need more than the 8 bits of bfloat16's mantissa."""
-    return x.float() if x.dtype == torch.bfloat16 or x.dtype == torch.float16 else x
-
-
 class FPNBackbone(nn.Module):
     """A timm feature extractor with a feature pyramid on its levels of stride 4, 8, 16 and 32.
 
@@ -110,11 +116,18 @@ class FPNBackbone(nn.Module):
         ``(B, 3, H, W) -> {"0": (B, out_channels, H / 4, W / 4), ..., "pool": (B, out_channels, H / 64, W / 64)}``
     """
 
-    def __init__(self, body: nn.Module, *, out_channels: int, frozen: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        out_channels: int,
+        frozen: Sequence[str] = (),
+        norm: Callable[..., nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         channels = body.feature_info.channels()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
         self.body = body
-        self.fpn = FeaturePyramidNetwork(channels, out_channels, extra_blocks=LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(channels, out_channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm)
         self.out_channels = out_channels
         self.frozen = list(frozen)
         for name in self.frozen:
@@ -139,32 +152,6 @@ class FPNBackbone(nn.Module):
         return self
 
 
-class FullPrecisionRPNHead(nn.Module):
-    """torchvision's RPN head with outputs in full precision, so that boxes are decoded precisely under autocast."""
-
-    def __init__(self, head: RPNHead) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Predict objectness and box deltas for every level."""
-        objectness, deltas = self.head(x)
-        return [full_precision(o) for o in objectness], [full_precision(d) for d in deltas]
-
-
-class FullPrecisionBoxPredictor(nn.Module):
-    """torchvision's box predictor with outputs in full precision."""
-
-    def __init__(self, predictor: FastRCNNPredictor) -> None:
-        super().__init__()
-        self.predictor = predictor
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict class logits ``(R, num_classes)`` and box deltas ``(R, 4 * num_classes)`` for R regions."""
-        logits, deltas = self.predictor(x)
-        return full_precision(logits), full_precision(deltas)
-
-
 def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool | str | None = None) -> FasterRCNN:
     """Build torchvision's Faster R-CNN on the backbone that ``config`` names.
 
@@ -184,17 +171,25 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
     """
     if pretrained is None:
         warn_of_weights_left("model.backbone", config.backbone, config.pretrained or config.checkpoint)
-    body = build_body(config, pretrained=config.pretrained if pretrained is None else pretrained)
+    start = config.pretrained if pretrained is None else pretrained
+    whole = read_detector(start) if isinstance(start, str) else None
+    body = build_body(config, pretrained=start if whole is None else False)
     if (config.frozen_norm or config.frozen_stages) and not (config.pretrained or config.checkpoint):
         warn("model.frozen_*: parts of a backbone without pretrained weights are frozen")
     if config.frozen_norm:
         body = freeze_norms(body)
-    backbone = FPNBackbone(body, out_channels=config.fpn_channels, frozen=frozen_modules(body, config.frozen_stages))
+    heads = HEADS[config.heads](config.fpn_channels, config.box_head_size)
+    backbone = FPNBackbone(
+        body,
+        out_channels=config.fpn_channels,
+        frozen=frozen_modules(body, config.frozen_stages),
+        norm=heads.pyramid_norm,
+    )
     normalization = resolve_model_data_config(body)
     anchors = AnchorGenerator(
         tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
     )
-    roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(REDUCTIONS))], output_size=7, sampling_ratio=2)
+    roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(REDUCTIONS))], output_size=POOLED, sampling_ratio=2)
     model = FasterRCNN(
         backbone,
         min_size=tuple(config.min_size),  # pyright: ignore[reportArgumentType] (torchvision takes both)
@@ -202,14 +197,14 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         image_mean=list(normalization["mean"]),
         image_std=list(normalization["std"]),
         rpn_anchor_generator=anchors,
-        rpn_head=FullPrecisionRPNHead(RPNHead(config.fpn_channels, len(ASPECT_RATIOS))),
+        rpn_head=FullPrecisionRPNHead(heads.rpn),
         rpn_pre_nms_top_n_train=config.proposals_train,
         rpn_pre_nms_top_n_test=config.proposals_test,
         rpn_post_nms_top_n_train=config.proposals_train,
         rpn_post_nms_top_n_test=config.proposals_test,
         rpn_batch_size_per_image=config.rpn_batch_size,
         box_roi_pool=roi_pool,
-        box_head=TwoMLPHead(config.fpn_channels * 7**2, config.box_head_size),
+        box_head=heads.box,
         box_predictor=FullPrecisionBoxPredictor(FastRCNNPredictor(config.box_head_size, num_classes)),
         box_batch_size_per_image=config.box_batch_size,
         box_score_thresh=config.score_threshold,
@@ -217,6 +212,9 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
     )
     if config.checkpoint and pretrained is None:
         load_run_weights(model, config.checkpoint, task="detection")
+    if whole is not None:
+        names = {"file": str(config.pretrained), "backbone": config.backbone, "heads": config.heads}
+        load_torchvision(model, whole, **names)
     return model
 
 
