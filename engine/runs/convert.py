@@ -130,19 +130,15 @@ def new_name(name: str, body: nn.Module) -> str:
 
 
 def backbone_arguments(converted: nn.Module, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``timm.create_model`` for the converted backbone.
-
-    Raises:
-        InputError: The ODE blocks had no ReLU after each step, as timm's residual blocks have.
-    """
+    """Return the arguments of ``timm.create_model`` for the converted backbone."""
     stages = [module for name, module in converted.named_children() if name.startswith("layer")]
-    others = {name: value for name, value in before.items() if name not in ODE_ARGUMENTS and name != "layers"}
+    others = {name: value for name, value in before.items() if name not in ODE_ARGUMENTS}
     flows = [find_ode_block(stage.children()) for stage in stages]
     if any(flows):
         return {**others, **without_defaults(flow_arguments(flows))}
-    name = "blocks" if len(stages) == 3 else "layers"  # the ResNets for images of 32 px have three stages
     layers = [len(list(stage.children())) for stage in stages]
-    return {**others, name: layers[0] if name == "blocks" else layers}
+    is_cifar = len(stages) == 3  # the ResNets for images of 32 px
+    return {**others, "blocks": layers[0]} if is_cifar else {**others, "layers": layers}
 
 
 def without_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:

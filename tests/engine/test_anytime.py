@@ -1,0 +1,87 @@
+"""Training for several numbers of steps: which passes a batch takes, and what they teach."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.config import AnytimeConfig
+from engine.training.anytime import SELF_DISTILLATION, budget_passes
+from engine.training.features import relative_error
+from odebackbones.block import ODEBlock, take_budget
+from odebackbones.errors import InputError
+from odebackbones.ode import SolverConfig
+
+
+class Decay(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, t, x):
+        return -self.rate * x
+
+
+def model(budgets=(1, 2, 4)):
+    blocks = [ODEBlock(Decay(), SolverConfig("euler", 4), budgets=budgets) for _ in range(2)]
+    return nn.Sequential(*blocks).train()
+
+
+def losses_of(network):
+    x = torch.ones(2, 3, 4, 4)
+    return lambda: {"loss": network(x).square().mean()}
+
+
+def euler(steps, blocks=2):
+    return (1 - 1 / steps) ** (steps * blocks)
+
+
+def test_a_batch_takes_one_budget_in_all_blocks():
+    network = model()
+    found = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        [compute] = budget_passes(network, AnytimeConfig([1, 2, 4]), losses_of(network))
+        value = compute()["loss"].item()
+        [steps] = [steps for steps in (1, 2, 4) if value == pytest.approx(euler(steps) ** 2, rel=1e-5)]
+        found.add(steps)
+    assert found == {1, 2, 4}
+    assert all(block.budget is None for block in network)
+
+
+def test_the_fullest_solve_teaches_a_cheaper_one():
+    network = model()
+    config = AnytimeConfig([2, 4], self_distillation=3.0)
+    teach, learn = budget_passes(network, config, losses_of(network))
+    full, cheap = teach(), learn()
+    assert float(full["loss"]) == pytest.approx(euler(4) ** 2 / 2, rel=1e-5)
+    assert float(cheap["loss"]) == pytest.approx(euler(2) ** 2 / 2, rel=1e-5)
+    ends = [(torch.tensor(euler(2, blocks)), torch.tensor(euler(4, blocks))) for blocks in (1, 2)]
+    error = sum(float(relative_error(*pair)) for pair in ends) / 2
+    assert float(cheap[SELF_DISTILLATION]) == pytest.approx(3.0 * error, rel=1e-4)
+    cheap[SELF_DISTILLATION].backward()  # to the cheaper solve alone
+    assert all(block.field.rate.grad != 0 for block in network)
+
+
+def test_without_budgets_a_batch_takes_the_models_own_steps():
+    network = model(budgets=())
+    [compute] = budget_passes(network, AnytimeConfig(), losses_of(network))
+    assert float(compute()["loss"]) == pytest.approx(euler(4) ** 2, rel=1e-5)
+
+
+def test_a_number_that_is_no_budget_is_refused():
+    with pytest.raises(InputError, match=r"3 steps are not among the budgets \(1, 2, 4\)"), take_budget(model(), 3):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budgets": [2]}, "expected two or more different numbers"),
+        ({"budgets": [0, 2]}, "expected two or more different numbers"),
+        ({"self_distillation": 1.0}, "needs anytime.budgets"),
+        ({"budgets": [1, 2], "self_distillation": -1.0}, "at least 0"),
+    ],
+)
+def test_settings_that_can_not_be_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        AnytimeConfig(**settings)

@@ -1,0 +1,132 @@
+"""What can be done with a trained run: another solver, a conversion and back, a start for another, a teacher."""
+
+import json
+
+import pytest
+from tool_runs import SMALL, run, train_small
+
+from engine.report.files import read_report
+from engine.weights.checkpoint import load_checkpoint
+
+PLAIN = ["--model.backbone=resnet18", "--model.backbone_args={layers: [2, 3, 2, 1], channels: [8, 8, 16, 16]}"]
+
+
+def values(folder):
+    return {q.name: q.value for q in read_report(folder).quantities if q.group == "accuracy"}
+
+
+def evaluate(cwd, name, *arguments):
+    done = run("eval", "detection", f"--checkpoint=runs/{name}", f"--out=report_{name}", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / f"report_{name}"
+
+
+@pytest.mark.slow
+def test_a_run_becomes_an_ode_run_of_the_same_figures_and_comes_back(tmp_path):
+    train_small(tmp_path, "plain", *PLAIN)
+    for source, out in (("plain", "ode"), ("ode", "back")):
+        done = run("convert", f"--run=runs/{source}", f"--out=runs/{out}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    before = values(evaluate(tmp_path, "plain"))
+    assert values(evaluate(tmp_path, "ode")) == pytest.approx(before, abs=1e-4)
+    assert values(evaluate(tmp_path, "back")) == pytest.approx(before, abs=1e-4)
+    ode, back = (load_checkpoint(tmp_path / "runs" / name / "best.pt") for name in ("ode", "back"))
+    assert ode["config"]["model"]["backbone"] == "ode_resnet18"
+    assert ode["config"]["model"]["backbone_args"]["steps"] == [1, 2, 1, None]
+    assert back["config"]["model"]["backbone_args"]["layers"] == [2, 3, 2, 1]
+    assert "from runs/plain/best.pt" in read_report(tmp_path / "report_ode").facts["converted"]
+    fitted = run("convert", "--run=runs/plain", "--out=runs/k1", "--bases=1", "--fit", "--fit-images=4", cwd=tmp_path)
+    assert fitted.returncode == 0, fitted.stderr
+    found = load_checkpoint(tmp_path / "runs" / "k1" / "best.pt")["model"]
+    assert not any(name.endswith("field.conv1.weight.1") for name in found)
+    start = ["--config=runs/k1/config.yaml", "--run.name=taught", "--model.checkpoint=runs/k1"]
+    done = run("train", "detection", *start, "--distillation.teacher=runs/plain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"loss_features", "loss_maps"} <= set(
+        (tmp_path / "runs/taught/log.csv").read_text().split("\n")[0].split(",")
+    )
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_and_predicts_under_another_solver(trained):
+    report = read_report(evaluate(trained, "small", "--model.backbone_args.steps=[1,2,1,1]"))
+    assert report.facts["solver"] == "changed after training: steps=[1, 2, 1, 1]"
+    assert {q.name: q.value for q in report.quantities}["NFE"] == 2 * 5
+    adaptive = "--model.backbone_args={solver: bosh3, rtol: 0.1, atol: 0.1}"
+    report = read_report(evaluate(trained, "small", adaptive))
+    found = {q.name: q.value for q in report.quantities}
+    assert found["NFE per image, least"] <= found["NFE per image, mean"] <= found["NFE per image, greatest"]
+    assert {picture.row for picture in report.pictures} == {"", "cheapest", "dearest"}
+    images = "runs/data/shapes_val_5x64px_seed1/images"
+    done = run(
+        *("predict", "detection", "--checkpoint=runs/small", "--model.backbone_args.steps=1", f"--input={images}"),
+        "--out=found",
+        cwd=trained,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((trained / "found/results.json").read_text())) == 5
+
+
+@pytest.mark.slow
+def test_the_dial_of_a_detector(trained):
+    arguments = ["--eval.solvers=[euler]", "--eval.steps=[1,[1,2,1,1]]", "--eval.calibration=4"]
+    report = read_report(evaluate(trained, "small", *arguments))
+    table = report.tables[0]
+    assert table.title == "Solver transfer: AP"
+    assert [row[:2] for row in table.rows] == [
+        ("trained", None),
+        ("calibrated", None),
+        ("euler", 1),
+        ("euler", "1-2-1-1"),
+    ]
+    assert [point.steps for point in report.points] == [1, (1, 2, 1, 1)]
+
+
+REFUSED = {
+    "steps for five stages": (["--model.backbone_args.steps=[1,2,1,1,1]"], "expected a number, or 4, one for each"),
+    "steps of the dial for five": (["--eval.solvers=[euler]", "--eval.steps=[[1,2,1,1,1]]"], "expected a number, or 4"),
+    "another network": (["--model.backbone_args.channels=[8,8,8,8]"], "only the solver can be changed"),
+    "an unknown solver": (["--model.backbone_args.solver=huen"], "did you mean 'heun'"),
+    "an unknown solver of the dial": (["--eval.solvers=[huen]"], "unknown solver in eval.solvers 'huen'"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_the_weights_can_not_do_is_refused(trained, fault):
+    arguments, words = REFUSED[fault]
+    done = run("eval", "detection", "--checkpoint=runs/small", *arguments, "--out=never", cwd=trained)
+    assert done.returncode == 2 and words in done.stderr
+    assert not (trained / "never").exists()
+
+
+def test_conversions_that_can_not_be_are_refused(trained):
+    for arguments, words in (
+        (["--run=runs/small", "--bases=1", "--out=never"], "are for the way to them"),
+        (["--run=runs/small", "--out=never"], "expected solver 'euler'"),
+        (["--run=runs/nix", "--out=never"], "runs/nix: no such checkpoint"),
+        (["resnet18", "--run=runs/small", "--out=never"], "and not both"),
+        (["--run=runs/small", "--num-classes=3", "--out=never"], "--num-classes is for a model's name"),
+        (["--run=runs/small", "--steps=1", "--out=never"], "--steps: fewer steps take a fit"),
+    ):
+        done = run("convert", *arguments, cwd=trained)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+        assert not (trained / "never").exists()
+
+
+def test_a_teacher_that_does_not_fit_is_refused(trained):
+    wider = ["--model.backbone_args={channels: [8, 8, 16, 24]}", "--run.name=other"]
+    done = run("train", "detection", *SMALL, *wider, "--distillation.teacher=runs/small", cwd=trained)
+    assert done.returncode == 2 and "distillation.teacher has features" in done.stderr
+    assert not (trained / "runs/other").exists()
+    depth = run("train", "depth", "--distillation.teacher=runs/small", cwd=trained)
+    assert depth.returncode == 2
+
+
+def test_an_anytime_run_has_statistics_for_every_budget(tmp_path):
+    folder = train_small(tmp_path, "any", "--anytime.budgets=[1,3]", "--anytime.self_distillation=1")
+    content = load_checkpoint(folder / "best.pt")
+    assert content["config"]["model"]["backbone_args"]["steps"] == 3
+    nodes = {
+        name.split(".norms.")[1].split(".")[0] for name in content["model"] if ".layer1.1.field.norm1.norms." in name
+    }
+    assert len(nodes) == 6  # midpoint: starts and middles of three steps, and of one, whose middle is among them
