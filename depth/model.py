@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from depth.decoders import DECODERS
 from depth.heads import HEADS
+from engine.report.records import model_label
 from engine.weights.checkpoint import load_run_weights
 from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones.errors import InputError, unknown_name
@@ -144,3 +145,9 @@ def build_depth_model(backbone: str | ModelConfig, *, loaded: bool = False, **se
     if config.checkpoint and not loaded:
         load_run_weights(model, config.checkpoint, task="depth")
     return model
+
+
+def describe_model(config: ModelConfig) -> str:
+    """Describe a model for a report: backbone, decoder and head."""
+    backbone = model_label(config.backbone, config.backbone_args)
+    return f"{backbone}, {config.decoder} decoder {config.decoder_width}, {config.head} to {config.max_depth:g} m"

@@ -14,26 +14,26 @@ from depth.baselines import Baselines, fit_baselines
 from depth.config import DepthConfig
 from depth.data.check import describe
 from depth.data.dataset import DepthDataset, collate
-from depth.data.predictions import prediction_files, read_prediction, require_all
 from depth.data.read import Split, read_pairs, require_apart, unit_of
 from depth.data.records import DepthPairs
 from depth.data.transforms import AUGMENTATIONS, RandomCrop, Transform, resize_pair
-from depth.data.units import Unit, unit_name
+from depth.data.units import Unit
 from depth.distillation import BODY, DepthDistillation
 from depth.evaluate import MODEL, Comparison, DepthMetrics, ImageResult
 from depth.losses import weighted_losses
-from depth.model import build_depth_model, decoder_levels
+from depth.model import build_depth_model, decoder_levels, describe_model
 from depth.pictures import example_picture, example_pictures
 from depth.predict import depth_prediction, roomy_unit
-from depth.protocols import crop_to_frame, evaluated_truth, evaluation_pair, training_pair
+from depth.probe import build_probe
+from depth.protocols import evaluated_truth, evaluation_pair, training_pair
 from depth.report import depth_report
+from depth.score import score_files
 from engine.config import DIAL_SETTINGS
 from engine.distributed import gather_lists, share
 from engine.images.check import generated_note
-from engine.measure.calls import features_call, loss_call
 from engine.measure.effort import recorded_nfe, with_effort
 from engine.measure.model import measure
-from engine.report.records import Report, model_label
+from engine.report.records import Report
 from engine.runs.distillation import load_teacher
 from engine.task import TRIED, Prediction, Probe
 from engine.training.evaluation import calibration_indices, evaluation_batches
@@ -80,9 +80,10 @@ class DepthTask:
 
     def describe_data(self) -> list[str]:
         """Describe the pairs, sizes and depths of both splits."""
-        splits, data = {"train": self.train_pairs, "val": self.val_pairs}, self.config.data
+        data = self.config.data
         is_certain = data.format == "scenes" or not data.check_unit
         limit = None if is_certain else self.config.model.max_depth
+        splits = {"train": self.train_pairs, "val": self.val_pairs}
         lines = [describe(name, pairs, max_depth=limit) for name, pairs in splits.items()]
         return [generated_note("scenes"), *lines] if data.format == "scenes" else lines
 
@@ -105,14 +106,16 @@ class DepthTask:
 
     def read(self, split: Split) -> DepthPairs:
         """Read a split of the data."""
-        cut = partial(evaluated_truth, protocol=self.config.eval.protocol)
-        return read_pairs(self.config.data, split, max_depth=self.config.model.max_depth, cut=cut)
+        return read_pairs(self.config.data, split, max_depth=self.config.model.max_depth, cut=self.cut)
+
+    def cut(self, depth: Tensor) -> Tensor:
+        """Return the part of a depth map that the protocol evaluates."""
+        return evaluated_truth(depth, protocol=self.config.eval.protocol)
 
     @cached_property
     def baselines(self) -> Baselines:
         """Predictions from the training set's depths that ignore the image."""
-        cut = partial(evaluated_truth, protocol=self.config.eval.protocol)
-        return fit_baselines(DepthDataset(self.train_pairs), cut=cut)
+        return fit_baselines(DepthDataset(self.train_pairs), cut=self.cut)
 
     @cached_property
     def val_dataset(self) -> DepthDataset:
@@ -245,7 +248,7 @@ class DepthTask:
             self.config.run.name,
             metrics,
             measured.quantities,
-            facts={"model": self.model_name, **self.facts(), **measured.facts},
+            facts={"model": describe_model(self.config.model), **self.facts(), **measured.facts},
             pictures=example_pictures(self.val_dataset, predict, self.comparison),
             notes=(*self.notes(), *measured.notes),
         )
@@ -253,20 +256,8 @@ class DepthTask:
         return with_effort(report, model, calls, images=len(self.val_dataset), draw=draw), {}
 
     def score(self, predictions: Path) -> Report:
-        """Evaluate depth maps in files named after the validation images, without a model."""
-        pairs = self.val_pairs.pairs
-        files, unit = prediction_files(predictions, pairs), self.scored_unit
-
-        def predict(index: int, image: Tensor, truth: Tensor) -> Tensor:
-            depth = read_prediction(files[index], unit=unit, unit_of_floats=self.config.predict.unit or 1.0)
-            is_whole = depth.shape != image.shape[1:]  # rather than the frame only
-            depth = crop_to_frame(depth, self.config.eval.protocol) if is_whole else depth
-            require_all(depth, self.comparison.counted(truth), files[index])
-            return depth
-
-        metrics = self.comparison.metrics(self.results(predict, baselines=False))
-        facts = {"predictions": f"{predictions}; whole numbers in {unit_name(unit)}", **self.evaluation_facts()}
-        return depth_report(predictions.name, metrics, facts=facts, notes=self.notes())
+        """Evaluate depth maps in files with the validation images' names, without a model."""
+        return score_files(self, predictions)
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:
         """Predict the depth and return it in the form of :func:`~depth.predict.depth_prediction`."""
@@ -277,32 +268,8 @@ class DepthTask:
         return depth_prediction(image, depth, self.config.predict, unit=unit, max_depth=limit)
 
     def probe(self, model: nn.Module, device: torch.device) -> Probe:
-        """Probe the model on the first validation image, and on a training batch of two copies of it."""
-        image, depth = self.val_dataset[0]
-        sample = image, depth[0]
-        for transform in self.sizing():
-            sample = transform(sample)
-        batch = collate([(sample[0], sample[1][None])] * 2)
-
-        optim = self.config.optim
-
-        def features() -> list[Tensor]:
-            return model.features(images_to_device(batch[0], device, optim))  # pyright: ignore[reportCallIssue]
-
-        height, width = self.config.data.size or image.shape[1:]
-        return Probe(
-            infer=lambda: self.infer(model, image, device),
-            loss=loss_call(model, lambda: self.own_losses(model, batch, device), device, optim),
-            parts={"backbone": [model.get_submodule(BODY)], "decoder": [model.get_submodule("decoder")]},
-            image_size=(height, width),
-            batch_size=2,
-            body_loss=features_call(model, features, device, optim),
-        )
-
-    @property
-    def scored_unit(self) -> Unit:
-        """Unit of the whole numbers in other models' predictions."""
-        return self.config.predict.unit or unit_of(self.config.data)
+        """Probe the model on the first validation image, and a batch of two copies of it."""
+        return build_probe(self, model, device)
 
     @cached_property
     def written_unit(self) -> Unit:
@@ -312,13 +279,6 @@ class DepthTask:
             InputError: The greatest depth does not fit into 16 bits in the unit.
         """
         return roomy_unit(self.config.predict.unit, unit_of(self.config.data), max_depth=self.config.model.max_depth)
-
-    @property
-    def model_name(self) -> str:
-        """The model's name: backbone, decoder and head."""
-        model = self.config.model
-        backbone = model_label(model.backbone, model.backbone_args)
-        return f"{backbone}, {model.decoder} decoder {model.decoder_width}, {model.head} to {model.max_depth:g} m"
 
     def facts(self) -> dict[str, str]:
         """Return what was evaluated, how, and at which size."""

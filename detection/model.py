@@ -19,6 +19,7 @@ from detection.heads import (
     POOLED,
     FullPrecisionBoxPredictor,
     FullPrecisionRPNHead,
+    Heads,
     full_precision,
 )
 from detection.torchvision_weights import load_torchvision, read_detector
@@ -185,12 +186,23 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         frozen=frozen_modules(body, config.frozen_stages),
         norm=heads.pyramid_norm,
     )
-    normalization = resolve_model_data_config(body)
+    model = assemble(config, backbone, heads, num_classes=num_classes)
+    if config.checkpoint and pretrained is None:
+        load_run_weights(model, config.checkpoint, task="detection")
+    if whole is not None:
+        names = {"file": str(config.pretrained), "backbone": config.backbone, "heads": config.heads}
+        load_torchvision(model, whole, **names)
+    return model
+
+
+def assemble(config: ModelConfig, backbone: FPNBackbone, heads: Heads, *, num_classes: int) -> FasterRCNN:
+    """Build the detector of its parts, with the backbone's normalization of images."""
+    normalization = resolve_model_data_config(backbone.body)
     anchors = AnchorGenerator(
         tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
     )
     roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(REDUCTIONS))], output_size=POOLED, sampling_ratio=2)
-    model = FasterRCNN(
+    return FasterRCNN(
         backbone,
         min_size=tuple(config.min_size),  # pyright: ignore[reportArgumentType] (torchvision takes both)
         max_size=config.max_size,
@@ -210,12 +222,6 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         box_score_thresh=config.score_threshold,
         box_detections_per_img=config.detections,
     )
-    if config.checkpoint and pretrained is None:
-        load_run_weights(model, config.checkpoint, task="detection")
-    if whole is not None:
-        names = {"file": str(config.pretrained), "backbone": config.backbone, "heads": config.heads}
-        load_torchvision(model, whole, **names)
-    return model
 
 
 def pyramid_levels(config: ModelConfig) -> list[int]:

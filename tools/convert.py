@@ -26,8 +26,8 @@ IMAGES = 4
 """Number of noise images on which the two models are compared."""
 
 
-def main(arguments: list[str]) -> None:
-    """Convert, compare the outputs, and save."""
+def options() -> ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(prog="tools/convert.py", description="Convert a ResNet into an ODE model, or back.")
     parser.add_argument(
         "model",
@@ -55,7 +55,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--fit-images", type=int, help="how many of them, at random: 1000, with --run 100")
     parser.add_argument("--steps", type=int, nargs="+", help="with --fit: Euler steps, one number or one a stage")
     parser.add_argument("--gradient", help="gradient mode of the ODE model; by default checkpoint")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Convert, compare the outputs, and save."""
+    given = options().parse_args(arguments)
     if (given.run is None) == (given.model is None):
         raise InputError("give a model's name, or --run with a run's folder, and not both")
     if given.run is not None:
@@ -124,8 +129,9 @@ def fit_to_images(model: nn.Module, converted: nn.Module, given: Namespace) -> n
     bases = given.bases or given.steps
     if not bases or given.basis not in (None, "constant"):
         raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")
+    number = number_of(given.fit_images, 1000)
     images = LabeledImages(FolderImages(Path(given.fit)), build_transform(resolve_model_data_config(model)))
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: number_of(given.fit_images, 1000)]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:number]
     pixels = torch.stack([images[i][0] for i in order.tolist()])
     return fit_bases(converted, one_or_all(bases), pixels, steps=given.steps and one_or_all(given.steps))
 

@@ -66,13 +66,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         if rank() == 0:
             if started_to_resume and not last.exists():
                 tqdm.write(f"{folder}: no run to resume; it starts from the beginning")
-            for line in task.describe_data():
-                tqdm.write(line)
-            if warmup_of(config.optim) < config.optim.warmup_epochs:
-                tqdm.write(
-                    f"optim.warmup_epochs: {warmup_of(config.optim):g} in place of {config.optim.warmup_epochs:g}, "
-                    f"half of optim.epochs"
-                )
+            describe_start(task, config)
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         if rank() == 0:
             for name, record in pretraining_facts(trainer.pretrained).items():
@@ -86,6 +80,17 @@ def train_run(task_class: type[Task], config: Any) -> Path:
             write_atomically(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False).encode())
         trainer.fit()
     return folder
+
+
+def describe_start(task: Task, config: Any) -> None:
+    """Print what is trained on, and a warm-up that is shorter than asked for."""
+    for line in task.describe_data():
+        tqdm.write(line)
+    if warmup_of(config.optim) < config.optim.warmup_epochs:
+        tqdm.write(
+            f"optim.warmup_epochs: {warmup_of(config.optim):g} in place of {config.optim.warmup_epochs:g}, half of "
+            f"optim.epochs"
+        )
 
 
 def pretraining_facts(record: Mapping[str, Any] | None) -> dict[str, str]:

@@ -152,7 +152,6 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
     model = run("convert", "resnet20_cifar", f"--checkpoint={file}", "--num-classes=3", "--out=ode", cwd=tmp_path)
     assert model.returncode == 0
     (tmp_path / "broken.th").write_bytes(b"no weights")
-    torch.save(timm.create_model("resnet20_cifar"), tmp_path / "whole.pt")
     deeper = tmp_path / "deeper.th"
     torch.save(timm.create_model("resnet32_cifar", num_classes=3).state_dict(), deeper)
     own = [f"--checkpoint={file}", "--num-classes=3"]
@@ -179,7 +178,6 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
         (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
         (["resnet20_cifar", "--num-classes=3"], "--num-classes belongs to a --checkpoint"),
         (["resnet20_cifar", "--checkpoint=broken.th"], "--checkpoint='broken.th': no weights, or damaged ones"),
-        (["resnet20_cifar", "--checkpoint=whole.pt"], "holds more than tensors, such as a whole model; load it"),
         (["resnet20_cifar", *own, "--steps=1"], "--steps: fewer steps take a fit"),
         (["resnet20_cifar", *own, "--fit=."], "--fit: say how many weights"),
         (["resnet20_cifar", *own, "--fit=none", "--bases=1"], "none: no such folder; expected none/CLASS/*.png"),
@@ -188,3 +186,9 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
         done = run("convert", *arguments, "--out=never", cwd=tmp_path)
         assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
         assert not (tmp_path / "never").exists()
+
+
+def test_a_whole_model_in_a_file_is_refused_with_what_to_do(tmp_path):
+    torch.save(timm.create_model("resnet20_cifar"), tmp_path / "whole.pt")
+    done = run("convert", "resnet20_cifar", "--checkpoint=whole.pt", "--out=never", cwd=tmp_path)
+    assert done.returncode == 2 and "holds more than tensors, such as a whole model; load it" in done.stderr
