@@ -78,7 +78,7 @@ def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -
     """Draw all series over one cost."""
     solvers = list(dict.fromkeys(each.label.split(": ")[-1] for each in series if not each.is_own))
     for each in series:
-        found = [point for point in each.points if label in point.figures]
+        found = sorted((p for p in each.points if label in p.figures), key=lambda point: point.figures[cost])
         x, y = [point.figures[cost] for point in found], [point.figures[label] for point in found]
         color = COLORS[each.run % len(COLORS)]
         if each.is_own:
