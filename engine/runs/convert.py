@@ -10,11 +10,12 @@ import yaml
 from torch import Tensor, nn
 
 from engine.atomic_files import new_folder
+from engine.config import AnytimeConfig
 from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, to_dict
 from engine.weights.checkpoint import BEST, load_checkpoint, load_weights, save_checkpoint
 from odebackbones import change_bases, fit_bases, from_resnet, to_resnet
-from odebackbones.block import ODEBlock, find_ode_block
+from odebackbones.block import ODEBlock, find_ode_block, ode_blocks
 from odebackbones.errors import InputError
 from odebackbones.hub import flow_arguments
 from odebackbones.models.stage_options import ODE_ARGUMENTS
@@ -101,6 +102,11 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.
     if any(isinstance(module, ODEBlock) for module in body.modules()):
         if conversion != Conversion():
             raise InputError(f"{name} has ODE blocks: --bases, --fit, --steps and --gradient are for the way to them")
+        if not all(block.solver.projected for block in ode_blocks(body) if block.solver.method == "euler"):
+            raise InputError(
+                f"{name}: its Euler steps have no ReLU after the addition, as timm's blocks have, so no plain run computes "
+                f"the same; train it with --model.backbone_args.projected true"
+            )
         return to_resnet(body)
     if "vgg" in name:
         raise InputError(
@@ -152,11 +158,11 @@ def without_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_backbone(config: Any, name: str, arguments: dict[str, Any]) -> Any:
-    """Return the run's configuration with another backbone, whose weights come from the checkpoint alone."""
+    """Return the run's configuration with another backbone, with weights of the checkpoint and steps of its own."""
     model = replace(config.model, backbone=name, backbone_args=arguments, pretrained=False)
     if getattr(model, "checkpoint", ""):
         model = replace(model, checkpoint="")
-    return replace(config, model=model)
+    return replace(config, model=model, anytime=AnytimeConfig())
 
 
 def with_body(model: nn.Module, name: str, body: nn.Module) -> dict[str, Tensor]:

@@ -130,3 +130,10 @@ def test_an_anytime_run_has_statistics_for_every_budget(tmp_path):
         name.split(".norms.")[1].split(".")[0] for name in content["model"] if ".layer1.1.field.norm1.norms." in name
     }
     assert len(nodes) == 6  # midpoint: starts and middles of three steps, and of one, whose middle is among them
+
+
+def test_steps_without_a_relu_are_no_plain_network(tmp_path):
+    train_small(tmp_path, "euler", "--model.backbone_args={channels: [8, 8, 16, 16], solver: euler}")
+    done = run("convert", "--run=runs/euler", "--out=never", cwd=tmp_path)
+    assert done.returncode == 2 and "its Euler steps have no ReLU after the addition" in done.stderr
+    assert not (tmp_path / "never").exists()
