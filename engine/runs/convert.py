@@ -104,8 +104,8 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.
             raise InputError(f"{name} has ODE blocks: --bases, --fit, --steps and --gradient are for the way to them")
         if not all(block.solver.projected for block in ode_blocks(body) if block.solver.method == "euler"):
             raise InputError(
-                f"{name}: its Euler steps have no ReLU after the addition, as timm's blocks have, so no plain run computes "
-                f"the same; train it with --model.backbone_args.projected true"
+                f"{name}: its Euler steps have no ReLU after the addition, as timm's blocks have, so no plain run "
+                f"computes the same; train it with --model.backbone_args.projected true"
             )
         return to_resnet(body)
     if "vgg" in name:
