@@ -53,11 +53,11 @@ def test_the_fullest_solve_teaches_a_cheaper_one():
     config = AnytimeConfig([2, 4], self_distillation=3.0)
     teach, learn = budget_passes(network, config, losses_of(network))
     full, cheap = teach(), learn()
-    assert float(full["loss"]) == pytest.approx(euler(4) ** 2 / 2, rel=1e-5)
-    assert float(cheap["loss"]) == pytest.approx(euler(2) ** 2 / 2, rel=1e-5)
+    assert full["loss"].item() == pytest.approx(euler(4) ** 2 / 2, rel=1e-5)
+    assert cheap["loss"].item() == pytest.approx(euler(2) ** 2 / 2, rel=1e-5)
     ends = [(torch.tensor(euler(2, blocks)), torch.tensor(euler(4, blocks))) for blocks in (1, 2)]
     error = sum(float(relative_error(*pair)) for pair in ends) / 2
-    assert float(cheap[SELF_DISTILLATION]) == pytest.approx(3.0 * error, rel=1e-4)
+    assert cheap[SELF_DISTILLATION].item() == pytest.approx(3.0 * error, rel=1e-4)
     cheap[SELF_DISTILLATION].backward()  # to the cheaper solve alone
     assert all(block.field.rate.grad != 0 for block in network)
 
@@ -65,7 +65,7 @@ def test_the_fullest_solve_teaches_a_cheaper_one():
 def test_without_budgets_a_batch_takes_the_models_own_steps():
     network = model(budgets=())
     [compute] = budget_passes(network, AnytimeConfig(), losses_of(network))
-    assert float(compute()["loss"]) == pytest.approx(euler(4) ** 2, rel=1e-5)
+    assert compute()["loss"].item() == pytest.approx(euler(4) ** 2, rel=1e-5)
 
 
 def test_a_number_that_is_no_budget_is_refused():
