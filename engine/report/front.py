@@ -17,8 +17,8 @@ COSTS = ("latency median [ms]", "parameters", "training memory", "NFE")
 PANEL = (4.2, 3.4)
 """Width and height of a panel [inch]."""
 
-OWN_MARKERS = "*DsP^vX"
-"""Markers of runs under their own solvers."""
+OWN_MARKERS = "*DsP^vXph"
+"""Markers of runs under their own solvers; of another number than the colors, so that pairs of both differ."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def cost_labels(points: Sequence[Point]) -> list[str]:
 
 def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -> None:
     """Draw all series over one cost."""
+    from matplotlib.ticker import EngFormatter
+
     solvers = list(dict.fromkeys(each.label.split(": ")[-1] for each in series if not each.is_own))
     for each in series:
         found = sorted((p for p in each.points if label in p.figures), key=lambda point: point.figures[cost])
@@ -93,6 +95,9 @@ def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -
             )
     panel.set_xlabel(cost, parse_math=False)
     panel.set_ylabel(label, parse_math=False)
+    panel.margins(x=0.1)
     panel.set_xlim(left=0)
+    if cost == "parameters":
+        panel.xaxis.set_major_formatter(EngFormatter())
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
