@@ -67,7 +67,9 @@ class AnytimeConfig:
     self_distillation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.budgets and (len(set(self.budgets)) < 2 or min(self.budgets) < 1):
+        if any(steps < 1 for steps in self.budgets):
+            raise InputError(f"anytime.budgets={self.budgets}: expected numbers of steps of at least 1")
+        if self.budgets and len(set(self.budgets)) < 2:
             raise InputError(f"anytime.budgets={self.budgets}: expected two or more different numbers of steps")
         if self.self_distillation < 0:
             raise InputError(f"anytime.self_distillation={self.self_distillation}: expected a number of at least 0")

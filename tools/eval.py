@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.report.files import read_report, write_report
+from engine.report.markdown import markdown_table
 from engine.report.records import format_number
+from engine.report.transfer import TRANSFER
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
-from engine.runs.run import load_run, report_folder, report_run
+from engine.runs.run import LoadedRun, has_report, load_run, report_folder, report_run
 from engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError
 from tools.tasks import TASKS
@@ -31,8 +33,10 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"{PREDICTIONS} and {CHECKPOINT}: give one of them")
     by_files = PREDICTIONS in given
     out = evaluate_files(task, rest, command) if by_files else evaluate_model(task, rest, command)
-    shown = [q for q in read_report(out).quantities if q.group == "accuracy" and q.value is not None]
+    report = read_report(out)
+    shown = [q for q in report.quantities if q.group == "accuracy" and q.value is not None]
     print(*(f"{q.name} {format_number(q.value)}" for q in shown), sep=", ")
+    print(*(markdown_table(table) for table in report.tables if table.title.startswith(TRANSFER)), sep="\n")
     print(f"report: {out / 'report.html'}")
 
 
@@ -40,13 +44,35 @@ def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path
     """Evaluate with the checkpoint's own settings, which the arguments can override."""
     parser = config_parser(task, MODEL_HELP)
     parser.add_argument(
-        "--out", type=str, default="", help="folder of the report (default: RUN/report; of last.pt RUN/report_last)"
+        "--out",
+        type=str,
+        default="",
+        help="folder of the report (default: RUN/report; of last.pt RUN/report_last; a changed solver is in the name)",
     )
     config, values = parse_for_checkpoint(parser, task, arguments)
-    checkpoint = Path(values.checkpoint)
-    out = Path(values.out) if values.out else report_folder(checkpoint)
-    report_run(load_run(task, config, checkpoint), out, facts={"command": command})
+    run = load_run(task, config, Path(values.checkpoint))
+    if not values.out:
+        require_solvers_kept(run)
+    out = Path(values.out) if values.out else report_folder(run.checkpoint, run.changes)
+    report_run(run, out, facts={"command": command})
     return out
+
+
+def require_solvers_kept(run: LoadedRun) -> None:
+    """Refuse to replace a report of these weights that has the figures of solvers which the new one lacks.
+
+    Raises:
+        InputError: Names the solvers.
+    """
+    if not has_report(run.checkpoint, run.changes):
+        return
+    folder, kept = report_folder(run.checkpoint, run.changes), run.task.config.eval.solvers
+    lost = dict.fromkeys(point.solver for point in read_report(folder).points if point.solver not in kept)
+    if lost:
+        raise InputError(
+            f"{folder} has the figures under {', '.join(lost)}, which this evaluation would remove: give --out another "
+            f"folder, or these solvers in --eval.solvers, too"
+        )
 
 
 def evaluate_files(task: type[Task], arguments: list[str], command: str) -> Path:

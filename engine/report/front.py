@@ -17,6 +17,9 @@ COSTS = ("latency median [ms]", "parameters", "training memory", "NFE")
 PANEL = (4.2, 3.4)
 """Width and height of a panel [inch]."""
 
+CLOSE = 0.08
+"""Distance of points that share a label, in units of what is shown."""
+
 OWN_MARKERS = "*DsP^vXph"
 """Markers of runs under their own solvers; of another number than the colors, so that pairs of both differ."""
 
@@ -78,6 +81,8 @@ def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -
     """Draw all series over one cost."""
     from matplotlib.ticker import EngFormatter
 
+    shown = [(p.figures[cost], p.figures[label]) for each in series for p in each.points if label in p.figures]
+    span = max(x for x, _ in shown), max(y for _, y in shown) - min(y for _, y in shown)
     solvers = list(dict.fromkeys(each.label.split(": ")[-1] for each in series if not each.is_own))
     for each in series:
         found = sorted((p for p in each.points if label in p.figures), key=lambda point: point.figures[cost])
@@ -85,13 +90,14 @@ def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -
         color = COLORS[each.run % len(COLORS)]
         if each.is_own:
             marker = OWN_MARKERS[each.run % len(OWN_MARKERS)]
-            panel.plot(x, y, marker, color=color, markersize=10, markeredgecolor="white", label=each.label, zorder=3)
+            own = {"markersize": 10, "markeredgecolor": "white", "zorder": 3}
+            panel.plot(x, y, marker, color=color, label=each.label, clip_on=False, **own)
             continue
         style = LINE_STYLES[solvers.index(each.label.split(": ")[-1]) % len(LINE_STYLES)]
-        panel.plot(x, y, style, marker="o", markersize=4, linewidth=1.5, color=color, label=each.label)
-        for point, at in zip(found, zip(x, y, strict=True), strict=True):
+        panel.plot(x, y, style, marker="o", markersize=4, linewidth=1.5, color=color, label=each.label, clip_on=False)
+        for at, text in point_labels(x, y, [point.setting for point in found], span=span):
             panel.annotate(
-                point.setting, at, xytext=(4, 3), textcoords="offset points", fontsize=7, color=color, parse_math=False
+                text, at, xytext=(4, 3), textcoords="offset points", fontsize=7, color=color, parse_math=False
             )
     panel.set_xlabel(cost, parse_math=False)
     panel.set_ylabel(label, parse_math=False)
@@ -101,3 +107,23 @@ def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -
         panel.xaxis.set_major_formatter(EngFormatter())
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def point_labels(
+    x: Sequence[float], y: Sequence[float], texts: Sequence[str], *, span: tuple[float, float]
+) -> list[tuple[tuple[float, float], str]]:
+    """Return the place and the text of every label along a line; points that lie close together share one.
+
+    Args:
+        x: Ascending.
+        y: As many.
+        texts: Labels of the points.
+        span: Width and height of all that is shown.
+    """
+    found: list[tuple[tuple[float, float], str]] = []
+    for at, text in zip(zip(x, y, strict=True), texts, strict=True):
+        if found and all(abs(a - b) <= CLOSE * s for a, b, s in zip(at, found[-1][0], span, strict=True)):
+            found[-1] = (found[-1][0], f"{found[-1][1]}, {text}")
+        else:
+            found.append((at, text))
+    return found

@@ -12,6 +12,9 @@ from typing import Any
 from engine.report.records import Curve, Table
 from odebackbones.transfer import Transfer
 
+TRANSFER = "Solver transfer"
+"""Beginning of the titles of tables and curves."""
+
 
 def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table:
     """Lay out the rows as a table for a report, with the change from the model as trained."""
@@ -25,7 +28,7 @@ def transfer_table(rows: Sequence[Transfer], *, name: str = "accuracy") -> Table
         **{title: [r.further.get(title) for r in rows] for title in rows[0].further},
     }
     filled = {title: cells for title, cells in columns.items() if any(cell is not None for cell in cells)}
-    return Table(f"Solver transfer: {name}", tuple(filled), tuple(zip(*filled.values(), strict=True)))
+    return Table(f"{TRANSFER}: {name}", tuple(filled), tuple(zip(*filled.values(), strict=True)))
 
 
 def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tuple[Curve, ...]:
@@ -39,5 +42,5 @@ def transfer_curves(rows: Sequence[Transfer], *, name: str = "accuracy") -> tupl
             found = [(r.nfe, r.metric if title == name else r.further.get(title)) for r in rows if r.method == method]
             points = sorted((float(nfe), y) for nfe, y in found if y is not None)
             x, y = zip(*points, strict=True) if points else ((), ())
-            curves.append(Curve(f"Solver transfer: {title} over NFE", "NFE", title, x, y, method))
+            curves.append(Curve(f"{TRANSFER}: {title} over NFE", "NFE", title, x, y, method))
     return tuple(curves)

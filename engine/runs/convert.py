@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -63,6 +64,7 @@ def convert_run(run: LoadedRun, out: Any, conversion: Conversion) -> list[str]:
     converted = convert_body(run, body, conversion)
     arguments = backbone_arguments(converted, run.task.config.model.backbone_args)
     config = with_backbone(task.config, new_name(task.config.model.backbone, body), arguments)
+    config = replace(config, run=replace(config.run, name=Path(out).name, output=str(Path(out).parent)))
     content = load_checkpoint(run.checkpoint)
     rebuilt = type(task)(config, content["metadata"]).build_model(loaded=True)
     load_weights(rebuilt, with_body(model, task.body, converted), origin=str(run.checkpoint))
@@ -102,7 +104,12 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.
     if any(isinstance(module, ODEBlock) for module in body.modules()):
         if conversion != Conversion():
             raise InputError(f"{name} has ODE blocks: --bases, --fit, --steps and --gradient are for the way to them")
-        if not all(block.solver.projected for block in ode_blocks(body) if block.solver.method == "euler"):
+        if others := {block.solver.method for block in ode_blocks(body)} - {"euler"}:
+            raise InputError(
+                f"{name}: no plain network computes steps of {', '.join(sorted(others))}; only runs solved by "
+                f"projected Euler steps go back, such as those that this tool converted"
+            )
+        if not all(block.solver.projected for block in ode_blocks(body)):
             raise InputError(
                 f"{name}: its Euler steps have no ReLU after the addition, as timm's blocks have, so no plain run "
                 f"computes the same; train it with --model.backbone_args.projected true"
@@ -114,11 +121,37 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.
             f"tools/train.py {run.task.name} --distillation.teacher {run.checkpoint.parent}"
         )
     converted = from_resnet(body, gradient=conversion.gradient)
-    if conversion.images:
-        bases = conversion.bases or conversion.steps
-        assert bases is not None
-        return fit_bases(converted, bases, body_inputs(run, conversion.images), steps=conversion.steps)
-    return change_bases(converted, conversion.bases) if conversion.bases else converted
+    blocks = [block.solver.steps or 1 for block in ode_blocks(converted)]
+    bases, steps = (
+        numbers and at_most(option, numbers, blocks)
+        for option, numbers in (("--bases", conversion.bases or conversion.steps), ("--steps", conversion.steps))
+    )
+    if not conversion.images:
+        return change_bases(converted, bases) if bases else converted
+    assert bases
+    if bases == blocks and steps in (None, blocks):
+        raise InputError(f"--fit: nothing to reduce; the stages of {name} have {blocks} residual blocks to replace")
+    return fit_bases(converted, bases, body_inputs(run, conversion.images), steps=steps)
+
+
+def at_most(option: str, numbers: int | list[int], blocks: list[int]) -> list[int]:
+    """Return a number for each stage, at most the number of its residual blocks.
+
+    Args:
+        option: Name of the option in errors.
+        numbers: One number for all stages, which is lowered where a stage has fewer blocks, or one for each.
+        blocks: Numbers of residual blocks that an ODE block replaces.
+
+    Raises:
+        InputError: A number is below 1, or one of a list is above its stage's.
+    """
+    each = numbers if isinstance(numbers, list) else [min(numbers, most) for most in blocks]
+    if len(each) != len(blocks) or not all(1 <= one <= most for one, most in zip(each, blocks, strict=False)):
+        raise InputError(
+            f"{option} {numbers}: the {len(blocks)} stages have {blocks} residual blocks to replace; give one number, "
+            f"or one for each stage, from 1 to these"
+        )
+    return each
 
 
 def new_name(name: str, body: nn.Module) -> str:

@@ -17,7 +17,8 @@ from engine.measure.dial import changed_models, measure_dial, speed_figures, wit
 from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
 from engine.report.comparison import compare_reports, comparison_table
 from engine.report.files import read_report, write_report
-from engine.report.records import Report
+from engine.report.records import Report, slug
+from engine.runs.sources import describe_sources
 from engine.task import Task
 from engine.training.fit import LOG, Trainer, to_device
 from engine.training.optimization import precision, warmup_of
@@ -26,7 +27,7 @@ from engine.training.resume import load_to_resume
 from engine.training.settings import CONVERTED, PRETRAINED, to_dict
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer
-from engine.weights.solver_change import changed_solver, solver_changes
+from engine.weights.solver_change import changed_solver, require_ode_blocks, solver_changes
 from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError
 
@@ -45,17 +46,11 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     """
     folder = Path(config.run.output) / config.run.name
     last = folder / LAST
-    if last.exists() and not config.run.resume:
-        raise InputError(f"{folder}: this run exists; pass --run.resume true to go on with it, or another --run.name")
-    left = [name for name in (BEST, LOG) if (folder / name).exists()]
-    if left and not last.exists():
-        raise InputError(
-            f"{folder}: a run without {LAST}, from which to go on, but with {' and '.join(left)}, which would be "
-            f"replaced; move it away, or take another --run.name"
-        )
+    require_nothing_lost(folder, resume=config.run.resume)
     started_to_resume, config = config.run.resume, replace(config, run=replace(config.run, resume=False))
     if last.exists():  # cheap mistakes show before the data is read
         load_to_resume(last, task_class, config)
+    sources = describe_sources(config, task=task_class.name, resume=last.exists())
     task_class.check_model(config)
     device = pick_device(config.run.device)
     with processes(device):
@@ -66,7 +61,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         if rank() == 0:
             if started_to_resume and not last.exists():
                 tqdm.write(f"{folder}: no run to resume; it starts from the beginning")
-            describe_start(task, config)
+            describe_start(task, config, sources)
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())
         if rank() == 0:
             for name, record in pretraining_facts(trainer.pretrained).items():
@@ -82,9 +77,26 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     return folder
 
 
-def describe_start(task: Task, config: Any) -> None:
-    """Print what is trained on, and a warm-up that is shorter than asked for."""
-    for line in task.describe_data():
+def require_nothing_lost(folder: Path, *, resume: bool) -> None:
+    """Refuse to train into the folder of a run that would be replaced.
+
+    Raises:
+        InputError: There is a run, and it is not to be resumed or lacks what that takes.
+    """
+    last = folder / LAST
+    if last.exists() and not resume:
+        raise InputError(f"{folder}: this run exists; pass --run.resume true to go on with it, or another --run.name")
+    left = [name for name in (BEST, LOG) if (folder / name).exists()]
+    if left and not last.exists():
+        raise InputError(
+            f"{folder}: a run without {LAST}, from which to go on, but with {' and '.join(left)}, which would be "
+            f"replaced; move it away, or take another --run.name"
+        )
+
+
+def describe_start(task: Task, config: Any, sources: Mapping[str, str]) -> None:
+    """Print what is trained on, the runs that it takes weights from, and a warm-up that is shorter than asked for."""
+    for line in (*task.describe_data(), *(f"{setting}: {told}" for setting, told in sources.items())):
         tqdm.write(line)
     if warmup_of(config.optim) < config.optim.warmup_epochs:
         tqdm.write(
@@ -109,6 +121,7 @@ class LoadedRun:
         checkpoint: Weight file of the model, in the run's folder.
         history: Log of the training.
         facts: Facts about the training.
+        changes: Arguments of the backbone that differ from the trained ones.
     """
 
     task: Task
@@ -117,6 +130,7 @@ class LoadedRun:
     checkpoint: Path
     history: History
     facts: dict[str, str]
+    changes: Mapping[str, Any]
 
 
 def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
@@ -128,11 +142,13 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     content = load_checkpoint(checkpoint, task=task_class.name)
     trained_with = content["config"]["model"]["backbone_args"]
     changes = solver_changes(trained_with, config.model.backbone_args)
-    config = replace(config, model=replace(config.model, backbone_args=trained_with))
     device = pick_device(config.run.device)
-    task = task_class(config, content["metadata"])
+    task = task_class(with_arguments(config, trained_with), content["metadata"])
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
+    if changes or config.eval.solvers:
+        require_ode_blocks(model, config.model.backbone, checkpoint.parent)
+    task.config = with_arguments(config, {**trained_with, **changes})  # for the facts of reports
     model = to_device(changed_solver(model, changes), device, channels_last=config.optim.channels_last).eval()
     if changes and config.eval.calibration:
         calibrate(model, task.calibration_batches(config.eval.calibration, device))
@@ -142,10 +158,24 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     )
     facts = trained | pretraining_facts(content["metadata"].get(PRETRAINED))
     if converted := content["metadata"].get(CONVERTED):
-        facts[CONVERTED] = ", ".join(f"{name} {value}" for name, value in converted.items())
+        facts[CONVERTED] = describe_conversion(converted)
     if changes:
         facts["solver"] = f"changed after training: {', '.join(f'{name}={value}' for name, value in changes.items())}"
-    return LoadedRun(task, model, device, checkpoint, history, facts)
+    return LoadedRun(task, model, device, checkpoint, history, facts, changes)
+
+
+def with_arguments(config: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return the configuration with these arguments of the backbone."""
+    return replace(config, model=replace(config.model, backbone_args=dict(arguments)))
+
+
+def describe_conversion(record: Mapping[str, Any]) -> str:
+    """Say from what a run was converted, and how well the new backbone computes what the old one did."""
+    fitted = f"weights fitted on {record['fitted on']} training images, " if record["fitted on"] else ""
+    return (
+        f"from {record['from']} ({record['backbone']}), {fitted}its features differ by at most "
+        f"{record['difference']:.1e} of their largest value"
+    )
 
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
@@ -166,14 +196,16 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     return report
 
 
-def report_folder(checkpoint: Path) -> Path:
-    """Return the folder of the report of a run's weights, next to them."""
-    return checkpoint.parent / REPORTS.get(checkpoint.name, REPORTS[BEST])
+def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> Path:
+    """Return the folder of the report of a run's weights, next to them; one of its own under a changed solver."""
+    told = [str(value) if name == "solver" else f"{name} {value}" for name, value in (changes or {}).items()]
+    suffix = "".join(f"_{slug(each)}" for each in told)
+    return checkpoint.parent / f"{REPORTS.get(checkpoint.name, REPORTS[BEST])}{suffix}"
 
 
-def has_report(checkpoint: Path) -> bool:
+def has_report(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> bool:
     """Whether the report exists and is not older than the weights and the log of their training."""
-    report, log = report_folder(checkpoint) / "report.json", checkpoint.parent / LOG
+    report, log = report_folder(checkpoint, changes) / "report.json", checkpoint.parent / LOG
     told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
     return report.is_file() and report.stat().st_mtime >= max(told)
 

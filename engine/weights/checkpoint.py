@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from engine.atomic_files import write_atomically
 from engine.old_settings import current_settings
+from odebackbones.block import solver_stats
 from odebackbones.errors import InputError
 from odebackbones.old_names import current_names
 
@@ -45,7 +47,7 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
         InputError: The file is missing, is damaged, holds code, or belongs to another program or task.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give the best.pt or last.pt that tools/train.py wrote")
+        raise InputError(f"{path}: no such checkpoint; {hint_of_runs(path)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -62,6 +64,15 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
     return content | weights | {"config": current_settings(content.get("config") or {})}
 
 
+def hint_of_runs(path: Path) -> str:
+    """Say what to give in place of a path that is missing: the runs with a similar name beside it, if any."""
+    folder = path.parent if path.name in (BEST, LAST) else path
+    runs = {found.parent.name for file in (BEST, LAST) for found in folder.parent.glob(f"*/{file}")}
+    near = [str(folder.parent / name) for name in get_close_matches(folder.name, sorted(runs - {folder.name}))]
+    expected = "give the folder of a run, or its best.pt or last.pt"
+    return f"did you mean {' or '.join(near)}? ({expected})" if near else expected
+
+
 def load_run_weights(model: torch.nn.Module, path: str, *, task: str) -> None:
     """Load the weights of a run of the same model, from its moving average if it has one.
 
@@ -74,7 +85,14 @@ def load_run_weights(model: torch.nn.Module, path: str, *, task: str) -> None:
         InputError: The file is missing, or belongs to another task or model.
     """
     content = load_checkpoint(weights_of(Path(path)), task=task)
-    load_weights(model, content.get("ema") or content["model"], origin=path)
+    try:
+        load_weights(model, content.get("ema") or content["model"], origin=path)
+    except InputError as error:
+        backbone = content["config"]["model"]["backbone"]
+        if solver_stats(model) and not backbone.startswith("ode_"):
+            hint = f"tools/convert.py --run {path} --out FOLDER makes an ODE run of it, whose weights fit"
+            raise InputError(f"{path}: a run of {backbone}, which has no ODE blocks; {hint}") from error
+        raise
 
 
 def is_pickled(path: Path) -> bool:

@@ -1,10 +1,12 @@
 """Other solvers for trained weights: the settings of a backbone that can be changed without a training."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from odebackbones.block import solver_stats
 from odebackbones.convert.solver import change_solver
 from odebackbones.errors import InputError
 
@@ -33,6 +35,19 @@ def solver_changes(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict
                 f"new training only the solver can be changed ({', '.join(CHANGEABLE)})"
             )
     return changed
+
+
+def require_ode_blocks(model: nn.Module, backbone: str, run: Path) -> None:
+    """Refuse a run without ODE blocks, whose solver can't be changed.
+
+    Raises:
+        InputError: Says which backbone it has, and how to make an ODE run of it.
+    """
+    if not solver_stats(model):
+        raise InputError(
+            f"{run}: {backbone} has no ODE blocks, so there is no solver to change; tools/convert.py --run {run} --out "
+            f"FOLDER makes an ODE run of a ResNet's"
+        )
 
 
 def changed_solver(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:

@@ -77,7 +77,7 @@ def test_a_number_that_is_no_budget_is_refused():
     ("settings", "words"),
     [
         ({"budgets": [2]}, "expected two or more different numbers"),
-        ({"budgets": [0, 2]}, "expected two or more different numbers"),
+        ({"budgets": [0, 2]}, "expected numbers of steps of at least 1"),
         ({"self_distillation": 1.0}, "needs anytime.budgets"),
         ({"budgets": [1, 2], "self_distillation": -1.0}, "at least 0"),
     ],

@@ -2,7 +2,7 @@
 
 from engine.report.comparison import compare_reports
 from engine.report.files import read_report, write_report
-from engine.report.front import cost_labels, front_pictures, run_series
+from engine.report.front import cost_labels, front_pictures, point_labels, run_series
 from engine.report.records import Point, Quantity, Report
 
 LATENCY = "latency median [ms]"
@@ -46,3 +46,9 @@ def test_a_comparison_shows_the_picture_first_and_a_single_point_shows_none(tmp_
 def test_points_are_read_back_equal(tmp_path):
     write_report(ODE, tmp_path)
     assert read_report(tmp_path).points == ODE.points and read_report(tmp_path).front == ("AP",)
+
+
+def test_points_that_lie_close_together_share_a_label():
+    x, y, texts = (0.0, 1.0, 50.0, 100.0), (0.5, 0.5, 0.5, 0.9), ("0.1", "0.01", "0.001", "0.0001")
+    found = point_labels(x, y, texts, span=(100.0, 0.4))
+    assert found == [((0.0, 0.5), "0.1, 0.01"), ((50.0, 0.5), "0.001"), ((100.0, 0.9), "0.0001")]

@@ -34,14 +34,27 @@ def test_a_run_becomes_an_ode_run_of_the_same_figures_and_comes_back(tmp_path):
     assert ode["config"]["model"]["backbone"] == "ode_resnet18"
     assert ode["config"]["model"]["backbone_args"]["steps"] == [1, 2, 1, None]
     assert back["config"]["model"]["backbone_args"]["layers"] == [2, 3, 2, 1]
-    assert "from runs/plain/best.pt" in read_report(tmp_path / "report_ode").facts["converted"]
+    report = read_report(tmp_path / "report_ode")
+    assert report.name == ode["config"]["run"]["name"] == "ode"
+    assert report.facts["converted"].startswith("from runs/plain/best.pt (resnet18), its features differ by at most ")
     fitted = run("convert", "--run=runs/plain", "--out=runs/k1", "--bases=1", "--fit", "--fit-images=4", cwd=tmp_path)
     assert fitted.returncode == 0, fitted.stderr
     found = load_checkpoint(tmp_path / "runs" / "k1" / "best.pt")["model"]
     assert not any(name.endswith("field.conv1.weight.1") for name in found)
-    start = ["--config=runs/k1/config.yaml", "--run.name=taught", "--model.checkpoint=runs/k1"]
-    done = run("train", "detection", *start, "--distillation.teacher=runs/plain", cwd=tmp_path)
+    for bases in ("--bases 3", "--bases 1 2 1"):
+        again = run("convert", "--run=runs/plain", "--out=runs/k2", *bases.split(), "--fit", cwd=tmp_path)
+        assert again.returncode == 2 and "--fit: nothing to reduce" in again.stderr
+    more = run("convert", "--run=runs/plain", "--out=runs/k2", "--bases", "1", "3", "1", cwd=tmp_path)
+    assert more.returncode == 2 and "the 3 stages have [1, 2, 1] residual blocks to replace" in more.stderr
+    start = ["--config=runs/k1/config.yaml", "--run.name=taught"]
+    wrong = run("train", "detection", *start, "--model.checkpoint=runs/plain", cwd=tmp_path)
+    assert wrong.returncode == 2 and "tools/convert.py --run runs/plain" in wrong.stderr
+    start += ["--model.checkpoint=runs/k1", "--distillation.teacher=runs/plain"]
+    done = run("train", "detection", *start, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "distillation.teacher: runs/plain/best.pt, resnet18" in done.stdout + done.stderr
+    dial = run("eval", "detection", "--checkpoint=runs/plain", "--eval.solvers=[euler]", cwd=tmp_path)
+    assert dial.returncode == 2 and "resnet18 has no ODE blocks, so there is no solver to change" in dial.stderr
     assert {"loss_features", "loss_maps"} <= set(
         (tmp_path / "runs/taught/log.csv").read_text().split("\n")[0].split(",")
     )
@@ -56,7 +69,9 @@ def test_a_run_is_evaluated_and_predicts_under_another_solver(trained):
     report = read_report(evaluate(trained, "small", adaptive))
     found = {q.name: q.value for q in report.quantities}
     assert found["NFE per image, least"] <= found["NFE per image, mean"] <= found["NFE per image, greatest"]
-    assert {picture.row for picture in report.pictures} == {"", "cheapest", "dearest"}
+    differs = found["NFE per image, least"] < found["NFE per image, greatest"]
+    assert {picture.row for picture in report.pictures} == ({"", "cheapest", "dearest"} if differs else {""})
+    assert "solver=bosh3" in report.facts["model"]
     images = "runs/data/shapes_val_5x64px_seed1/images"
     done = run(
         *("predict", "detection", "--checkpoint=runs/small", "--model.backbone_args.steps=1", f"--input={images}"),
@@ -82,6 +97,22 @@ def test_the_dial_of_a_detector(trained):
     assert [point.steps for point in report.points] == [1, (1, 2, 1, 1)]
 
 
+@pytest.mark.slow
+def test_a_report_with_other_solvers_is_not_replaced_by_one_without_them(trained):
+    command = ["eval", "detection", "--checkpoint=runs/small"]
+    dial = run(*command, "--eval.solvers=[euler]", "--eval.steps=[1]", cwd=trained)
+    assert dial.returncode == 0 and "| euler" in dial.stdout, dial.stderr
+    before = (trained / "runs/small/report/report.json").read_bytes()
+    refused = run(*command, cwd=trained)
+    assert refused.returncode == 2 and "has the figures under euler" in refused.stderr
+    changed = run(*command, "--model.backbone_args.steps=1", cwd=trained)
+    assert changed.returncode == 0, changed.stderr
+    assert (trained / "runs/small/report_steps-1/report.json").is_file()
+    assert (trained / "runs/small/report/report.json").read_bytes() == before
+    own = run("compare", "runs/small", "runs/small", "--out=runs/small", cwd=trained)
+    assert own.returncode == 2 and "the folder of a run" in own.stderr
+
+
 REFUSED = {
     "steps for five stages": (["--model.backbone_args.steps=[1,2,1,1,1]"], "expected a number, or 4, one for each"),
     "steps of the dial for five": (["--eval.solvers=[euler]", "--eval.steps=[[1,2,1,1,1]]"], "expected a number, or 4"),
@@ -102,8 +133,9 @@ def test_what_the_weights_can_not_do_is_refused(trained, fault):
 def test_conversions_that_can_not_be_are_refused(trained):
     for arguments, words in (
         (["--run=runs/small", "--bases=1", "--out=never"], "are for the way to them"),
-        (["--run=runs/small", "--out=never"], "expected solver 'euler'"),
-        (["--run=runs/nix", "--out=never"], "runs/nix: no such checkpoint"),
+        (["--run=runs/small", "--out=never"], "no plain network computes steps of midpoint"),
+        (["--run=runs/nix", "--out=never"], "runs/nix: no such checkpoint; give the folder of a run"),
+        (["--run=runs/smal", "--out=never"], "runs/smal: no such checkpoint; did you mean runs/small?"),
         (["resnet18", "--run=runs/small", "--out=never"], "and not both"),
         (["--run=runs/small", "--num-classes=3", "--out=never"], "--num-classes is for a model's name"),
         (["--run=runs/small", "--steps=1", "--out=never"], "--steps: fewer steps take a fit"),
@@ -120,6 +152,9 @@ def test_a_teacher_that_does_not_fit_is_refused(trained):
     assert not (trained / "runs/other").exists()
     depth = run("train", "depth", "--distillation.teacher=runs/small", cwd=trained)
     assert depth.returncode == 2
+    misspelled = run("train", "detection", *SMALL, "--run.name=other", "--distillation.teacher=runs/smal", cwd=trained)
+    assert misspelled.returncode == 2 and "did you mean runs/small?" in misspelled.stderr
+    assert "train:" not in misspelled.stdout + misspelled.stderr  # it shows before the data are read
 
 
 def test_an_anytime_run_has_statistics_for_every_budget(tmp_path):
