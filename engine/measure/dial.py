@@ -1,6 +1,7 @@
 """The dial between speed and precision: a trained model's figures, time and memory under other solvers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,9 @@ from engine.report.front import front_pictures
 from engine.report.records import Point, Quantity, Report
 from engine.report.transfer import transfer_table
 from engine.task import Task
+from odebackbones.block import ode_blocks
 from odebackbones.convert.solver import change_solver
+from odebackbones.errors import InputError
 from odebackbones.ode import METHODS
 from odebackbones.transfer import Transfer, solver_arguments, solver_transfer
 
@@ -72,7 +75,7 @@ def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
         calibrate_on=task.calibration_batches(config.calibration, device) if config.calibration else None,
         further={
             f"training memory, batch {task.probe(model, device).batch_size} [MiB]": lambda changed: training_memory_mib(
-                changed, task.probe(changed, device).loss, device
+                with_gradient_of(model, changed), task.probe(changed, device).loss, device
             )
         },
     )
@@ -82,6 +85,14 @@ def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
         replace(row, further={**row.further, **speed_figures(speeds.get(str(i), ()))}) for i, row in enumerate(rows)
     ]
     return Dial(tuple(timed), next(iter(task.front)))
+
+
+def with_gradient_of(model: nn.Module, changed: nn.Module) -> nn.Module:
+    """Give the changed model's blocks the gradient modes of the model's, where their solvers support them."""
+    for own, block in zip(ode_blocks(model), ode_blocks(changed), strict=True):
+        with suppress(InputError):
+            block.set_solver(replace(block.solver, gradient=own.solver.gradient))
+    return changed
 
 
 def with_dial(report: Report, dial: Dial, *, front: tuple[str, ...]) -> Report:

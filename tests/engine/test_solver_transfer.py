@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from engine.measure.dial import with_gradient_of
 from engine.report.transfer import transfer_curves, transfer_table
-from odebackbones import InputError, ODEBlock
+from odebackbones import InputError, ODEBlock, change_solver
+from odebackbones.block import ode_blocks
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.fields.norms import norm_layer
 from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
-from odebackbones.transfer import Transfer, accuracy, convergence_order, solver_transfer
+from odebackbones.transfer import Transfer, accuracy, convergence_order, solver_arguments, solver_transfer
 
 
 class GrowthField(nn.Module):
@@ -231,3 +233,10 @@ def test_a_smooth_field_converges_at_the_methods_order(method, order):
 def test_a_field_with_a_kink_converges_more_slowly():
     block = ODEBlock(KinkedField(), SolverConfig("rk4", 4))
     assert convergence_order(block, STATE).order == pytest.approx(2, abs=0.1)  # h^2 in the kink's step, and not h^4
+
+
+@pytest.mark.parametrize(("method", "gradient"), [("alf", "reversible"), ("euler", "checkpoint")])
+def test_memory_is_measured_in_the_trained_gradient_mode_where_the_method_has_it(method, gradient):
+    trained = nn.Sequential(ODEBlock(GrowthField(1.0), SolverConfig("leapfrog", 2, gradient="reversible")))
+    changed = change_solver(trained, **solver_arguments(method, steps=2))
+    assert [block.solver.gradient for block in ode_blocks(with_gradient_of(trained, changed))] == [gradient]
