@@ -79,6 +79,18 @@ def test_two_processes_train_as_one_that_accumulates_and_evaluate_each_image_onc
     assert {q["name"]: q["value"] for q in report["quantities"]}["AP"] == logged
 
 
+@pytest.mark.slow
+def test_two_processes_that_draw_budgets_of_their_own_train_as_one_that_accumulates(tmp_path):
+    blocks = "--model.backbone_args={channels: [8, 8, 16, 16], solver: euler, steps: 3, bases: 3}"
+    settings = [*SMALL, blocks, "--anytime.budgets=[1,3]", "--anytime.self_distillation=1", "--optim.epochs=1"]
+    train_pair("detection", *settings, "--run.name=pair", cwd=tmp_path, port=29543)
+    expected = weights(train_small(tmp_path, "alone", *settings, "--optim.accumulate=2"))
+    ours = weights(tmp_path / "runs" / "pair")
+    for name in expected:
+        if "running" not in name and expected[name].is_floating_point():
+            torch.testing.assert_close(ours[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
 def test_a_run_that_exists_is_not_overwritten_and_other_settings_do_not_resume_it(trained):
     folder = trained / "runs" / "small"
     before = {name: (folder / name).read_bytes() for name in ("config.yaml", "log.csv", *CHECKPOINTS)}
