@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from classification.data.config import DataConfig
-from classification.distillation import DistillationConfig
+from classification.distillation import ClassifierDistillationConfig
 from classification.losses import LossConfig
 from classification.model import ModelConfig
-from engine.config import AnytimeConfig, DialConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DialConfig, OptimConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,7 @@ class ClassificationConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    distillation: ClassifierDistillationConfig = field(default_factory=ClassifierDistillationConfig)
     eval: DialConfig = field(default_factory=DialConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-
-    def __post_init__(self) -> None:
-        apply_budgets(self)

@@ -1,6 +1,6 @@
 """Distillation: training toward the softened scores and the features of a trained teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from engine.weights.checkpoint import load_checkpoint, weights_of
 from engine.weights.pretrained import find_weight_transfer
 from odebackbones import fuse
 from odebackbones.convert.solver import evaluating
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, join_names
 
 
 @dataclass(frozen=True)
-class DistillationConfig:
+class ClassifierDistillationConfig:
     """Distillation from a teacher.
 
     Args:
@@ -66,7 +66,7 @@ class Distillation:
 
     def __init__(
         self,
-        config: DistillationConfig,
+        config: ClassifierDistillationConfig,
         student: nn.Module,
         *,
         student_input: Mapping[str, Any],
@@ -110,6 +110,20 @@ class Distillation:
         }
         errors = [relative_error(found[name], wanted[name]) for name in self.levels]
         return losses | ({"loss_features": config.feature_weight * torch.stack(errors).sum()} if errors else {})
+
+
+def require_same_classes(run: str, classes: Sequence[str]) -> None:
+    """Refuse a teacher that was trained on other classes, or on the same in another order.
+
+    Raises:
+        InputError: Names both.
+    """
+    theirs = load_checkpoint(weights_of(Path(run)), task="classification")["metadata"]["classes"]
+    if list(theirs) != list(classes):
+        raise InputError(
+            f"distillation.teacher {run} was trained on the classes {join_names(theirs)} in this order, and the data "
+            f"have {join_names(classes)}; take another teacher"
+        )
 
 
 def model_of_run(run: str) -> ModelConfig:

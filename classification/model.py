@@ -81,7 +81,7 @@ def build_classifier(config: ModelConfig, *, setting: str, num_classes: int, loa
 
 def is_run(path: str) -> bool:
     """Whether a path is a run's folder, or a weight file of a run."""
-    return Path(path).is_dir() or path.endswith((f"/{BEST}", f"/{LAST}"))
+    return bool(path) and (Path(path).is_dir() or Path(path).name in (BEST, LAST))
 
 
 def input_config(config: ModelConfig, *, image_size: int | None = None) -> dict[str, Any]:

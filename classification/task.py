@@ -15,14 +15,14 @@ from classification.data.dataset import LabeledImages, describe
 from classification.data.read import build_source
 from classification.data.sources import TORCHVISION, FolderImages
 from classification.data.transforms import MODES, Transform, build_transform
-from classification.distillation import Distillation
+from classification.distillation import Distillation, require_same_classes
 from classification.losses import build_mix, label_loss
 from classification.metrics import ClassificationMetrics, evaluate_scores
 from classification.model import build_classifier, input_config
 from classification.pictures import mistakes
 from classification.predict import class_prediction
 from classification.report import TOP1, classification_report
-from engine.config import DIAL_SETTINGS
+from engine.config import DIAL_SETTINGS, budgeted_model
 from engine.distributed import gather_lists, loader_processes, rank, share
 from engine.images.check import warn_of_common_images
 from engine.measure.calls import loss_call
@@ -138,6 +138,8 @@ class ClassificationTask:
         config, number = self.config.distillation, len(self.classes)
         if config.teacher is None:
             return None
+        if isinstance(config.teacher, str):
+            require_same_classes(config.teacher, self.classes)
         student = self.build_model(loaded=True)
         return Distillation(config, student, student_input=self.input_config, num_classes=number, loss=self.config.loss)
 
@@ -145,11 +147,12 @@ class ClassificationTask:
     def check_model(cls, config: ClassificationConfig) -> None:
         """Refuse a network that can't be built, before any data is read."""
         with torch.device("meta"):
-            build_classifier(config.model, setting="model", num_classes=2, loaded=True)
+            build_classifier(budgeted_model(config), setting="model", num_classes=2, loaded=True)
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """Build the network, with random weights if other weights will be loaded."""
-        return build_classifier(self.config.model, setting="model", num_classes=len(self.classes), loaded=loaded)
+        model = budgeted_model(self.config)
+        return build_classifier(model, setting="model", num_classes=len(self.classes), loaded=loaded)
 
     def train_dataset(self) -> Dataset[Any]:
         """Return the augmented training set."""
@@ -254,7 +257,7 @@ class ClassificationTask:
 
     def facts(self, probe: Probe) -> dict[str, str]:
         """Return how the numbers came about: model, data set, images and image size."""
-        model, data = self.config.model, self.config.data
+        model, data = budgeted_model(self.config), self.config.data
         height, width = probe.image_size
         return {
             "model": model_label(model.backbone, model.backbone_args),

@@ -8,7 +8,7 @@ from depth.evaluate import EvalConfig
 from depth.losses import LossConfig
 from depth.model import ModelConfig
 from depth.point_cloud import require_intrinsics
-from engine.config import AnytimeConfig, DistillationConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DistillationConfig, OptimConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,3 @@ class DepthConfig:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-
-    def __post_init__(self) -> None:
-        apply_budgets(self)

@@ -6,18 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import DistillationConfig
-from engine.runs.distillation import feature_error, require_alike
+from engine.runs.distillation import feature_error, require_equal_features
 from engine.training.features import features
 
 BODY = "body"
 """Name of the backbone in a depth model."""
 
-TRIED_SIZE = (1, 3, 64, 64)
-"""Shape of the images on which features are compared before training."""
-
 
 class DepthDistillation:
-    r"""Losses of a depth model that learns from another one: relative errors of features, and :math:`|\ln p - \ln q|`.
+    r"""Losses of a depth model that learns from another one: relative errors of features, and :math:`|\ln p - \ln q|`,
+    with the student's depth p and the teacher's q.
 
     Args:
         config: Weights of the losses.
@@ -27,19 +25,15 @@ class DepthDistillation:
     def __init__(self, config: DistillationConfig, teacher: nn.Module) -> None:
         self.config, self.teacher = config, teacher
 
-    @torch.no_grad()
-    def require_fitting(self, student: nn.Module) -> None:
+    def require_compatible(self, student: nn.Module) -> None:
         """Refuse a teacher with other features than the student's.
 
         Raises:
             InputError: Names the shapes.
         """
         if self.config.feature_weight:
-            image = torch.zeros(TRIED_SIZE, device=next(student.parameters()).device)
-            self.teacher = self.teacher.to(image.device)
-            mode = student.training
-            require_alike(*[m.eval().features(image) for m in (student, self.teacher)])  # pyright: ignore[reportCallIssue]
-            student.train(mode)
+            self.teacher = self.teacher.to(next(student.parameters()).device)
+            require_equal_features(student, self.teacher, lambda model, images: model.get_submodule(BODY)(images))
 
     def losses(self, model: nn.Module, student: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the student's depth ``(B, 1, H, W)`` [m] and the losses of distillation.

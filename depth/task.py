@@ -28,7 +28,7 @@ from depth.probe import build_probe
 from depth.protocols import evaluated_truth, evaluation_pair, training_pair
 from depth.report import depth_report
 from depth.score import score_files
-from engine.config import DIAL_SETTINGS
+from engine.config import DIAL_SETTINGS, budgeted_model
 from engine.distributed import gather_lists, share
 from engine.images.check import generated_note
 from engine.measure.effort import recorded_nfe, with_effort
@@ -90,7 +90,7 @@ class DepthTask:
     def trial(self, model: nn.Module, device: torch.device) -> None:
         """Evaluate two validation images, which may have no pixel that counts; refuse an unsuitable teacher."""
         if self.distillation:
-            self.distillation.require_fitting(model)
+            self.distillation.require_compatible(model)
         few = range(min(TRIED, len(self.val_dataset)))
         self.results(lambda _, x, __: self.infer(model, x, device), baselines=True, among=few)
 
@@ -125,11 +125,11 @@ class DepthTask:
     @classmethod
     def check_model(cls, config: DepthConfig) -> None:
         """Refuse a model that can't be built, before any data is read."""
-        decoder_levels(config.model)
+        decoder_levels(budgeted_model(config))
 
     def build_model(self, *, loaded: bool = False) -> nn.Module:
         """Build the model, with random weights if other weights will be loaded."""
-        return build_depth_model(self.config.model, loaded=loaded)
+        return build_depth_model(budgeted_model(self.config), loaded=loaded)
 
     def train_dataset(self) -> Dataset[Any]:
         """Return the augmented training set."""
@@ -150,9 +150,9 @@ class DepthTask:
 
     def losses(self, model: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Return the configured losses, and those of distillation."""
-        images, depths = self.to_device(batch, device)
         if self.distillation is None:
             return self.own_losses(model, batch, device)
+        images, depths = self.to_device(batch, device)
         student = getattr(model, "module", model)
         found, taught = self.distillation.losses(model, student, images)
         return weighted_losses(self.config.loss, found, self.reachable(depths), images) | taught
@@ -248,7 +248,7 @@ class DepthTask:
             self.config.run.name,
             metrics,
             measured.quantities,
-            facts={"model": describe_model(self.config.model), **self.facts(), **measured.facts},
+            facts={"model": describe_model(budgeted_model(self.config)), **self.facts(), **measured.facts},
             pictures=example_pictures(self.val_dataset, predict, self.comparison),
             notes=(*self.notes(), *measured.notes),
         )

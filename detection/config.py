@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from detection.data.config import DataConfig
 from detection.model import ModelConfig
-from engine.config import AnytimeConfig, DialConfig, DistillationConfig, OptimConfig, RunConfig, apply_budgets
+from engine.config import AnytimeConfig, DialConfig, DistillationConfig, OptimConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,3 @@ class DetectionConfig:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     anytime: AnytimeConfig = field(default_factory=AnytimeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-
-    def __post_init__(self) -> None:
-        apply_budgets(self)

@@ -1,7 +1,6 @@
 """Distillation of a detector: toward a trained detector's features, and the maps of its region proposal network."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,21 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.config import DistillationConfig
-from engine.runs.distillation import feature_error, require_alike
+from engine.runs.distillation import feature_error, require_equal_features
+from engine.training.features import features
 from odebackbones.errors import InputError
 
-WATCHED = {"images": "transform", "features": "backbone.body", "maps": "rpn.head"}
-"""Part of a detector -> the module whose output it is."""
-
-TRIED_SIZE = (1, 3, 64, 64)
-"""Shape of the images on which features are compared before training."""
+TRANSFORM, BODY, RPN = "transform", "backbone.body", "rpn.head"
+"""Modules of a detector whose outputs are the transformed images, the features, and the maps."""
 
 
 class DetectorDistillation:
     r"""Losses of a detector that learns from another one with the same anchors.
 
     With the teacher's objectness :math:`p_t` of every anchor and its box deltas, the loss toward its maps is the
-    cross-entropy of the objectness, and the L1 error of the deltas, weighted by :math:`p_t`.
+    Kullback-Leibler divergence of the objectness, and the L1 error of the deltas, weighted by :math:`p_t`.
 
     G. Chen, W. Choi, X. Yu, T. Han, M. Chandraker: Learning Efficient Object Detection Models with Knowledge
     Distillation, NeurIPS 2017
@@ -37,7 +34,7 @@ class DetectorDistillation:
         self.config: DistillationConfig = config
         self.teacher: Any = teacher
 
-    def require_fitting(self, student: Any) -> None:
+    def require_compatible(self, student: Any) -> None:
         """Refuse a teacher with other features, normalization or anchors than the student's.
 
         Raises:
@@ -56,14 +53,8 @@ class DetectorDistillation:
                     f"distillation.teacher has {name} {settings[1][name]}, the student {own}: make them equal"
                 )
         if self.config.feature_weight:
-            image = torch.zeros(TRIED_SIZE, device=next(student.parameters()).device)
-            self.teacher = self.teacher.to(image.device)
-            bodies = [m.get_submodule(WATCHED["features"]) for m in (student, self.teacher)]
-            modes = [body.training for body in bodies]
-            with torch.no_grad():
-                require_alike(*[body.eval()(image) for body in bodies])
-            for body, mode in zip(bodies, modes, strict=True):
-                body.train(mode)
+            self.teacher = self.teacher.to(next(student.parameters()).device)
+            require_equal_features(student, self.teacher, lambda model, images: model.get_submodule(BODY)(images))
 
     def losses(self, student: nn.Module, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return the detector's own losses, and those of distillation.
@@ -72,35 +63,21 @@ class DetectorDistillation:
             student: The student itself, not its replica in distributed training.
             compute: Forward pass that returns the student's own losses.
         """
-        with watched(student) as found:
+        found: dict[str, Any]
+        with features(student, [TRANSFORM, BODY, RPN]) as found:
             losses = dict(compute())
-        images = found["images"][0].tensors
+        images = found[TRANSFORM][0].tensors
         self.teacher = self.teacher.to(images.device)
         with torch.no_grad():
-            features = self.teacher.get_submodule(WATCHED["features"])(images)
-            levels = {str(i): level for i, level in enumerate(features)}
+            wanted = self.teacher.get_submodule(BODY)(images)
+            levels = {str(i): level for i, level in enumerate(wanted)}
             pyramid = self.teacher.get_submodule("backbone.fpn")(levels)
-            maps = self.teacher.get_submodule(WATCHED["maps"])(list(pyramid.values()))
+            maps = self.teacher.get_submodule(RPN)(list(pyramid.values()))
         if self.config.feature_weight:
-            losses["loss_features"] = self.config.feature_weight * feature_error(found["features"], features)
+            losses["loss_features"] = self.config.feature_weight * feature_error(found[BODY], wanted)
         if self.config.map_weight:
-            losses["loss_maps"] = self.config.map_weight * map_loss(found["maps"], maps)
+            losses["loss_maps"] = self.config.map_weight * map_loss(found[RPN], maps)
         return losses
-
-
-@contextmanager
-def watched(detector: nn.Module) -> Iterator[dict[str, Any]]:
-    """Collect the transformed images, the backbone's features and the maps of the region proposal network."""
-    found: dict[str, Any] = {}
-    handles = [
-        detector.get_submodule(module).register_forward_hook(lambda m, i, output, p=part: found.update({p: output}))
-        for part, module in WATCHED.items()
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def map_loss(student: Any, teacher: Any) -> Tensor:
@@ -118,4 +95,4 @@ def map_loss(student: Any, teacher: Any) -> Tensor:
 
 def entropy(probability: Tensor) -> Tensor:
     """Return the mean entropy, the least value of the cross-entropy."""
-    return F.binary_cross_entropy(probability, probability)
+    return (torch.special.entr(probability) + torch.special.entr(1 - probability)).mean()

@@ -33,7 +33,7 @@ from detection.model import build_faster_rcnn, pyramid_levels
 from detection.pictures import example_picture, example_pictures
 from detection.predict import box_prediction
 from detection.report import detection_report, image_facts
-from engine.config import DIAL_SETTINGS
+from engine.config import DIAL_SETTINGS, budgeted_model
 from engine.images.check import generated_note, warn_of_common_images
 from engine.measure.calls import features_call, loss_call
 from engine.measure.effort import recorded_nfe, with_effort
@@ -107,19 +107,20 @@ class DetectionTask:
     def trial(self, model: nn.Module, device: torch.device) -> None:
         """Evaluate the detections on two validation images; refuse an unsuitable teacher."""
         if self.distillation:
-            self.distillation.require_fitting(model)
+            self.distillation.require_compatible(model)
         few = replace(self.val_annotations, images=self.val_annotations.images[:TRIED])
         evaluate_detections(few, self.predictions(model, device, few), detections=self.config.model.detections)
 
     @classmethod
     def check_model(cls, config: DetectionConfig) -> None:
         """Refuse a detector that can't be built, before any data is read."""
-        pyramid_levels(config.model)
+        pyramid_levels(budgeted_model(config))
 
     def build_model(self, *, loaded: bool = False) -> FasterRCNN:
         """Build the detector, with a background class; without pretrained weights if others will be ``loaded``."""
         pretrained = False if loaded else None
-        return build_faster_rcnn(self.config.model, num_classes=len(self.classes) + 1, pretrained=pretrained)
+        model = budgeted_model(self.config)
+        return build_faster_rcnn(model, num_classes=len(self.classes) + 1, pretrained=pretrained)
 
     def train_dataset(self) -> Dataset[Any]:
         """Return the training set with augmentation, without crowds."""
@@ -255,7 +256,7 @@ class DetectionTask:
 
     def facts(self) -> dict[str, str]:
         """Describe the model and the evaluation behind the numbers."""
-        model = self.config.model
+        model = budgeted_model(self.config)
         return {
             "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model_label(model.backbone, model.backbone_args)}",
             **image_facts(

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from engine.weights.pretrained import WeightTransfer, read_timms_weights
 from odebackbones import change_bases, from_resnet
-from odebackbones.block import ODEBlock, ode_blocks
+from odebackbones.block import has_ode_blocks, ode_blocks
 from odebackbones.errors import InputError
 from odebackbones.hub import first_convolution, norm_bases
+from odebackbones.ode.solvers import evaluation_times
 
 WRAPPED = {"rpn.head.": "rpn.head.head.", "roi_heads.box_predictor.": "roi_heads.box_predictor.predictor."}
 """Beginnings of torchvision's names -> ours, whose heads are wrapped."""
@@ -103,7 +104,9 @@ def load_torchvision(detector: Any, weights: Mapping[str, Tensor], *, file: str,
     if found != heads:
         known = f"fasterrcnn_resnet50_fpn{'_v2' if found == 'v2' else ''}" if found else "an unknown detector"
         hint = f"set --model.heads {found}" if found else "take one of fasterrcnn_resnet50_fpn or its _v2"
-        raise InputError(f"model.pretrained={file!r}: is of {known}, and model.heads is {heads!r}; {hint}")
+        raise InputError(
+            f"model.pretrained={file!r}: holds the weights of {known}, but model.heads is {heads!r}; {hint}"
+        )
     body = {name.removeprefix(BODY): tensor for name, tensor in weights.items() if name.startswith(BODY)}
     own_body = detector.get_submodule(BODY.rstrip("."))
     given = {**weights, **{BODY + name: t for name, t in body_state(own_body, body, backbone, file=file).items()}}
@@ -137,14 +140,15 @@ def body_state(own: Any, weights: dict[str, Tensor], backbone: str, *, file: str
     """
     name = backbone.split(".")[0].removeprefix("ode_")
     plain: Any = own
-    if any(isinstance(module, ODEBlock) for module in own.modules()):
+    if has_ode_blocks(own):
         plain = timm.create_model(name, features_only=True, out_indices=tuple(own.feature_info.out_indices))
     shapes = {
         key: tensor.shape for key, tensor in plain.state_dict().items() if not key.endswith("num_batches_tracked")
     }
     wrong = [key for key, shape in shapes.items() if key not in weights or weights[key].shape != shape]
     if wrong or not shapes.keys() >= {key for key in weights if not key.endswith("num_batches_tracked")}:
-        example = wrong[0] if wrong else next(key for key in weights if key not in shapes)
+        unknown = (key for key in weights if key not in shapes and not key.endswith("num_batches_tracked"))
+        example = wrong[0] if wrong else next(unknown)
         raise InputError(
             f"model.pretrained={file!r}: its backbone is another one than {backbone}, first at {example}; "
             f"torchvision's COCO weights have a ResNet-50: set model.backbone to resnet50 or ode_resnet50"
@@ -176,4 +180,5 @@ def converted_state(plain: nn.Module, own: nn.Module) -> dict[str, Tensor]:
     )
     for block, wanted in zip(ode_blocks(converted), blocks, strict=True):
         block.set_solver(wanted.solver)
+        block.move_statistics(evaluation_times(wanted.solver, wanted.t_span, budgets=wanted.budgets))
     return converted.state_dict()

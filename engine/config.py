@@ -28,8 +28,8 @@ class RunConfig:
         seed: Seed of weights, batches, augmentation and sampling.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
         eval_every: Number of epochs between evaluations; the last epoch is always evaluated.
-        save_every_minutes: Minutes between checkpoints within an epoch, from which a killed run goes on; 0: only after
-            each epoch.
+        save_every_minutes: Minutes between checkpoints within an epoch, from which a killed run continues; 0 saves only
+            after each epoch.
         tensorboard: Also write TensorBoard events (needs ``pip install odebackbones[tensorboard]``).
     """
 
@@ -95,6 +95,8 @@ class DistillationConfig:
         for name in ("feature_weight", "map_weight"):
             if getattr(self, name) < 0:
                 raise InputError(f"distillation.{name}={getattr(self, name)}: expected a number of at least 0")
+        if self.teacher and not (self.feature_weight or self.map_weight):
+            raise InputError("distillation: with both weights at 0 the teacher teaches nothing; leave it out")
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class OptimConfig:
         for name in ("lr", "weight_decay", "clip_grad"):
             if getattr(self, name) < 0:
                 raise InputError(f"optim.{name}={getattr(self, name)}: expected a number of at least 0")
-        if self.opt.lower() not in (known := [str(name) for name in list_optimizers()]):
+        if self.opt.lower().removeprefix("lookahead_") not in (known := [str(name) for name in list_optimizers()]):
             raise unknown_name("optim.opt", self.opt, known)
         if self.amp not in AMP_DTYPES:
             raise unknown_name("optim.amp", self.amp, AMP_DTYPES)
@@ -185,8 +187,15 @@ class OptimConfig:
             raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
 
 
-def apply_budgets(config: Any) -> None:
-    """Give the backbone of a task's configuration its budgets, and the largest as its steps if none are given."""
-    if budgets := config.anytime.budgets:
-        arguments = {"steps": max(budgets), **config.model.backbone_args, "budgets": list(budgets)}
-        object.__setattr__(config, "model", replace(config.model, backbone_args=arguments))
+def budgeted_model(config: Any) -> Any:
+    """Return the model of a task's configuration, whose backbone has the budgets, and the largest as its usual steps.
+
+    Raises:
+        InputError: The backbone's arguments have other budgets.
+    """
+    budgets, arguments = list(config.anytime.budgets), config.model.backbone_args
+    if not budgets:
+        return config.model
+    if (own := arguments.get("budgets", budgets)) != budgets:
+        raise InputError(f"model.backbone_args.budgets={own} and anytime.budgets={budgets}: give one of them")
+    return replace(config.model, backbone_args={"steps": max(budgets), **arguments, "budgets": budgets})

@@ -80,7 +80,7 @@ def progress_bar(
     }
     if sys.stderr.isatty():
         return tqdm(items, dynamic_ncols=True, **options)
-    return ProgressLines(items, mininterval=SECONDS_BETWEEN_LINES, **options)
+    return ProgressLines(items, mininterval=SECONDS_BETWEEN_LINES, maxinterval=SECONDS_BETWEEN_LINES, **options)
 
 
 class ProgressLines(tqdm):

@@ -267,6 +267,11 @@ def take_budget(model: nn.Module, steps: int) -> Iterator[None]:
             block.budget = None
 
 
+def has_ode_blocks(model: nn.Module) -> bool:
+    """Whether any module of ``model`` is an ODE block."""
+    return any(isinstance(module, ODEBlock) for module in model.modules())
+
+
 def find_ode_block(stage: Iterable[nn.Module]) -> ODEBlock | None:
     """Return the ODE block among the modules of a stage, or None."""
     return next((module for module in stage if isinstance(module, ODEBlock)), None)

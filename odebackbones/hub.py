@@ -13,7 +13,7 @@ from timm.models import save_for_hf
 from timm.models.resnet import ResNet
 from torch import nn
 
-from odebackbones.block import ODEBlock
+from odebackbones.block import ODEBlock, has_ode_blocks
 from odebackbones.errors import InputError, name_prefix
 from odebackbones.fields.affine import TimeNorm
 from odebackbones.fields.conv import TimeConv2d
@@ -66,7 +66,7 @@ def model_arguments(model: nn.Module) -> dict[str, Any]:
         raise InputError(f"{type(model).__name__} {architecture!r}: timm has no such model, so nothing could load it")
     built_with: dict[str, Any] = model._model_args  # pyright: ignore[reportAssignmentType]
     arguments = {name: value for name, value in built_with.items() if name not in FOUND_BY_TIMM}
-    if any(isinstance(module, ODEBlock) for module in model.modules()):
+    if has_ode_blocks(model):
         if not hasattr(model, "ode_blocks_by_stage"):
             raise InputError(
                 f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"

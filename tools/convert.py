@@ -17,7 +17,7 @@ from engine.runs.convert import Conversion, convert_run
 from engine.weights.checkpoint import load_checkpoint, weights_of
 from engine.weights.load import load_network
 from odebackbones import change_bases, fit_bases, from_resnet, model_arguments, save_pretrained, solver_stats, to_resnet
-from odebackbones.block import ODEBlock
+from odebackbones.block import has_ode_blocks
 from odebackbones.errors import InputError
 from odebackbones.fields.basis import BASES
 from tools.tasks import TASKS
@@ -63,6 +63,8 @@ def main(arguments: list[str]) -> None:
     given = options().parse_args(arguments)
     if (given.run is None) == (given.model is None):
         raise InputError("give a model's name, or --run with a run's folder, and not both")
+    if given.fit_images is not None and given.fit is None:
+        raise InputError("--fit-images says how many images --fit takes; give --fit, too")
     if given.run is not None:
         print("\n".join([*convert_trained(given), f"saved: {given.out}, a run like those of tools/train.py"]))
         return
@@ -72,8 +74,8 @@ def main(arguments: list[str]) -> None:
         option = next(iter(sizes)).replace("_", "-")
         raise InputError(f"--{option} belongs to a --checkpoint, and none is given")
     model = load_network(given.model, checkpoint=given.checkpoint, **sizes).eval()
-    if any(isinstance(module, ODEBlock) for module in model.modules()):
-        if given.bases or given.basis or given.gradient or given.fit or given.steps:
+    if has_ode_blocks(model):
+        if given.bases or given.basis or given.gradient or given.fit is not None or given.steps:
             raise InputError(
                 "--bases, --basis, --fit, --steps and --gradient are for the way to an ODE model; this one has ODE "
                 "blocks"
@@ -126,6 +128,10 @@ def to_ode(model: nn.Module, given: Namespace) -> nn.Module:
 
 def fit_to_images(model: nn.Module, converted: nn.Module, given: Namespace) -> nn.Module:
     """Build the ODE model with fewer weights over time, fitted on images."""
+    if not given.fit:
+        raise InputError(
+            "--fit: give a folder with a folder of images for each class (only --run has images of its own)"
+        )
     bases = given.bases or given.steps
     if not bases or given.basis not in (None, "constant"):
         raise InputError("--fit: say how many weights with --bases (or --steps); they are constant in pieces")

@@ -1,9 +1,8 @@
 """The dial between speed and precision: a trained model's figures, time and memory under other solvers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -55,32 +54,31 @@ def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
     """
     config: DialConfig = task.config.eval
     if not config.solvers:
-        if unused := settings(config).items() - settings(DialConfig()).items():
+        if unused := dial_settings(config).items() - dial_settings(DialConfig()).items():
             given = ", ".join(f"eval.{name}={value}" for name, value in sorted(unused))
             warn(f"{given}: no other solver is tried; give eval.solvers, e.g. [euler]")
         return Dial()
-    models: list[nn.Module] = []
+    memory = f"training memory, batch {task.probe(model, device).batch_size} [MiB]"
+    solved: list[nn.Module] = []  # the models whose solves could be finished
 
-    def figures(changed: nn.Module, data: Any) -> Mapping[str, float]:
-        models.append(changed)
-        return task.figures(changed, device)
+    def measured_memory(changed: nn.Module) -> float:
+        solved.append(changed)
+        probe = task.probe(with_gradient_of(model, changed), device)
+        return training_memory_mib(changed, probe.loss, device)
 
     rows = solver_transfer(
         model,
         (),
-        metric=figures,
+        metric=lambda changed, data: task.figures(changed, device),
         methods=config.solvers,
         steps=[tuple(steps) if isinstance(steps, list) else steps for steps in config.steps],
         tolerances=config.tolerances,
         calibrate_on=task.calibration_batches(config.calibration, device) if config.calibration else None,
-        further={
-            f"training memory, batch {task.probe(model, device).batch_size} [MiB]": lambda changed: training_memory_mib(
-                with_gradient_of(model, changed), task.probe(changed, device).loss, device
-            )
-        },
+        further={memory: measured_memory},
     )
-    done = {str(i): task.probe(models[i], device) for i, row in enumerate(rows) if row.further}
-    speeds = speed_quantities(done, device, repeats=ROUNDS)
+    done = (str(i) for i, row in enumerate(rows) if memory in row.further)
+    probes = {i: task.probe(each, device) for i, each in zip(done, solved, strict=True)}
+    speeds = speed_quantities(probes, device, repeats=ROUNDS)
     timed = [
         replace(row, further={**row.further, **speed_figures(speeds.get(str(i), ()))}) for i, row in enumerate(rows)
     ]
@@ -105,9 +103,9 @@ def with_dial(report: Report, dial: Dial, *, front: tuple[str, ...]) -> Report:
     return replace(report, tables=(table, *report.tables), headline=pictures)
 
 
-def settings(config: DialConfig) -> dict[str, str]:
-    """Return the settings of the dial alone, as text."""
-    return {name: str(getattr(config, name)) for name in DialConfig.__dataclass_fields__}
+def dial_settings(config: DialConfig) -> dict[str, str]:
+    """Return the settings that take effect with solvers only, as text; a changed solver is calibrated, too."""
+    return {name: str(getattr(config, name)) for name in DialConfig.__dataclass_fields__ if name != "calibration"}
 
 
 def speed_figures(speeds: Sequence[Quantity]) -> dict[str, float]:

@@ -62,7 +62,7 @@ def with_effort(
     order = np.argsort(nfe, kind="stable").tolist()
     pictures = [
         replace(picture, name=f"{kind}-{rank}", caption=f"{nfe[i]} evaluations: {picture.caption}", row=kind)
-        for kind, chosen in (("cheapest", order[:SHOWN]), ("dearest", order[::-1][:SHOWN]))
+        for kind, chosen in (("cheapest", order[:SHOWN]), ("costliest", order[::-1][:SHOWN]))
         if most > least
         for rank, i in enumerate(chosen, start=1)
         for picture in [draw(i)]

@@ -146,7 +146,8 @@ def _parse_curve(item: dict[str, Any]) -> Curve:
 
 def _parse_point(item: dict[str, Any]) -> Point:
     steps = item["steps"]
-    return Point(**{**item, "steps": tuple(steps) if isinstance(steps, list) else steps})
+    figures = {label: math.nan if value is None else value for label, value in item["figures"].items()}
+    return Point(**{**item, "steps": tuple(steps) if isinstance(steps, list) else steps, "figures": figures})
 
 
 def _parse_table(item: dict[str, Any]) -> Table:

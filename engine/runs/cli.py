@@ -123,7 +123,7 @@ def explain(error: ArgumentError, parser: ArgumentParser) -> InputError:
         return unknown_name(f"value of {option}", value, re.findall(r"'([^']*)'", choices))
     if found := re.search(r"the following arguments are required: (.*)$", message):
         return InputError(
-            f"give also {', '.join(f'--{name}' for name in found[1].split(', '))} (--help lists the options)"
+            f"also give {', '.join(f'--{name}' for name in found[1].split(', '))} (--help lists the options)"
         )
     message = re.sub(UNION, r"Expected one of: \1. Got value: \2", message)
     for python, plain in PYTHON_TYPES.items():

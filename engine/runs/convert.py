@@ -16,7 +16,7 @@ from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, to_dict
 from engine.weights.checkpoint import BEST, load_checkpoint, load_weights, save_checkpoint
 from odebackbones import change_bases, fit_bases, from_resnet, to_resnet
-from odebackbones.block import ODEBlock, find_ode_block, ode_blocks
+from odebackbones.block import find_ode_block, has_ode_blocks, ode_blocks
 from odebackbones.errors import InputError
 from odebackbones.hub import flow_arguments
 from odebackbones.models.stage_options import ODE_ARGUMENTS
@@ -45,7 +45,7 @@ class Conversion:
             raise InputError("--fit: say how many weights with --bases (or --steps)")
 
 
-def convert_run(run: LoadedRun, out: Any, conversion: Conversion) -> list[str]:
+def convert_run(run: LoadedRun, out: Path, conversion: Conversion) -> list[str]:
     """Write the run with its backbone converted: ``config.yaml`` and ``best.pt``, as a training leaves them.
 
     Args:
@@ -61,10 +61,10 @@ def convert_run(run: LoadedRun, out: Any, conversion: Conversion) -> list[str]:
     """
     model, task = run.model, run.task
     body = model.get_submodule(task.body)
-    converted = convert_body(run, body, conversion)
+    converted, fitted_on = convert_body(run, body, conversion)
     arguments = backbone_arguments(converted, run.task.config.model.backbone_args)
     config = with_backbone(task.config, new_name(task.config.model.backbone, body), arguments)
-    config = replace(config, run=replace(config.run, name=Path(out).name, output=str(Path(out).parent)))
+    config = replace(config, run=replace(config.run, name=out.name, output=str(out.parent)))
     content = load_checkpoint(run.checkpoint)
     rebuilt = type(task)(config, content["metadata"]).build_model(loaded=True)
     load_weights(rebuilt, with_body(model, task.body, converted), origin=str(run.checkpoint))
@@ -72,10 +72,10 @@ def convert_run(run: LoadedRun, out: Any, conversion: Conversion) -> list[str]:
     told = {
         "from": str(run.checkpoint),
         "backbone": task.config.model.backbone,
-        "fitted on": conversion.images,
+        "fitted on": fitted_on,
         "difference": difference,
     }
-    kept = {name: content.get(name) for name in ("epoch", "score", "metrics", "precision") if name in content}
+    kept = {name: content.get(name) for name in ("score", "metrics", "precision") if name in content}
     kept |= {"epoch": content.get("epoch", len(content.get("history", ())))}
     with new_folder(out) as folder:
         (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
@@ -94,14 +94,14 @@ def convert_run(run: LoadedRun, out: Any, conversion: Conversion) -> list[str]:
     ]
 
 
-def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.Module:
-    """Convert the backbone, in evaluation mode.
+def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> tuple[nn.Module, int]:
+    """Convert the backbone, in evaluation mode; return also the number of images that its weights were fitted on.
 
     Raises:
         InputError: It has no residual blocks, or no Euler steps.
     """
     name = run.task.config.model.backbone
-    if any(isinstance(module, ODEBlock) for module in body.modules()):
+    if has_ode_blocks(body):
         if conversion != Conversion():
             raise InputError(f"{name} has ODE blocks: --bases, --fit, --steps and --gradient are for the way to them")
         if others := {block.solver.method for block in ode_blocks(body)} - {"euler"}:
@@ -114,7 +114,7 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.
                 f"{name}: its Euler steps have no ReLU after the addition, as timm's blocks have, so no plain run "
                 f"computes the same; train it with --model.backbone_args.projected true"
             )
-        return to_resnet(body)
+        return to_resnet(body), 0
     if "vgg" in name:
         raise InputError(
             f"{name} has no residual blocks, so no ODE model computes the same: train ode_{name} toward this run, with "
@@ -127,11 +127,12 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> nn.
         for option, numbers in (("--bases", conversion.bases or conversion.steps), ("--steps", conversion.steps))
     )
     if not conversion.images:
-        return change_bases(converted, bases) if bases else converted
+        return change_bases(converted, bases) if bases else converted, 0
     assert bases
     if bases == blocks and steps in (None, blocks):
         raise InputError(f"--fit: nothing to reduce; the stages of {name} have {blocks} residual blocks to replace")
-    return fit_bases(converted, bases, body_inputs(run, conversion.images), steps=steps)
+    inputs = body_inputs(run, conversion.images)
+    return fit_bases(converted, bases, inputs, steps=steps), len(inputs)
 
 
 def at_most(option: str, numbers: int | list[int], blocks: list[int]) -> list[int]:
@@ -161,7 +162,7 @@ def new_name(name: str, body: nn.Module) -> str:
         InputError: There is none.
     """
     plain = name.split(".")[0]
-    is_ode = any(isinstance(module, ODEBlock) for module in body.modules())
+    is_ode = has_ode_blocks(body)
     found = plain.removeprefix("ode_") if is_ode else f"ode_{plain}"
     if not timm.is_model(found):
         raise InputError(f"{name}: timm's registry has no {found}, as which a converted run would be built")

@@ -47,7 +47,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     folder = Path(config.run.output) / config.run.name
     last = folder / LAST
     require_nothing_lost(folder, resume=config.run.resume)
-    started_to_resume, config = config.run.resume, replace(config, run=replace(config.run, resume=False))
+    asked_to_resume, config = config.run.resume, replace(config, run=replace(config.run, resume=False))
     if last.exists():  # cheap mistakes show before the data is read
         load_to_resume(last, task_class, config)
     sources = describe_sources(config, task=task_class.name, resume=last.exists())
@@ -59,7 +59,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
         if config.optim.amp != "none" and precision(device, config.optim) != config.optim.amp:
             warn(f"optim.amp: this CPU only emulates {config.optim.amp}; trains in float32, which is faster")
         if rank() == 0:
-            if started_to_resume and not last.exists():
+            if asked_to_resume and not last.exists():
                 tqdm.write(f"{folder}: no run to resume; it starts from the beginning")
             describe_start(task, config, sources)
         trainer = Trainer(task, config, folder=folder, device=device, resume=last.exists())

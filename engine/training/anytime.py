@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from engine.config import AnytimeConfig
 from engine.training.features import features, relative_error
+from engine.training.sampling import seeded
 from odebackbones.block import ODEBlock, take_budget
 
 Losses = Mapping[str, Tensor]
@@ -24,7 +25,8 @@ def budget_passes(model: nn.Module, config: AnytimeConfig, compute: Compute) -> 
 
     Without budgets this is the one pass with the model's own steps. With budgets, all ODE blocks take a number of steps
     drawn for this batch. With self-distillation there are two passes of half the weight, the first with the most steps,
-    and the second with a smaller number, whose states at the ends of the ODE blocks are drawn to those of the first.
+    and the second with a smaller number, whose states at the ends of the ODE blocks are pulled toward the first's. Both
+    draw the same random numbers (for mixed images, sizes, drop path), so that their inputs are the same.
 
     Args:
         model: The model itself, not its replica.
@@ -39,15 +41,16 @@ def budget_passes(model: nn.Module, config: AnytimeConfig, compute: Compute) -> 
     cheaper = draw([steps for steps in config.budgets if steps < fullest])
     blocks = [name for name, module in model.named_modules() if isinstance(module, ODEBlock)]
     taught: dict[str, Tensor] = {}
+    seed = int(torch.randint(2**63 - 1, ()))
 
     def teach() -> Losses:
-        with features(model, blocks) as found:
+        with features(model, blocks) as found, seeded(seed):
             losses = with_budget(model, fullest, compute)
         taught.update({name: state.detach() for name, state in found.items()})
         return {name: loss / 2 for name, loss in losses.items()}
 
     def learn() -> Losses:
-        with features(model, blocks) as found:
+        with features(model, blocks) as found, seeded(seed):
             losses = with_budget(model, cheaper, compute)
         errors = torch.stack([relative_error(found[name], taught[name]) for name in blocks])
         return {

@@ -1,7 +1,7 @@
 """The training loop: plain torch, one process or several, resumable to the same weights."""
 
 import time
-from collections.abc import Mapping
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -27,7 +27,7 @@ from engine.training.optimization import (
     build_scheduler,
     precision,
 )
-from engine.training.progress import EpochProgress
+from engine.training.progress import EpochProgress, solver_costs, summary
 from engine.training.resume import load_to_resume
 from engine.training.sampling import EpochBatches, SeededDataset
 from engine.training.settings import PRETRAINED, to_dict
@@ -151,41 +151,47 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
         )
         title, saved = f"epoch {epoch + 1}/{self.optim.epochs}", time.monotonic()
-        with progress_bar(title, total=batches.all, initial=batches.start) as bar:
+        with progress_bar(title, total=batches.total, initial=batches.start) as bar:
             for i, batch in enumerate(loader, start=batches.start):
                 batches.seed_batch(i)
                 with explained(progress.totals, i, epoch):
-                    losses = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
-                progress.add(losses, self.model)
+                    losses, costs = self.train_batch(batch, last=(i + 1) % self.optim.accumulate == 0)
+                progress.add(losses, costs)
                 bar.update()
                 if i % 10 == 0:
                     bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
                 if (i + 1) % self.optim.accumulate == 0:
                     self.update(epoch * self.updates + (i + 1) // self.optim.accumulate)
-                    if self.is_due(saved) and i + 1 < batches.all and rank() == 0:
+                    if self.is_due(saved) and i + 1 < batches.total and rank() == 0:
+                        progress.require_finite()  # a checkpoint of before stays as it is
                         self.save(progress)
                         saved = time.monotonic()
         return progress.row(batch_size=self.optim.batch_size, rate=self.rate)
 
     def is_due(self, saved: float) -> bool:
-        """Whether the latest checkpoint, of that time [s], is as old as ``run.save_every_minutes``."""
+        """Whether ``run.save_every_minutes`` have passed since ``saved``, a time on the monotonic clock [s]."""
         minutes = self.config.run.save_every_minutes
         return minutes > 0 and time.monotonic() - saved >= 60 * minutes
 
-    def train_batch(self, batch: Any, *, last: bool) -> dict[str, Tensor]:
-        """Run the forward and backward passes; gradients add up until the ``last`` batch of an update."""
+    def train_batch(self, batch: Any, *, last: bool) -> tuple[dict[str, Tensor], Counter[str]]:
+        """Run the forward and backward passes; gradients add up until the ``last`` batch of an update.
+
+        Returns:
+            The losses, and the evaluations and rejected steps of the ODE blocks, over all passes.
+        """
         compute = partial(self.task.losses, self.replica, batch, self.device)
         passes = budget_passes(self.model, self.config.anytime, compute)
-        found: dict[str, Tensor] = {}
+        found, costs = dict[str, Tensor](), Counter[str]()
         for number, losses_of in enumerate(passes, start=1):
             with self.accumulating(last and number == len(passes)):
                 with autocast(self.device, self.optim):
                     losses = losses_of()
                     loss = torch.stack(list(losses.values())).sum() / self.optim.accumulate
                 self.scaler.scale(loss).backward()
+            costs.update(solver_costs(self.model))
             for name, part in losses.items():
                 found[name] = found.get(name, 0.0) + part.detach()
-        return found
+        return found, costs
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         """Keep the processes from averaging their gradients, except in the ``last`` backward pass of an update."""
@@ -234,7 +240,7 @@ class Trainer:
             "history": self.history,
             "best": self.best,
             "pending": self.pending,
-            "progress": progress.state() if progress else None,
+            "progress": progress.state(of=self.updates * self.optim.accumulate) if progress else None,
         }
         save_checkpoint(self.folder / LAST, **state, **self.shared())
 
@@ -278,7 +284,7 @@ class Trainer:
         self.pretrained = state["metadata"].get(PRETRAINED)
         updates = len(self.history) * self.updates
         if progress := state.get("progress"):
-            self.progress = EpochProgress.restored(progress)
+            self.progress = EpochProgress.restored(progress, of=self.updates * self.optim.accumulate, origin=str(path))
             updates += self.progress.batches // self.optim.accumulate
         self.scheduler.step(updates)
 
@@ -287,11 +293,3 @@ def to_device(model: nn.Module, device: torch.device, *, channels_last: bool) ->
     """Move ``model`` to ``device``, with its 4-dimensional weights in channels-last order if asked for."""
     model = model.to(device)
     return model.to(memory_format=torch.channels_last) if channels_last else model  # pyright: ignore[reportCallIssue]
-
-
-def summary(row: Mapping[str, float], epochs: int) -> str:
-    """Format one row of the log for the terminal, with the evaluations of all ODE blocks together."""
-    shown = {name: value for name, value in row.items() if name != "epoch" and "/" not in name}
-    nfe = sum(value for name, value in row.items() if name.startswith("nfe/"))
-    numbers = "  ".join(f"{name} {value:.4g}" for name, value in (shown | ({"nfe": nfe} if nfe else {})).items())
-    return f"epoch {row['epoch']:.0f}/{epochs}  {numbers}"

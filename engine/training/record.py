@@ -76,7 +76,8 @@ def training_facts(
     config, last = content["config"], content["config"]["optim"]["epochs"]
     epoch = content["epoch"] if "epoch" in content else len(content["history"])
     kind = "moving average" if config["optim"]["ema_decay"] else "weights"
-    facts = {"weights": f"{kind} after epoch {epoch} of {last}", "seed": str(config["run"]["seed"])}
+    when = f"within epoch {epoch + 1}" if content.get("progress") else f"after epoch {epoch}"
+    facts = {"weights": f"{kind} {when} of {last}", "seed": str(config["run"]["seed"])}
     if "precision" in content:
         facts["trained in"] = content["precision"]
         free = (*free, "optim.amp")

@@ -10,7 +10,7 @@ from odebackbones.errors import InputError
 
 
 def load_to_resume(path: Path, task: Task | type[Task], config: TaskConfig) -> dict[str, Any]:
-    """Load the checkpoint of a run that is resumed with the same settings, or with more epochs.
+    """Load the checkpoint of a run that is resumed with the same settings, or another number of epochs not yet trained.
 
     Raises:
         InputError: A setting that the weights depend on differs.

@@ -83,12 +83,12 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.length, self.seed, self.epoch, self.start = length, seed, epoch, start
 
     @property
-    def all(self) -> int:
+    def total(self) -> int:
         """Number of this process's batches in the whole epoch."""
         return self.updates * self.accumulate
 
     def __len__(self) -> int:
-        return self.all - self.start
+        return self.total - self.start
 
     def batch_number(self, i: int) -> int:
         """Return the number of this process's batch ``i`` among the batches of all processes."""
@@ -96,7 +96,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(self.length)
-        for i in range(self.start, self.all):
+        for i in range(self.start, self.total):
             start = self.batch_number(i) * self.batch_size
             indices = order[start : start + self.batch_size].tolist()
             yield [(index, derive_seed(self.seed, self.epoch, index)) for index in indices]

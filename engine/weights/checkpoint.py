@@ -17,7 +17,7 @@ from odebackbones.old_names import current_names
 FORMAT = "odebackbones-checkpoint-1"
 
 BEST, LAST = "best.pt", "last.pt"
-"""Files of a run: the weights of the best epoch, and the state after the last epoch, to resume from."""
+"""Files of a run: the weights of the best epoch, and the latest state, to resume from."""
 
 
 def weights_of(path: Path) -> Path:
@@ -52,10 +52,10 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not is_pickled(path):
-            raise InputError(f"{path}: no PyTorch checkpoint; give the best.pt or last.pt of a run") from error
+            raise InputError(f"{path}: not a PyTorch checkpoint; give the best.pt or last.pt of a run") from error
         raise InputError(f"{path}: holds more than tensors and plain data (code), and is not loaded") from error
     except Exception as error:  # torch.load raises errors of any type on arbitrary bytes
-        raise InputError(f"{path}: no PyTorch checkpoint, or a damaged one ({first_line(error)})") from error
+        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one ({first_line(error)})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a checkpoint of ours (format {FORMAT!r} expected); tools/train.py writes them")
     if task is not None and content["task"] != task:

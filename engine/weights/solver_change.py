@@ -9,6 +9,7 @@ from torch import nn
 from odebackbones.block import solver_stats
 from odebackbones.convert.solver import change_solver
 from odebackbones.errors import InputError
+from odebackbones.ode import METHODS
 
 CHANGEABLE = (
     *("solver", "steps", "nodes", "grid", "rtol", "atol", "max_nfe", "degree", "damping"),
@@ -58,5 +59,8 @@ def changed_solver(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
     """
     if not changes:
         return model
+    method = changes.get("solver")
     others = {name: value for name, value in changes.items() if name != "solver"}
-    return change_solver(model, changes.get("solver"), **others)
+    if method in METHODS and METHODS[method].build is None:  # it finds its own steps
+        others = {"grid": None, "projected": False, **others}
+    return change_solver(model, method, **others)

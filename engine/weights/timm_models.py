@@ -72,8 +72,8 @@ def create(setting: str, name: str, arguments: Mapping[str, Any], **kwargs: Any)
     except Exception as error:  # errors of any type: timm passes the arguments to the model unchecked
         if isinstance(error, TypeError) and (flow := sorted(ODE_ARGUMENTS & arguments.keys())):
             raise InputError(
-                f"{setting} {name} has no ODE blocks, for which {', '.join(flow)} would be: take an ODE model, such as "
-                f"ode_resnet50"
+                f"{setting}: {', '.join(flow)}: arguments of ODE models, and {name} has no ODE blocks: take an ODE "
+                f"model, such as ode_resnet50"
             ) from error
         reason = " ".join(repr(error).replace("\\n", " ").split())[:SHOWN]
         raise InputError(f"{setting} {name} can't be made with {dict(arguments)}: {reason}") from error

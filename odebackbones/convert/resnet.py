@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import timm.models.resnet
 from torch import nn
 
-from odebackbones.block import ODEBlock, ode_blocks
+from odebackbones.block import ODEBlock, has_ode_blocks, ode_blocks
 from odebackbones.convert.weights import plain_block, set_branch
 from odebackbones.errors import InputError
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
@@ -54,7 +54,7 @@ def from_resnet(model: Model, **solver_args: Any) -> Model:
     converted = copy.deepcopy(model)
     sequences = [(name, module) for name, module in converted.named_modules() if isinstance(module, nn.Sequential)]
     stages = {name: sequence for name, sequence in sequences if is_stage(sequence)}
-    if not stages and any(isinstance(module, ODEBlock) for module in model.modules()):
+    if not stages and has_ode_blocks(model):
         raise InputError(f"{type(model).__name__} is an ODE model already; change_solver and to_resnet change those")
     if not stages:
         raise InputError(
@@ -136,7 +136,7 @@ def to_resnet(model: Model) -> Model:
             parts = [steps_of(child) if isinstance(child, ODEBlock) else [child] for child in module]
             del module[:]
             module.extend(chain(*parts))
-    if any(isinstance(module, ODEBlock) for module in plain.modules()):
+    if has_ode_blocks(plain):
         raise InputError(f"{type(model).__name__}: an ODE block in it does not stand in an nn.Sequential")
     is_timms = all(block.solver.projected for block in blocks)  # in timm's blocks, a ReLU follows the addition
     to_plain = {ode: resnet for resnet, ode in TO_ODE.items()}

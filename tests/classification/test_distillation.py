@@ -5,15 +5,16 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from classification.distillation import Distillation, DistillationConfig
+from classification.distillation import ClassifierDistillationConfig, Distillation, require_same_classes
 from classification.losses import LossConfig
-from classification.model import ModelConfig, build_classifier, input_config
+from classification.model import ModelConfig, build_classifier, input_config, is_run
+from engine.weights.checkpoint import save_checkpoint
 from odebackbones.errors import InputError
 
 TEACHER = ModelConfig("resnet20_cifar")
 STUDENT = ModelConfig("ode_resnet20_cifar", {"solver": "euler", "projected": True})
 INPUT = input_config(STUDENT)
-CONFIG = DistillationConfig(TEACHER, temperature=2.0, weight=0.75, feature_weight=0.5)
+CONFIG = ClassifierDistillationConfig(TEACHER, temperature=2.0, weight=0.75, feature_weight=0.5)
 
 
 def network(config, seed):
@@ -133,3 +134,20 @@ def test_a_teacher_without_trained_weights_is_refused(teacher_file):
 def test_wrong_weights_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         replace(CONFIG, **changes)
+
+
+def test_a_weight_file_of_before_is_no_run():
+    assert not is_run("")
+    assert is_run("best.pt") and is_run("runs/a/last.pt") and not is_run("weights.pt")
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    config = {"model": {"backbone": "resnet20_cifar", "backbone_args": {}}}
+    metadata = {"classes": ["cat", "dog"]}
+    save_checkpoint(tmp_path / "a" / "best.pt", task="classification", model={}, config=config, metadata=metadata)
+    require_same_classes(str(tmp_path / "a"), ["cat", "dog"])
+    with pytest.raises(
+        InputError, match="was trained on the classes cat, dog in this order, and the data have dog, cat"
+    ):
+        require_same_classes(str(tmp_path / "a"), ["dog", "cat"])

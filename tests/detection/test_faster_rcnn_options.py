@@ -149,7 +149,10 @@ def test_sizes_of_the_configuration_reach_the_detector():
     [
         ({"backbone": "ode_resnet19"}, r"unknown model.backbone 'ode_resnet19'; did you mean 'ode_resnet18'"),
         ({"backbone_args": {"stepz": 3}}, r"unknown argument 'stepz'; did you mean 'steps'"),
-        ({**RESNET, "backbone_args": {"solver": "euler"}}, r"resnet18 has no ODE blocks, for which solver would be"),
+        (
+            {**RESNET, "backbone_args": {"solver": "euler"}},
+            r"solver: arguments of ODE models, and resnet18 has no ODE blocks",
+        ),
         ({"backbone_args": {"solver": "eulr"}}, r"unknown solver 'eulr'; did you mean 'euler'"),
         ({"backbone_args": {"steps": [1, 2]}}, r"steps=\[1, 2\]: expected one whole number, or a list of 4"),
         ({"backbone": "test_vit", "backbone_args": {}}, r"strides \[16\] and none at \[4, 8, 32\]; take"),

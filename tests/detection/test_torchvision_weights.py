@@ -11,6 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detection.model import ModelConfig, build_faster_rcnn
 from detection.torchvision_weights import to_torchvision
 from engine.weights.pretrained import find_weight_transfer
+from odebackbones.block import ode_blocks
 from odebackbones.errors import InputError
 
 FEW = 40
@@ -158,3 +159,15 @@ def test_other_heads_and_backbones_are_refused(saved):
         make_ours(file, heads=heads, backbone="resnet101")
     with pytest.raises(InputError, match=r"unknown model\.heads 'v3'"):
         make_ours(file, heads="v3")
+
+
+def test_a_converted_body_has_its_statistics_at_the_times_of_all_budgets(tmp_path):
+    theirs = randomize(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES, **SIZES))
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    arguments = {"solver": "euler", "steps": 3, "budgets": [1, 2, 3]}
+    ours = make_ours(tmp_path / "theirs.pth", heads="v1", backbone="ode_resnet50", backbone_args=arguments)
+    for block in ode_blocks(ours):
+        norm = block.field.norm1
+        found = torch.stack([node.running_mean for node in norm.norms])
+        assert norm.nodes == [0.0, 1 / 3, 1 / 2, 2 / 3]
+        torch.testing.assert_close(found[2], (found[1] + found[3]) / 2)  # interpolated, in place of a neighbour's

@@ -1,10 +1,14 @@
 """Training for several numbers of steps: which passes a batch takes, and what they teach."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from engine.config import AnytimeConfig
+from detection.config import DetectionConfig
+from detection.model import ModelConfig
+from engine.config import AnytimeConfig, budgeted_model
 from engine.training.anytime import SELF_DISTILLATION, budget_passes
 from engine.training.features import relative_error
 from odebackbones.block import ODEBlock, take_budget
@@ -60,6 +64,28 @@ def test_the_fullest_solve_teaches_a_cheaper_one():
     assert cheap[SELF_DISTILLATION].item() == pytest.approx(3.0 * error, rel=1e-4)
     cheap[SELF_DISTILLATION].backward()  # to the cheaper solve alone
     assert all(block.field.rate.grad != 0 for block in network)
+
+
+def test_both_solves_of_a_batch_draw_the_same_random_numbers():
+    network, drawn = model(), []
+
+    def compute():
+        drawn.append(torch.rand(()).item())
+        return losses_of(network)()
+
+    for _ in range(2):
+        for each in budget_passes(network, AnytimeConfig([2, 4], self_distillation=1.0), compute):
+            each()
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
+
+
+def test_the_backbone_gets_the_budgets_and_the_largest_as_its_usual_steps():
+    config = DetectionConfig(model=ModelConfig("ode_resnet18"), anytime=AnytimeConfig([1, 4, 2]))
+    assert budgeted_model(config).backbone_args == {"steps": 4, "budgets": [1, 4, 2]}
+    assert config.model.backbone_args == {}
+    own = replace(config, model=ModelConfig("ode_resnet18", {"steps": 8, "budgets": [1, 2]}))
+    with pytest.raises(InputError, match="give one of them"):
+        budgeted_model(own)
 
 
 def test_without_budgets_a_batch_takes_the_models_own_steps():

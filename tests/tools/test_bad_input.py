@@ -178,7 +178,7 @@ def test_mistakes_show_before_the_data_are_read(tmp_path):
 def test_types_are_named_in_plain_words(tmp_path):
     refused(train(tmp_path, "--model.min_size=3"), "model.min_size", "Expected a list such as [1, 2]. Got value: 3")
     refused(train(tmp_path, "--data.classes=dog"), "Expected one of: a list such as [a, b], null. Got value: dog")
-    refused(run("predict", "detection", cwd=tmp_path), "give also --input, --out, --checkpoint")
+    refused(run("predict", "detection", cwd=tmp_path), "also give --input, --out, --checkpoint")
 
 
 def test_a_missing_or_unknown_task_is_refused_with_the_known_ones(tmp_path):
@@ -201,7 +201,7 @@ def test_checkpoints_that_do_not_fit_are_refused_by_every_tool(trained, tmp_path
         ("other.pt", "another model"),
         ("foreign.pt", "not a checkpoint of ours"),
         ("depth.pt", "'depth'"),
-        ("text.pt", "no PyTorch checkpoint"),
+        ("text.pt", "not a PyTorch checkpoint"),
         ("none.pt", "no such checkpoint"),
     ):
         refused(run("eval", "detection", f"--checkpoint={name}", "--out=report", cwd=tmp_path), name, word)
