@@ -12,6 +12,7 @@ from torch import nn
 from classification.data.dataset import LabeledImages
 from classification.data.sources import FolderImages
 from classification.data.transforms import build_transform
+from engine.measure.profile import count_parameters
 from engine.runs.cli import load_with_own_settings, run_tool
 from engine.runs.convert import Conversion, convert_run
 from engine.weights.checkpoint import load_checkpoint, weights_of
@@ -161,7 +162,7 @@ def one_or_all(numbers: list[int]) -> int | list[int]:
 def report(model: nn.Module, converted: nn.Module) -> list[str]:
     """Describe the conversion, in lines of text."""
     lines = [
-        f"{title}: {sum(p.numel() for p in m.parameters()):,} parameters, {describe(m)}"
+        f"{title}: {count_parameters(m):,} parameters, {describe(m)}"
         for title, m in (("from", model), ("to", converted))
     ]
     size: Any = model.pretrained_cfg["input_size"]  # pyright: ignore[reportIndexIssue, reportArgumentType, reportCallIssue]

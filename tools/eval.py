@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.report.files import read_report, write_report
 from engine.report.markdown import markdown_table
-from engine.report.records import format_number
+from engine.report.records import Report, format_number
 from engine.report.transfer import TRANSFER
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
 from engine.runs.run import LoadedRun, has_report, load_run, report_folder, report_run
@@ -32,15 +32,14 @@ def main(arguments: list[str]) -> None:
     if {PREDICTIONS, CHECKPOINT} <= given:
         raise InputError(f"{PREDICTIONS} and {CHECKPOINT}: give one of them")
     by_files = PREDICTIONS in given
-    out = evaluate_files(task, rest, command) if by_files else evaluate_model(task, rest, command)
-    report = read_report(out)
+    report, out = evaluate_files(task, rest, command) if by_files else evaluate_model(task, rest, command)
     shown = [q for q in report.quantities if q.group == "accuracy" and q.value is not None]
-    print(*(f"{q.name} {format_number(q.value)}" for q in shown), sep=", ")
+    print(*(f"{q.label} {format_number(q.value)}" for q in shown), sep=", ")
     print(*(markdown_table(table) for table in report.tables if table.title.startswith(TRANSFER)), sep="\n")
     print(f"report: {out / 'report.html'}")
 
 
-def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path:
+def evaluate_model(task: type[Task], arguments: list[str], command: str) -> tuple[Report, Path]:
     """Evaluate with the checkpoint's own settings, which the arguments can override."""
     parser = config_parser(task, MODEL_HELP)
     parser.add_argument(
@@ -54,8 +53,7 @@ def evaluate_model(task: type[Task], arguments: list[str], command: str) -> Path
     if not values.out:
         require_solvers_kept(run)
     out = Path(values.out) if values.out else report_folder(run.checkpoint, run.changes)
-    report_run(run, out, facts={"command": command})
-    return out
+    return report_run(run, out, facts={"command": command}), out
 
 
 def require_solvers_kept(run: LoadedRun) -> None:
@@ -75,7 +73,7 @@ def require_solvers_kept(run: LoadedRun) -> None:
         )
 
 
-def evaluate_files(task: type[Task], arguments: list[str], command: str) -> Path:
+def evaluate_files(task: type[Task], arguments: list[str], command: str) -> tuple[Report, Path]:
     """Evaluate a folder of predictions, from any model, on the configured validation set."""
     if not issubclass(task, ScoresPredictions):
         can = ", ".join(name for name, other in TASKS.items() if issubclass(other, ScoresPredictions))
@@ -85,8 +83,8 @@ def evaluate_files(task: type[Task], arguments: list[str], command: str) -> Path
     parser.add_argument("--out", type=str, required=True, help="folder of the report")
     config, values = parse(parser, task, arguments)
     report = task(config, {}).score(Path(values.predictions))
-    write_report(replace(report, facts={**report.facts, "command": command}), Path(values.out))
-    return Path(values.out)
+    report = replace(report, facts={**report.facts, "command": command})
+    return report, write_report(report, Path(values.out))
 
 
 if __name__ == "__main__":

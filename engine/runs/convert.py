@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.atomic_files import new_folder
 from engine.config import AnytimeConfig
+from engine.measure.profile import count_parameters
 from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, to_dict
 from engine.weights.checkpoint import BEST, load_checkpoint, load_weights, save_checkpoint
@@ -88,8 +89,8 @@ def convert_run(run: LoadedRun, out: Path, conversion: Conversion) -> list[str]:
             **kept,
         )
     return [
-        f"from: {task.config.model.backbone}, {parameters(model)}",
-        f"to: {config.model.backbone}, {parameters(rebuilt)}, {arguments}",
+        f"from: {task.config.model.backbone}, {count_parameters(model):,} parameters",
+        f"to: {config.model.backbone}, {count_parameters(rebuilt):,} parameters, {arguments}",
         f"largest difference of the backbone's features on a training image: {difference:.3g} of their largest value",
     ]
 
@@ -228,8 +229,3 @@ def output_difference(before: nn.Module, after: nn.Module, images: Tensor) -> fl
     outputs = [model.eval()(images) for model in (before, after)]
     pairs = zip(*(out if isinstance(out, list | tuple) else [out] for out in outputs), strict=True)
     return max(float((b - a).abs().max() / a.abs().max()) for a, b in pairs)
-
-
-def parameters(model: nn.Module) -> str:
-    """Return the number of parameters, as text."""
-    return f"{sum(p.numel() for p in model.parameters()):,} parameters"
