@@ -8,8 +8,9 @@ import torch
 from timm.data import resolve_data_config
 from torch import nn
 
-from engine.weights.checkpoint import BEST, LAST, load_run_weights
+from engine.weights.checkpoint import BEST, LAST
 from engine.weights.pretrained import load_matching_weights
+from engine.weights.run_weights import load_run_weights
 from engine.weights.timm_models import (
     PlainValue,
     create,

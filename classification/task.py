@@ -22,11 +22,13 @@ from classification.model import build_classifier, input_config
 from classification.pictures import mistakes
 from classification.predict import class_prediction
 from classification.report import TOP1, classification_report
+from classification.resampling import resample_scores
 from engine.config import DIAL_SETTINGS, budgeted_model
 from engine.distributed import gather_lists, loader_processes, rank, share
 from engine.images.check import warn_of_common_images
 from engine.measure.calls import loss_call
 from engine.measure.model import measure
+from engine.measure.resampling import with_resamples
 from engine.report.records import Report, model_label
 from engine.task import TRIED, Prediction, Probe
 from engine.training.evaluation import calibration_indices, evaluation_batches
@@ -38,6 +40,10 @@ EVALUATED_AT_ONCE = 100
 
 PROBED = 16
 """Number of images in the batch whose training memory is measured."""
+
+
+AS_TRAINED = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
+"""Properties of the network's input that belong to its weights."""
 
 
 class ClassificationTask:
@@ -59,6 +65,7 @@ class ClassificationTask:
         if not config.data.root:
             raise InputError("data.root: give the folder that holds one for each split, or torchvision's data set")
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
+        self.trained_input: dict[str, Any] = (metadata or {}).get("input", {})
         self.mix = build_mix(config.loss, num_classes=len(self.classes))
         if metadata is None:  # faults in the data show before training starts
             self.verify()
@@ -124,8 +131,9 @@ class ClassificationTask:
 
     @cached_property
     def input_config(self) -> dict[str, Any]:
-        """timm's description of the network's input."""
-        return input_config(self.config.model, image_size=self.config.data.image_size)
+        """timm's description of the network's input; cropped and normalized as it was trained, if it was."""
+        found = input_config(self.config.model, image_size=self.config.data.image_size)
+        return found | {name: self.trained_input[name] for name in AS_TRAINED if name in self.trained_input}
 
     @cached_property
     def transform(self) -> Transform:
@@ -203,8 +211,8 @@ class ClassificationTask:
         return {self.front[0]: 100 * self.metrics(*self.scores(model, device)).top1}
 
     def metadata(self) -> dict[str, Any]:
-        """Return the names of the classes."""
-        return {"classes": self.classes}
+        """Return the names of the classes, and how images are prepared."""
+        return {"classes": self.classes, "input": {name: self.input_config[name] for name in AS_TRAINED}}
 
     def report(self, model: nn.Module, device: torch.device) -> tuple[Report, dict[str, bytes]]:
         """Build the report of metrics, confusions, cost, speed and mistakes."""
@@ -218,7 +226,8 @@ class ClassificationTask:
             pictures=mistakes(self.val_images, scores),
             notes=measured.notes,
         )
-        return report, {}
+        figures = {name: 100 * values for name, values in resample_scores(scores, labels).items()}
+        return with_resamples(report, figures, self.val_images.names), {}
 
     def calibration_batches(self, number: int, device: torch.device) -> list[Tensor]:
         """Return batches ``(B, C, H, W)`` of training images without augmentation."""
@@ -258,10 +267,10 @@ class ClassificationTask:
     def facts(self, probe: Probe) -> dict[str, str]:
         """Return how the numbers came about: model, data set, images and image size."""
         model, data = budgeted_model(self.config), self.config.data
-        height, width = probe.image_size
+        (height, width), prepared = probe.image_size, self.input_config
         return {
             "model": model_label(model.backbone, model.backbone_args),
             "data set": f"{data.format} (test)" if data.format in TORCHVISION else str(Path(data.root) / data.val),
             "images": str(len(self.val_images)),
-            "image size": f"{height}x{width} px",
+            "image size": f"{height}x{width} px, cropped to {prepared['crop_pct']:g}, {prepared['interpolation']}",
         }

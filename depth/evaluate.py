@@ -64,7 +64,7 @@ class DepthMetrics:
         pooled: Predictor -> figure, over all pixels.
         distances: Upper ends of the bins [m].
         error_over_distance: Mean |e| / g of the model in each bin; NaN where there are no pixels.
-        images: Number of images with pixels that count.
+        counted: Results of the images with pixels that count.
         skipped: Number of images without such pixels.
     """
 
@@ -72,7 +72,7 @@ class DepthMetrics:
     pooled: Mapping[str, Mapping[str, float]]
     distances: tuple[float, ...]
     error_over_distance: tuple[float, ...]
-    images: int
+    counted: tuple[ImageResult, ...]
     skipped: int
 
 
@@ -142,6 +142,6 @@ class Comparison:
             {name: pool_pixels(each) for name, each in sums.items()},
             tuple(width * (i + 1) for i in range(DISTANCES)),
             tuple((totals[:, 0] / totals[:, 1]).tolist()),
-            len(counting),
+            tuple(counting),
             len(found) - len(counting),
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from depth.decoders import DECODERS
 from depth.heads import HEADS
 from engine.report.records import model_label
-from engine.weights.checkpoint import load_run_weights
+from engine.weights.run_weights import load_run_weights
 from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones.errors import InputError, unknown_name
 

@@ -1,10 +1,12 @@
 """The depth report: figures, baselines, cost and speed in one record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from depth.evaluate import MODEL, DepthMetrics
 from depth.metrics import FIGURES
+from depth.resampling import resample_images
+from engine.measure.resampling import with_resamples
 from engine.report.records import Curve, Picture, Quantity, Report, Table
 
 POOLED, BASELINES = "accuracy over all pixels", "baselines"
@@ -51,19 +53,22 @@ def depth_report(
     metrics: DepthMetrics,
     measured: tuple[Quantity, ...] = (),
     *,
+    images: Sequence[str],
     facts: Mapping[str, str],
     pictures: tuple[Picture, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Report:
-    """Assemble the report from what was measured."""
+    """Assemble the report from what was measured; ``images`` are the names of all images of the set."""
     skipped = (f"{metrics.skipped} images have no pixel that counts, and were left aside.",) if metrics.skipped else ()
-    return Report(
+    report = Report(
         name=name,
         title=f"Depth: {name}",
-        facts={**facts, "images": str(metrics.images)},
+        facts={**facts, "images": str(len(metrics.counted))},
         quantities=(*accuracy_quantities(metrics), *measured),
         curves=(error_curve(metrics),),
         tables=(predictor_table(metrics),),
         pictures=pictures,
         notes=(*skipped, *notes),
     )
+    resampled = resample_images([result.sums[MODEL] for result in metrics.counted])
+    return with_resamples(report, resampled, [images[result.index] for result in metrics.counted])

@@ -1,15 +1,12 @@
-"""Evaluation with pycocotools: ground truth and results in its format, its matching, and its 12 numbers."""
+"""Evaluation in COCO's format: ground truth and results, their matching by hotcoco, and COCO's 12 numbers."""
 
-import contextlib
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from hotcoco import COCO, COCOeval
 from torch import Tensor
 
 from detection.data.records import IGNORE_LABEL, Annotations, ImageRecord
@@ -25,17 +22,24 @@ COCOS_DETECTIONS = 100
 """Largest number of detections per image and class that COCO judges."""
 
 
-# Indices of IoU 0.5, area "all" and the most detections per image in COCOeval's arrays.
-IOU_50, ALL_AREAS, MAX_DETECTIONS = 0, 0, -1
+MAX_DETECTIONS = (1, 10, COCOS_DETECTIONS)
+"""Largest numbers of detections per image and class in COCO's numbers."""
 
 
-def coco_ground_truth(annotations: Annotations) -> COCO:
-    """Build pycocotools' ground truth in memory, with the data set's own category ids.
+# Indices of IoU 0.5 and 0.75, area "all" and the most detections per image in COCOeval's arrays.
+IOU_50, IOU_75, ALL_AREAS, MOST = 0, 5, 0, -1
+
+AREAS = ("", "small", "medium", "large")
+"""Names of COCOeval's areas in COCO's numbers."""
+
+
+def coco_dataset(annotations: Annotations) -> dict[str, Any]:
+    """Return the ground truth as COCO's JSON has it, with the data set's own category ids.
 
     Crowds are ignored in matching. A region of no class (``IGNORE_LABEL``) becomes one crowd per category, so that a
     detection on it is ignored whatever its class.
     """
-    dataset: Any = {
+    return {
         "info": {"description": annotations.name},
         "images": [{"id": r.image_id, "width": r.width, "height": r.height} for r in annotations.images],
         "categories": [
@@ -45,11 +49,6 @@ def coco_ground_truth(annotations: Annotations) -> COCO:
         # Ids start at 1: COCOeval treats a match with annotation 0 as no match.
         "annotations": [{"id": number, **entry} for number, entry in enumerate(ground_truth_entries(annotations), 1)],
     }
-    coco = COCO()
-    coco.dataset = dataset
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
 
 
 def to_coco_results(
@@ -111,45 +110,61 @@ def require_known_results(annotations: Annotations, results: Sequence[Mapping[st
             raise InputError(f"detections must hold finite numbers, got {dict(result)}; look for NaN in the training")
 
 
-def run_cocoeval(truth: COCO, results: Sequence[Mapping[str, Any]], *, most: int) -> COCOeval:
-    """Run pycocotools silently, on copies: its ``loadRes`` changes the results; it also fails on an empty list."""
-    copies: Any = [dict(result) for result in results]  # loadRes takes a list; its type stub says a file name only
-    with contextlib.redirect_stdout(io.StringIO()):
-        detections = truth.loadRes(copies) if copies else COCO()
-        evaluation = COCOeval(truth, detections, "bbox")
-        if most > COCOS_DETECTIONS:
-            evaluation.params.maxDets = [*evaluation.params.maxDets, most]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+def match_detections(
+    annotations: Annotations,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    most: int = COCOS_DETECTIONS,
+    ious: Sequence[float] | None = None,
+    areas: int = len(AREAS),
+) -> COCOeval:
+    """Match detections with objects by COCO's rules, as pycocotools does.
+
+    T.-Y. Lin et al.: Microsoft COCO: Common Objects in Context, ECCV 2014, arXiv:1405.0312
+
+    Args:
+        annotations: The ground truth.
+        results: Detections in COCO's results format.
+        most: Largest number of detections per image and class, at least COCO's 100.
+        ious: IoU thresholds; None for COCO's ten.
+        areas: Number of areas, of all, small, medium and large ones in this order.
+    """
+    columns = [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results]
+    truth = COCO(coco_dataset(annotations))
+    found = truth.load_res(np.array(columns, dtype=np.float64).reshape(-1, 7))
+    evaluation = COCOeval(truth, found, "bbox")
+    parameters = evaluation.params
+    parameters.max_dets = sorted({*MAX_DETECTIONS, most})
+    parameters.area_rng, parameters.area_rng_lbl = parameters.area_rng[:areas], parameters.area_rng_lbl[:areas]
+    if ious is not None:
+        parameters.iou_thrs = list(ious)
+    evaluation.evaluate()
     return evaluation
 
 
-def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
-    """Return pycocotools' own 12 numbers."""
-    return {name: none_if_undefined(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
+def coco_numbers(evaluation: COCOeval, *, most: int = COCOS_DETECTIONS) -> dict[str, float | None]:
+    """Return COCO's 12 numbers, over at most this many detections of each image and class.
 
-
-def numbers_of_all(evaluation: COCOeval) -> dict[str, float | None]:
-    """Return the 12 numbers over all detections instead of COCO's 100, averaged as in pycocotools' ``summarize``."""
-    precision, recall = (evaluation.eval[name][..., MAX_DETECTIONS] for name in ("precision", "recall"))
-    found = coco_numbers(evaluation)
-    for name, at in (("AP", slice(None)), ("AP50", [0]), ("AP75", [5])):
-        found[name] = mean_of_defined(precision[at, :, :, ALL_AREAS])
-    for number, size in enumerate(("small", "medium", "large"), start=1):
-        found[f"AP_{size}"], found[f"AR_{size}"] = (
-            mean_of_defined(precision[..., number]),
-            mean_of_defined(recall[..., number]),
-        )
-    return found | {"AR_100": mean_of_defined(recall[..., ALL_AREAS])}
+    They are averaged as in pycocotools' ``summarize``.
+    """
+    arrays: Any = evaluation.eval
+    allowed = evaluation.params.max_dets
+    precision, recall = arrays["precision"][..., allowed.index(most)], arrays["recall"]
+    defined: dict[str, np.ndarray] = {
+        "AP": precision[..., ALL_AREAS],
+        "AP50": precision[IOU_50, ..., ALL_AREAS],
+        "AP75": precision[IOU_75, ..., ALL_AREAS],
+    }
+    for number, area in list(enumerate(AREAS))[1:]:
+        defined[f"AP_{area}"] = precision[..., number]
+        defined[f"AR_{area}"] = recall[..., number, allowed.index(most)]
+    for number in MAX_DETECTIONS[:-1]:
+        defined[f"AR_{number}"] = recall[..., ALL_AREAS, allowed.index(number)]
+    defined["AR_100"] = recall[..., ALL_AREAS, allowed.index(most)]
+    return {name: mean_of_defined(defined[name]) for name in COCO_NAMES}
 
 
 def mean_of_defined(values: np.ndarray) -> float | None:
     """Average the defined values, which are those above -1: pycocotools writes -1 for undefined ones."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
-
-
-def none_if_undefined(value: float) -> float | None:
-    """Convert pycocotools' -1, which stands for no objects at all, to ``None``."""
-    return None if value < 0 else float(value)

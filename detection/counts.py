@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-from detection.coco_evaluation import IOU_50
+from detection.matches import Matches
 
 THRESHOLDS = np.arange(101) / 100
 
@@ -44,26 +42,14 @@ class Counts:
         return Counts(*(counts.sum(0, keepdims=True) for counts in (self.true, self.false, self.objects)))
 
 
-def count_matches(evaluation: COCOeval, category_ids: Sequence[int]) -> "Counts":
-    """Count every class's matches at IoU 0.5 at each threshold; ``evalImgs`` is ordered by class, area, image."""
-    parameters = evaluation.params
-    stride = len(parameters.areaRng) * len(parameters.imgIds)
-    starts = [parameters.catIds.index(category) * stride for category in category_ids]
-    counts = [count_class(evaluation.evalImgs[start : start + len(parameters.imgIds)]) for start in starts]
-    true, false, objects = (np.array(part) for part in zip(*counts, strict=True))
-    return Counts(true, false, objects[:, None])
+def count_matches(classes: Sequence[Matches]) -> Counts:
+    """Count every class's matches at the first IoU threshold, at each confidence threshold.
 
-
-def count_class(images: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Count true and false positives, ``(T,)`` each, and objects; detections of ignored regions are neither."""
-    entries = [entry for entry in images if entry is not None]
-    if not entries:
-        return np.zeros(len(THRESHOLDS)), np.zeros(len(THRESHOLDS)), 0
-    scores = np.concatenate([entry["dtScores"] for entry in entries])
-    matched = np.concatenate([entry["dtMatches"][IOU_50] for entry in entries]) > 0
-    counted = ~np.concatenate([entry["dtIgnore"][IOU_50] for entry in entries]).astype(bool)
-    objects = sum(int(np.count_nonzero(entry["gtIgnore"] == 0)) for entry in entries)
-    return count_at_least(scores[matched & counted]), count_at_least(scores[~matched & counted]), objects
+    Detections of what is ignored are neither true nor false.
+    """
+    true = np.array([count_at_least(m.score[m.true[0]]) for m in classes])
+    false = np.array([count_at_least(m.score[m.counted[0] & ~m.true[0]]) for m in classes])
+    return Counts(true, false, np.array([[m.objects.sum()] for m in classes]))
 
 
 def count_at_least(scores: np.ndarray) -> np.ndarray:

@@ -1,25 +1,24 @@
-"""Detection metrics: COCO's 12 numbers by pycocotools, and precision, recall and F1 from its matching."""
+"""Detection metrics: COCO's 12 numbers, and precision, recall and F1 from the same matching."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
+from hotcoco import COCOeval
 
 from detection.coco_evaluation import (
     ALL_AREAS,
     COCOS_DETECTIONS,
     IOU_50,
-    MAX_DETECTIONS,
-    coco_ground_truth,
+    MOST,
     coco_numbers,
-    numbers_of_all,
+    match_detections,
     require_known_results,
-    run_cocoeval,
 )
 from detection.counts import THRESHOLDS, Counts, count_matches
 from detection.data.records import Annotations
+from detection.matches import collect_matches
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,7 @@ def evaluate_detections(
 ) -> DetectionMetrics:
     """Compute COCO's 12 numbers, and precision, recall and F1 at IoU 0.5 over the confidence threshold.
 
-    The matching is COCOeval's (T.-Y. Lin et al., "Microsoft COCO: Common Objects in Context", 2014,
-    https://arxiv.org/abs/1405.0312) at IoU 0.5, all areas, at most 100 detections per image and class, or more if
+    The matching for the latter is COCO's at IoU 0.5, all areas, at most 100 detections per image and class, or more if
     more are kept. It goes by descending score, so it holds for every threshold. Precision without any detection counts
     as 0.
 
@@ -105,14 +103,17 @@ def evaluate_detections(
         detections: Number of detections kept per image. Above 100, all metrics except ``at_100`` use this many.
     """
     require_known_results(annotations, results)
-    evaluation = run_cocoeval(coco_ground_truth(annotations), results, most=max(detections, COCOS_DETECTIONS))
-    counts = count_matches(evaluation, annotations.category_ids)
+    most = max(detections, COCOS_DETECTIONS)
+    evaluation = match_detections(annotations, results, most=most)
+    evaluation.accumulate()
+    at_half = match_detections(annotations, results, most=most, ious=[0.5], areas=1)
+    counts = count_matches(collect_matches(at_half, annotations)[ALL_AREAS])
     curve = f1_curve(counts)
     best = int(np.argmax(curve.f1)) if curve.f1 else None
     return DetectionMetrics(
-        coco=numbers_of_all(evaluation) if detections > COCOS_DETECTIONS else coco_numbers(evaluation),
+        coco=coco_numbers(evaluation, most=most),
         at_100=coco_numbers(evaluation),
-        detections=max(detections, COCOS_DETECTIONS),
+        detections=most,
         per_class=tuple(per_class(evaluation, annotations, counts, best)),
         pr_curve=pr_curve(evaluation),
         f1_curve=curve,
@@ -146,21 +147,27 @@ def per_class(
     evaluation: COCOeval, annotations: Annotations, counts: Counts, best: int | None
 ) -> Iterator[ClassMetrics]:
     """Yield every class's metrics; precision, recall and F1 are at the best threshold."""
-    precisions = evaluation.eval["precision"][:, :, :, ALL_AREAS, MAX_DETECTIONS]
+    precisions = arrays(evaluation)["precision"][:, :, :, ALL_AREAS, MOST]
     for index, (name, category) in enumerate(zip(annotations.classes, annotations.category_ids, strict=True)):
         objects = int(counts.objects[index, 0])
         if not objects or best is None:
             yield ClassMetrics(name, objects, None, None, None, None, None)
             continue
-        precision = precisions[:, :, evaluation.params.catIds.index(category)]
+        precision = precisions[:, :, evaluation.params.cat_ids.index(category)]
         at_best = (float(values[index, best]) for values in (counts.precision, counts.recall, counts.f1))
         yield ClassMetrics(name, objects, float(precision.mean()), float(precision[IOU_50].mean()), *at_best)
 
 
 def pr_curve(evaluation: COCOeval) -> PrecisionRecallCurve:
     """Return precision over recall at IoU 0.5, averaged over the classes that have objects."""
-    precision = evaluation.eval["precision"][IOU_50, :, :, ALL_AREAS, MAX_DETECTIONS]
+    precision = arrays(evaluation)["precision"][IOU_50, :, :, ALL_AREAS, MOST]
     present = precision[:, (precision > -1).all(0)]
     if not present.size:
         return PrecisionRecallCurve((), ())
-    return PrecisionRecallCurve(tuple(evaluation.params.recThrs.tolist()), tuple(present.mean(1).tolist()))
+    return PrecisionRecallCurve(tuple(evaluation.params.rec_thrs), tuple(present.mean(1).tolist()))
+
+
+def arrays(evaluation: COCOeval) -> dict[str, np.ndarray]:
+    """Return the arrays that an evaluation has accumulated."""
+    assert evaluation.eval is not None
+    return evaluation.eval

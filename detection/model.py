@@ -24,7 +24,7 @@ from detection.heads import (
 )
 from detection.torchvision_weights import load_torchvision, read_detector
 from engine.log import warn
-from engine.weights.checkpoint import load_run_weights
+from engine.weights.run_weights import load_run_weights
 from engine.weights.timm_models import PlainValue, create_features, feature_levels, require_free, warn_of_weights_left
 from odebackbones import freeze_norms
 from odebackbones.errors import InputError, unknown_name

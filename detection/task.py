@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 
-from detection.coco_evaluation import coco_ground_truth
+from detection.coco_evaluation import coco_dataset
 from detection.config import DetectionConfig
 from detection.data.check import (
     crowding_notes,
@@ -33,11 +33,13 @@ from detection.model import build_faster_rcnn, pyramid_levels
 from detection.pictures import example_picture, example_pictures
 from detection.predict import box_prediction
 from detection.report import detection_report, image_facts
+from detection.resampling import resample_detections
 from engine.config import DIAL_SETTINGS, budgeted_model
 from engine.images.check import generated_note, warn_of_common_images
 from engine.measure.calls import features_call, loss_call
 from engine.measure.effort import recorded_nfe, with_effort
 from engine.measure.model import measure
+from engine.measure.resampling import with_resamples
 from engine.report.records import Quantity, Report, model_label
 from engine.runs.distillation import load_teacher
 from engine.task import TRIED, Prediction, Probe
@@ -207,10 +209,11 @@ class DetectionTask:
             pictures=example_pictures(images, results, threshold=metrics.threshold or DEFAULT_SHOWN),
             notes=(*self.notes(), *measured.notes),
         )
+        figures = resample_detections(self.val_annotations, results, metrics)
+        report = with_resamples(report, figures, [record.path.name for record in self.val_annotations.images])
         draw = partial(example_picture, images, results, threshold=metrics.threshold or DEFAULT_SHOWN)
         report = with_effort(report, model, calls, images=len(images), draw=draw)
-        truth = coco_ground_truth(self.val_annotations).dataset
-        files = {"predictions.json": results, "ground_truth.json": truth}
+        files = {"predictions.json": results, "ground_truth.json": coco_dataset(self.val_annotations)}
         return report, {name: json.dumps(content).encode() for name, content in files.items()}
 
     def predict(self, model: nn.Module, image: Tensor, device: torch.device) -> Prediction:

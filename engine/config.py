@@ -1,6 +1,7 @@
 """Settings that all tasks share: the run and the optimization."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -193,9 +194,12 @@ def budgeted_model(config: Any) -> Any:
     Raises:
         InputError: The backbone's arguments have other budgets.
     """
-    budgets, arguments = list(config.anytime.budgets), config.model.backbone_args
-    if not budgets:
-        return config.model
-    if (own := arguments.get("budgets", budgets)) != budgets:
+    budgets, arguments = config.anytime.budgets, config.model.backbone_args
+    if budgets and (own := arguments.get("budgets", budgets)) != budgets:
         raise InputError(f"model.backbone_args.budgets={own} and anytime.budgets={budgets}: give one of them")
-    return replace(config.model, backbone_args={"steps": max(budgets), **arguments, "budgets": budgets})
+    return replace(config.model, backbone_args=budgeted_arguments(arguments, budgets))
+
+
+def budgeted_arguments(arguments: Mapping[str, Any], budgets: Sequence[int]) -> dict[str, Any]:
+    """Return a backbone's arguments with the budgets, and the largest as its steps if it has none."""
+    return {"steps": max(budgets), **arguments, "budgets": list(budgets)} if budgets else dict(arguments)

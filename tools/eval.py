@@ -4,6 +4,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from engine.measure.dial import tried_settings
 from engine.report.files import read_report, write_report
 from engine.report.markdown import markdown_table
 from engine.report.records import Report, format_number
@@ -11,7 +12,7 @@ from engine.report.transfer import TRANSFER
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
 from engine.runs.run import LoadedRun, has_report, load_run, report_folder, report_run
 from engine.task import ScoresPredictions, Task
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, join_names
 from tools.tasks import TASKS
 
 PREDICTIONS, CHECKPOINT = "--predictions", "--checkpoint"
@@ -64,12 +65,13 @@ def require_solvers_kept(run: LoadedRun) -> None:
     """
     if not has_report(run.checkpoint, run.changes):
         return
-    folder, kept = report_folder(run.checkpoint, run.changes), run.task.config.eval.solvers
-    lost = dict.fromkeys(point.solver for point in read_report(folder).points if point.solver not in kept)
-    if lost:
+    folder, kept = report_folder(run.checkpoint, run.changes), tried_settings(run.task.config.eval)
+    found = [(point.solver, point.steps, point.tolerance) for point in read_report(folder).points]
+    if lost := [each for each in found if each not in kept]:
+        named = [f"{solver} {steps if tolerance is None else tolerance}" for solver, steps, tolerance in lost]
         raise InputError(
-            f"{folder} has the figures under {', '.join(lost)}, which this evaluation would remove: give --out another "
-            f"folder, or these solvers in --eval.solvers, too"
+            f"{folder} has the figures under {join_names(named)}, which this evaluation would remove: give --out "
+            f"another folder, or these in --eval.solvers and --eval.steps or --eval.tolerances, too"
         )
 
 

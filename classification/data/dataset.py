@@ -25,7 +25,7 @@ class LabeledImages(Dataset[tuple[Tensor, int]]):
         self, source: ImageSource, transform: Transform, *, mode: str = "RGB", in_memory: bool = False
     ) -> None:
         self.source, self.transform, self.mode = source, transform, mode
-        self.classes, self.labels = source.classes, source.labels
+        self.classes, self.labels, self.names = source.classes, source.labels, source.names
         self.decoded = [self.read(i) for i in range(len(self))] if in_memory else None
 
     def __len__(self) -> int:

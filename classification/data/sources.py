@@ -24,6 +24,8 @@ class ImageSource(Protocol):
     """Names of the classes."""
     labels: list[int]
     """Class index of each image."""
+    names: list[str]
+    """Name of each image, the same on every machine."""
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
         """Read and decode an image in one of Pillow's modes."""
@@ -62,6 +64,7 @@ class FolderImages:
             warn(f"{folder}: no images of {len(empty)} classes: {join_names(empty)}")
         self.files = [str(file) for files in images for file in files]
         self.labels = [label for label, files in enumerate(images) for _ in files]
+        self.names = [Path(file).relative_to(folder).as_posix() for file in self.files]
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
         """Read and decode an image.
@@ -138,6 +141,7 @@ class TorchvisionImages:
             ) from error
         self.classes: list[str] = list(self.images.classes)
         self.labels = [int(label) for label in self.images.targets]
+        self.names = [f"{name} {number}" for number in range(len(self.labels))]
 
     def read(self, index: int, *, mode: str = "RGB") -> Image.Image:
         """Read an image."""

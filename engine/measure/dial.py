@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from odebackbones.block import ode_blocks
 from odebackbones.convert.solver import change_solver
 from odebackbones.errors import InputError
 from odebackbones.ode import METHODS
-from odebackbones.transfer import Transfer, solver_arguments, solver_transfer
+from odebackbones.transfer import Transfer, solver_arguments, solver_transfer, solver_variants
 
 ROUNDS = 10
 """Rounds in which the models under the different solvers take turns to be timed."""
@@ -58,6 +59,7 @@ def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
             given = ", ".join(f"eval.{name}={value}" for name, value in sorted(unused))
             warn(f"{given}: no other solver is tried; give eval.solvers, e.g. [euler]")
         return Dial()
+    warn_of_unused(config)
     memory = f"training memory, batch {task.probe(model, device).batch_size} [MiB]"
     solved: list[nn.Module] = []  # the models whose solves could be finished
 
@@ -83,6 +85,24 @@ def measure_dial(task: Task, model: nn.Module, device: torch.device) -> Dial:
         replace(row, further={**row.further, **speed_figures(speeds.get(str(i), ()))}) for i, row in enumerate(rows)
     ]
     return Dial(tuple(timed), next(iter(task.front)))
+
+
+def tried_settings(config: DialConfig) -> list[tuple[str, Any, Any]]:
+    """Return method, steps and tolerance of everything that a configuration tries, as points of reports have them."""
+    steps = [tuple(each) if isinstance(each, list) else each for each in config.steps]
+    variants = solver_variants(config.solvers, steps=steps, tolerances=config.tolerances)
+    return [(each["method"], each.get("steps"), each.get("rtol")) for each in variants] if config.solvers else []
+
+
+def warn_of_unused(config: DialConfig) -> None:
+    """Warn of steps that no solver takes, or of tolerances."""
+    fixed = [name for name in config.solvers if METHODS[name].build is not None]
+    for name, able, kind in (
+        ("steps", fixed, "fixed steps"),
+        ("tolerances", set(config.solvers) - set(fixed), "a tolerance"),
+    ):
+        if getattr(config, name) != getattr(DialConfig(), name) and not able:
+            warn(f"eval.{name}={getattr(config, name)}: none of eval.solvers={config.solvers} has {kind}")
 
 
 def with_gradient_of(model: nn.Module, changed: nn.Module) -> nn.Module:

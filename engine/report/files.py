@@ -5,18 +5,23 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.report.html import render_html
 from engine.report.markdown import render_markdown
 from engine.report.plots import curve_pictures
-from engine.report.records import Cell, Compared, Curve, Picture, Point, Quantity, Report, Section, Table
+from engine.report.records import Cell, Compared, Curve, Picture, Point, Quantity, Report, Resamples, Section, Table
 from odebackbones.errors import InputError
 
 KIND = "odebackbones report"
+RESAMPLES = "resamples.npz"
+"""File of the figures in resamples, beside the report."""
+
 HINT = "run `python tools/eval.py TASK --checkpoint …/best.pt --out …` first"
 
 
@@ -65,7 +70,9 @@ def _stage(report: Report, folder: Path) -> list[Path]:
         (folder / name).write_bytes(png)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return [Path(name) for name in (*pictures, *texts)]
+    if report.resamples is not None:
+        write_resamples(report.resamples, folder / RESAMPLES)
+    return [Path(name) for name in (*pictures, *([RESAMPLES] if report.resamples else []), *texts)]
 
 
 def _install(files: list[Path], staged: Path, folder: Path, backup: Path) -> None:
@@ -95,7 +102,8 @@ def _put_back(old: Path, place: Path) -> None:
 
 
 def _json_data(report: Report) -> dict[str, Any]:
-    data = {"kind": KIND, **asdict(report)}
+    data = {"kind": KIND, **asdict(replace(report, resamples=None))}
+    del data["resamples"]
     for picture in (*data["pictures"], *data["headline"]):
         del picture["png"]
     return _plain(data)
@@ -129,12 +137,27 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
     data = {"front": [], "points": [], "headline": [], **data}  # which reports of before 0.3 lack
     try:
         parsed: dict[str, Any] = {key: tuple(map(parse, data[key])) for key, parse in parts.items()}
-        return Report(**data | parsed)
+        return Report(**data | parsed, resamples=read_resamples(folder / RESAMPLES))
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         path = str(folder / "report.json")
         raise InputError(f"{path!r} is damaged or of another version ({error}); {HINT}") from error
+
+
+def write_resamples(resamples: Resamples, path: Path) -> None:
+    """Write the figures in resamples as an ``.npz`` file."""
+    figures: dict[str, Any] = {f"figure {label}": values for label, values in resamples.figures.items()}
+    np.savez_compressed(path, digest=np.array(resamples.digest), images=np.array(resamples.images), **figures)
+
+
+def read_resamples(path: Path) -> Resamples | None:
+    """Read what :func:`write_resamples` wrote; None if there is no file, as beside reports of before 0.3."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as data:
+        figures = {name.removeprefix("figure "): data[name] for name in data.files if name.startswith("figure ")}
+        return Resamples(str(data["digest"]), int(data["images"]), figures)
 
 
 def _parse_curve(item: dict[str, Any]) -> Curve:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 Direction = Literal["higher", "lower", "neither"]
 Verdict = Literal["better", "worse", ""]
 
@@ -129,6 +131,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Resamples:
+    """Figures of a report in resamples of its images, which are the same for all reports on the same images.
+
+    Args:
+        digest: Digest of the images' names, in order.
+        images: Number of images.
+        figures: Label of a quantity -> its value in each resample; NaN where it has none.
+        seeds: Label -> its value with each seed, where a report stands for several trainings.
+    """
+
+    digest: str
+    images: int
+    figures: Mapping[str, np.ndarray]
+    seeds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report:
     """Report on one run, or on one comparison of runs.
 
@@ -145,6 +164,7 @@ class Report:
         front: Labels of the figures of accuracy that are drawn over the cost, the most telling first.
         points: The same weights under other solvers.
         headline: Pictures to be seen first.
+        resamples: The figures of accuracy in resamples of the images.
     """
 
     name: str
@@ -159,6 +179,7 @@ class Report:
     front: tuple[str, ...] = ()
     points: tuple[Point, ...] = ()
     headline: tuple[Picture, ...] = ()
+    resamples: Resamples | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         names = [picture.name for picture in (*self.headline, *self.pictures)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.atomic_files import new_folder
 from engine.config import AnytimeConfig
+from engine.log import warn
 from engine.measure.profile import count_parameters
 from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, to_dict
@@ -65,8 +66,9 @@ def convert_run(run: LoadedRun, out: Path, conversion: Conversion) -> list[str]:
     converted, fitted_on = convert_body(run, body, conversion)
     arguments = backbone_arguments(converted, run.task.config.model.backbone_args)
     config = with_backbone(task.config, new_name(task.config.model.backbone, body), arguments)
-    config = replace(config, run=replace(config.run, name=out.name, output=str(out.parent)))
     content = load_checkpoint(run.checkpoint)
+    device = content["config"]["run"]["device"]  # not that of the conversion
+    config = replace(config, run=replace(config.run, name=out.name, output=str(out.parent), device=device))
     rebuilt = type(task)(config, content["metadata"]).build_model(loaded=True)
     load_weights(rebuilt, with_body(model, task.body, converted), origin=str(run.checkpoint))
     difference = output_difference(body, rebuilt.get_submodule(task.body), body_inputs(run, 1)[:1])
@@ -148,6 +150,8 @@ def at_most(option: str, numbers: int | list[int], blocks: list[int]) -> list[in
         InputError: A number is below 1, or one of a list is above its stage's.
     """
     each = numbers if isinstance(numbers, list) else [min(numbers, most) for most in blocks]
+    if isinstance(numbers, int) and numbers > max(blocks):
+        warn(f"{option} {numbers}: the stages have {blocks} residual blocks to replace; {each} it is")
     if len(each) != len(blocks) or not all(1 <= one <= most for one, most in zip(each, blocks, strict=False)):
         raise InputError(
             f"{option} {numbers}: the {len(blocks)} stages have {blocks} residual blocks to replace; give one number, "

@@ -13,7 +13,7 @@ from engine.images.media import Frame, count_frames, find_inputs, is_video, read
 from engine.log import progress_bar, warn
 from engine.runs.run import LoadedRun
 from engine.task import Prediction
-from odebackbones.errors import InputError, SolverError
+from odebackbones.errors import InputError, SolverError, truncate
 
 RESULTS = "results.json"
 
@@ -63,7 +63,7 @@ def predict_files(run: LoadedRun, sources: Sequence[Path], out: Path) -> Predict
         if found.entries:
             write_atomically(out / RESULTS, json.dumps(found.entries, indent=1).encode())
     if not found.entries:
-        raise InputError(f"nothing could be read: {'; '.join(found.unread.values())}")
+        raise InputError(f"nothing could be read: {'; '.join(truncate(list(found.unread.values()), 'files'))}")
     return found
 
 

@@ -121,7 +121,7 @@ class LoadedRun:
         checkpoint: Weight file of the model, in the run's folder.
         history: Log of the training.
         facts: Facts about the training.
-        changes: Arguments of the backbone that differ from the trained ones.
+        changes: Arguments of the backbone that differ from the trained ones, and how many images calibrated it then.
     """
 
     task: Task
@@ -142,13 +142,14 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     content = load_checkpoint(checkpoint, task=task_class.name)
     trained_with = content["config"]["model"]["backbone_args"]
     changes = solver_changes(trained_with, config.model.backbone_args)
+    require_same_backbone(content["config"]["model"]["backbone"], config.model.backbone)
     device = pick_device(config.run.device)
-    task = task_class(with_arguments(config, trained_with), content["metadata"])
+    config = replace(config, model=replace(config.model, backbone_args=trained_with))
+    task = task_class(config, content["metadata"])
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     if changes or config.eval.solvers:
         require_ode_blocks(model, config.model.backbone, checkpoint.parent)
-    task.config = with_arguments(config, {**trained_with, **changes})  # for the facts of reports
     model = to_device(changed_solver(model, changes), device, channels_last=config.optim.channels_last).eval()
     if changes and config.eval.calibration:
         calibrate(model, task.calibration_batches(config.eval.calibration, device))
@@ -161,12 +162,16 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
         facts[CONVERTED] = describe_conversion(converted)
     if changes:
         facts["solver"] = f"changed after training: {', '.join(f'{name}={value}' for name, value in changes.items())}"
+        if config.eval.calibration:
+            facts["solver"] += f"; statistics of norms estimated again on {config.eval.calibration} training images"
+            changes = {**changes, "calibration": config.eval.calibration}
     return LoadedRun(task, model, device, checkpoint, history, facts, changes)
 
 
-def with_arguments(config: Any, arguments: Mapping[str, Any]) -> Any:
-    """Return the configuration with these arguments of the backbone."""
-    return replace(config, model=replace(config.model, backbone_args=dict(arguments)))
+def require_same_backbone(trained: str, given: str) -> None:
+    """Refuse weights of another backbone."""
+    if trained != given:
+        raise InputError(f"model.backbone={given}: the weights are of {trained}; leave it out")
 
 
 def describe_conversion(record: Mapping[str, Any]) -> str:
@@ -180,13 +185,21 @@ def describe_conversion(record: Mapping[str, Any]) -> str:
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's and the training's."""
+    if run.changes and run.task.config.eval.solvers:
+        raise InputError(
+            f"eval.solvers={run.task.config.eval.solvers} starts from the solver that the weights were trained with: "
+            f"leave {', '.join(run.changes)} out, or set --eval.solvers '[]'"
+        )
     tqdm.write(f"{run.checkpoint}: evaluation, then cost and speed")
     dial = measure_dial(run.task, run.model, run.device)  # first, as it refuses what the model can't do
     report, files = run.task.report(run.model, run.device)
     report = with_dial(report, dial, front=run.task.front)
+    own = {**report.facts, **run.facts}
+    if run.changes:
+        own["model"] += f", with {', '.join(f'{name}={value}' for name, value in run.changes.items())}"
     report = replace(
         report,
-        facts={**report.facts, **run.facts, **facts},
+        facts={**own, **facts},
         quantities=(*report.quantities, *training_quantities(run.history)),
         curves=(*report.curves, *training_curves(run.history, monitor=run.task.monitor)),
     )

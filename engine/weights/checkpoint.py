@@ -10,7 +10,6 @@ import torch
 
 from engine.atomic_files import write_atomically
 from engine.old_settings import current_settings
-from odebackbones.block import solver_stats
 from odebackbones.errors import InputError
 from odebackbones.old_names import current_names
 
@@ -67,32 +66,12 @@ def load_checkpoint(path: Path, *, task: str | None = None) -> dict[str, Any]:
 def hint_of_runs(path: Path) -> str:
     """Say what to give in place of a path that is missing: the runs with a similar name beside it, if any."""
     folder = path.parent if path.name in (BEST, LAST) else path
+    if (folder / BEST).is_file():
+        return f"the run has {BEST} only"
     runs = {found.parent.name for file in (BEST, LAST) for found in folder.parent.glob(f"*/{file}")}
     near = [str(folder.parent / name) for name in get_close_matches(folder.name, sorted(runs - {folder.name}))]
     expected = "give the folder of a run, or its best.pt or last.pt"
     return f"did you mean {' or '.join(near)}? ({expected})" if near else expected
-
-
-def load_run_weights(model: torch.nn.Module, path: str, *, task: str) -> None:
-    """Load the weights of a run of the same model, from its moving average if it has one.
-
-    Args:
-        model: The model.
-        path: The run's folder, or its best.pt or last.pt.
-        task: Name of the run's task.
-
-    Raises:
-        InputError: The file is missing, or belongs to another task or model.
-    """
-    content = load_checkpoint(weights_of(Path(path)), task=task)
-    try:
-        load_weights(model, content.get("ema") or content["model"], origin=path)
-    except InputError as error:
-        backbone = content["config"]["model"]["backbone"]
-        if solver_stats(model) and not backbone.startswith("ode_"):
-            hint = f"tools/convert.py --run {path} --out FOLDER makes an ODE run of it, whose weights fit"
-            raise InputError(f"{path}: a run of {backbone}, which has no ODE blocks; {hint}") from error
-        raise
 
 
 def is_pickled(path: Path) -> bool:

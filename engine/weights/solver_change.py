@@ -8,7 +8,8 @@ from torch import nn
 
 from odebackbones.block import solver_stats
 from odebackbones.convert.solver import change_solver
-from odebackbones.errors import InputError
+from odebackbones.errors import InputError, unknown_name
+from odebackbones.models.stage_options import ODE_ARGUMENTS
 from odebackbones.ode import METHODS
 
 CHANGEABLE = (
@@ -30,6 +31,8 @@ def solver_changes(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     """
     changed = {name: value for name, value in given.items() if value != trained.get(name)}
     for name, value in changed.items():
+        if name not in ODE_ARGUMENTS and name not in trained:
+            raise unknown_name("option model.backbone_args", name, CHANGEABLE)
         if name not in CHANGEABLE:
             raise InputError(
                 f"model.backbone_args.{name}={value!r}: the weights were trained with {trained.get(name)!r}; without a "

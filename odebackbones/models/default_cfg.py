@@ -3,6 +3,13 @@
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import get_pretrained_cfg
+
+IMAGE_FORMAT = (
+    *("input_size", "pool_size", "crop_pct", "interpolation", "mean", "std"),
+    *("test_input_size", "test_crop_pct"),
+)
+"""timm's settings of the images that a network takes."""
 
 
 def default_cfg(**kwargs: Any) -> dict[str, Any]:
@@ -21,3 +28,10 @@ def default_cfg(**kwargs: Any) -> dict[str, Any]:
         "license": "apache-2.0",
         **kwargs,
     }
+
+
+def default_cfg_like(name: str) -> dict[str, Any]:
+    """Return a config with the images of timm's model of this name, so that a model in its place sees the same."""
+    theirs = get_pretrained_cfg(name)
+    found = {setting: getattr(theirs, setting, None) for setting in IMAGE_FORMAT}
+    return default_cfg(**{setting: value for setting, value in found.items() if value is not None})

@@ -12,14 +12,14 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import Bottleneck
 
-from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.default_cfg import default_cfg_like
 from odebackbones.models.ode_resnet import ODEResNet
 
 LAYERS = (3, 4, 6, 3)
 REPLACED = tuple(blocks - 1 for blocks in LAYERS)
 NAMES = ("lm_resnet50", "poly_resnet50", "fractal_resnet50", "rev_resnet50", "augmented_ode_resnet50")
 
-default_cfgs = generate_default_cfgs({name: default_cfg() for name in NAMES})
+default_cfgs = generate_default_cfgs({name: default_cfg_like("resnet50") for name in NAMES})
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> ODEResNet:

@@ -14,7 +14,7 @@ from odebackbones.block import ODEBlock, find_ode_block, set_checkpointing
 from odebackbones.errors import InputError
 from odebackbones.fields.batch_norm import freeze_norms
 from odebackbones.fields.from_block import branch_field
-from odebackbones.models.default_cfg import default_cfg
+from odebackbones.models.default_cfg import default_cfg_like
 from odebackbones.models.recompute import recompute_blocks
 from odebackbones.models.stage_options import (
     build_block,
@@ -137,7 +137,10 @@ def refuse_options(options: Mapping[str, Any]) -> None:
 
 
 default_cfgs = generate_default_cfgs(
-    {f"ode_{name}": default_cfg() for name in (*(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)), *VARIANTS)}
+    {
+        f"ode_{name}": default_cfg_like(name)
+        for name in (*(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)), *VARIANTS)
+    }
 )
 
 

@@ -87,7 +87,7 @@ def test_images_without_a_pixel_that_counts_are_left_aside_and_said():
     truths = [torch.full((2, 2), 4.0), torch.zeros(2, 2), torch.full((2, 2), 2.0)]
     results = [compare.image(i, {MODEL: torch.full((2, 2), 4.0)}, truth) for i, truth in enumerate(truths)]
     metrics = compare.metrics(reversed(results))
-    assert (metrics.images, metrics.skipped) == (2, 1)
+    assert (len(metrics.counted), metrics.skipped) == (2, 1)
     assert metrics.averaged[MODEL]["abs_rel"] == pytest.approx(0.5)
     with pytest.raises(InputError, match=r"no pixel of 1 images counts by the protocol: all pixels .* 0.001 to 10 m"):
         compare.metrics([results[1]])
@@ -106,7 +106,7 @@ def test_the_error_over_distance_is_that_of_the_pixels_at_it():
 def test_an_image_that_two_processes_evaluated_counts_once():
     compare = comparison()
     result = compare.image(0, {MODEL: torch.full((2, 2), 4.0)}, torch.full((2, 2), 5.0))
-    assert compare.metrics([result, result]).images == 1
+    assert len(compare.metrics([result, result]).counted) == 1
 
 
 def test_an_unknown_protocol_is_refused_with_the_near_ones():

@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detection.coco_evaluation import COCO_NAMES, coco_ground_truth, to_coco_results
+from detection.coco_evaluation import COCO_NAMES, coco_dataset, to_coco_results
 from detection.data.records import IGNORE_LABEL, Annotations, ImageRecord
 from detection.metrics import evaluate_detections
 from odebackbones.errors import InputError
@@ -177,7 +177,7 @@ def test_category_ids_with_gaps_and_out_of_order_keep_their_classes():
     results = [detection(5, 90, first, 0.9), detection(5, 18, second, 0.8)]
     f1 = {entry.name: entry.f1 for entry in evaluate_detections(data, results).per_class}
     assert f1 == {"class 90": 1, "class 3": 0, "class 18": 0}
-    assert coco_ground_truth(data).getCatIds() == [90, 3, 18]
+    assert [category["id"] for category in coco_dataset(data)["categories"]] == [90, 3, 18]
 
 
 def test_results_hold_the_categories_and_exact_boxes_of_the_predictions():

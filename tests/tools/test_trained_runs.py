@@ -34,6 +34,7 @@ def test_a_run_becomes_an_ode_run_of_the_same_figures_and_comes_back(tmp_path):
     assert adaptive.facts["solver"] == "changed after training: solver=bosh3"
     ode, back = (load_checkpoint(tmp_path / "runs" / name / "best.pt") for name in ("ode", "back"))
     assert ode["config"]["model"]["backbone"] == "ode_resnet18"
+    assert ode["config"]["run"]["device"] == "auto"
     assert ode["config"]["model"]["backbone_args"]["steps"] == [1, 2, 1, None]
     assert back["config"]["model"]["backbone_args"]["layers"] == [2, 3, 2, 1]
     report = read_report(tmp_path / "report_ode")
@@ -51,6 +52,9 @@ def test_a_run_becomes_an_ode_run_of_the_same_figures_and_comes_back(tmp_path):
     start = ["--config=runs/k1/config.yaml", "--run.name=taught"]
     wrong = run("train", "detection", *start, "--model.checkpoint=runs/plain", cwd=tmp_path)
     assert wrong.returncode == 2 and "tools/convert.py --run runs/plain" in wrong.stderr
+    budgets = ["--config=runs/ode/config.yaml", "--run.name=budgets", "--model.checkpoint=runs/ode"]
+    done = run("train", "detection", *budgets, "--anytime.budgets=[1,3]", "--optim.epochs=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr  # statistics are interpolated to the budgets' times
     start += ["--model.checkpoint=runs/k1", "--distillation.teacher=runs/plain"]
     done = run("train", "detection", *start, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -97,6 +101,23 @@ def test_the_dial_of_a_detector(trained):
         ("euler", "1-2-1-1"),
     ]
     assert [point.steps for point in report.points] == [1, (1, 2, 1, 1)]
+
+
+@pytest.mark.slow
+def test_a_converted_run_is_evaluated_with_fewer_steps_and_beside_no_dial_of_another_solver(tmp_path):
+    train_small(tmp_path, "plain", *PLAIN)
+    assert run("convert", "--run=runs/plain", "--out=runs/ode", cwd=tmp_path).returncode == 0
+    report = read_report(evaluate(tmp_path, "ode", "--model.backbone_args.steps=[1,1,1]", "--eval.calibration=4"))
+    assert "statistics of norms estimated again on 4 training images" in report.facts["solver"]
+    both = ["--model.backbone_args.steps=[1,1,1]", "--eval.solvers=[euler]", "--out=never"]
+    done = run("eval", "detection", "--checkpoint=runs/ode", *both, cwd=tmp_path)
+    assert done.returncode == 2 and "starts from the solver that the weights were trained with" in done.stderr
+    other = run("eval", "detection", "--checkpoint=runs/ode", "--model.backbone=resnet18", cwd=tmp_path)
+    assert other.returncode == 2 and "the weights are of ode_resnet18" in other.stderr
+    typo = run("eval", "detection", "--checkpoint=runs/ode", "--model.backbone_args.step=2", cwd=tmp_path)
+    assert typo.returncode == 2 and "did you mean 'steps'" in typo.stderr
+    last = run("compare", "runs/plain", "runs/ode", "--checkpoint=last.pt", "--out=never", cwd=tmp_path)
+    assert last.returncode == 2 and "the run has best.pt only" in last.stderr
 
 
 @pytest.mark.slow
