@@ -56,9 +56,13 @@ def with_effort(
         Quantity("NFE per image, least", least, "", "neither", "cost"),
         Quantity("NFE per image, greatest", most, "", "neither", "cost"),
     ]
-    counts, edges = np.histogram(nfe, bins=min(BINS, most - least + 1))
-    middles = tuple(((edges[1:] + edges[:-1]) / 2).tolist())
-    histogram = Curve("Images over evaluations", "NFE per image", "images", middles, tuple(counts.tolist()))
+    values, counts = np.unique(nfe, return_counts=True)
+    if len(values) > BINS:
+        counts, edges = np.histogram(nfe, bins=BINS)
+        values = (edges[1:] + edges[:-1]) / 2
+    histogram = Curve(
+        "Images over evaluations", "NFE per image", "images", tuple(values.tolist()), tuple(counts.tolist()), bars=True
+    )
     order = np.argsort(nfe, kind="stable").tolist()
     pictures = [
         replace(picture, name=f"{kind}-{rank}", caption=f"{nfe[i]} evaluations: {picture.caption}", row=kind)

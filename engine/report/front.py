@@ -1,37 +1,57 @@
-"""The picture of accuracy over cost: runs, and the same weights under other solvers, as points and lines."""
+"""Pictures of accuracy over cost: runs, and the same weights under other solvers, as points and lines."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from engine.report.labels import Label, place_labels
 from engine.report.plots import COLORS, LINE_STYLES, figure_png
-from engine.report.records import Picture, Point, Report
+from engine.report.records import Picture, Point, Quantity, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COSTS = ("latency median [ms]", "parameters", "training memory", "NFE")
-"""Beginnings of the labels of the costs, in the order of the columns."""
+COSTS = {
+    "latency median [ms]": "latency",
+    "parameters": "parameters",
+    "training memory": "training-memory",
+    "NFE": "nfe",
+}
+"""Beginning of the label of a cost -> name of its picture, in the order of the pictures."""
 
-PANEL = (4.2, 3.4)
+PANEL = (4.6, 3.6)
 """Width and height of a panel [inch]."""
-
-CLOSE = 0.08
-"""Distance of points that share a label, in units of what is shown."""
 
 OWN_MARKERS = "*DsP^vXph"
 """Markers of runs under their own solvers; of another number than the colors, so that pairs of both differ."""
 
+OWN_SIZES = (15, 12, 10, 8)
+"""Sizes of these markers: later runs are smaller, and are seen on top of equal ones."""
+
+ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
+
+LEAST_SPAN = 0.02
+"""Least height of an axis of accuracy, in units of its largest value, so that noise looks like noise."""
+
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one run under one solver, or a run's own point."""
+    """Points of one run under one solver, or a run's own point.
+
+    Attributes:
+        run: Number of the run.
+        label: Text in the legend.
+        solver: The solver; empty for the run's own point.
+        points: The points.
+        intervals: For the run's own point: label of a figure -> its interval.
+    """
 
     run: int
     label: str
+    solver: str
     points: tuple[Point, ...]
-    is_own: bool
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def front_pictures(reports: Sequence[Report], runs: Sequence[str]) -> tuple[Picture, ...]:
@@ -43,87 +63,103 @@ def front_pictures(reports: Sequence[Report], runs: Sequence[str]) -> tuple[Pict
     """
     series = [each for i, report in enumerate(reports) for each in run_series(i, report, runs[i])]
     points = [point for each in series for point in each.points]
-    labels = [label for label in reports[0].front if all(label in report.front for report in reports)]
-    costs = [cost for cost in cost_labels(points) if len({point.figures.get(cost) for point in points}) > 1]
-    if len(points) < 2 or not labels or not costs:
+    known = {quantity.label: quantity for report in reports for quantity in report.quantities}
+    shown = [known[label] for label in reports[0].front if all(label in r.front for r in reports) and label in known]
+    if len(points) < 2 or not shown:
         return ()
-    from matplotlib.figure import Figure  # imported only when used, as it takes half a second
-
-    figure = Figure(figsize=(PANEL[0] * len(costs), PANEL[1] * len(labels) + 0.6), layout="constrained")
-    axes: Any = figure.subplots(len(labels), len(costs), squeeze=False)
-    for label, row in zip(labels, axes, strict=True):
-        for cost, panel in zip(costs, row, strict=True):
-            draw_panel(panel, series, cost, label)
-    handles, names = axes[0][0].get_legend_handles_labels()
-    legend = figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    caption = "Accuracy over cost; the numbers are steps or tolerances of solvers that the weights were tried with"
-    return (Picture("accuracy-over-cost", caption, figure_png(figure)),)
+    costs = cost_labels(points)
+    return tuple(
+        Picture(f"accuracy-over-{name}", f"Accuracy over {label}", draw(series, label, shown))
+        for label, name in costs.items()
+        if len({point.figures.get(label) for point in points}) > 1
+    )
 
 
 def run_series(number: int, report: Report, run: str) -> list[Series]:
     """Return the series of a run: its own point, and one for each solver that it was tried with."""
     figures = {quantity.label: quantity.value for quantity in report.quantities if quantity.value is not None}
-    own = Series(number, run, (Point("trained", None, 0.0, figures),), is_own=True)
+    intervals = {quantity.label: quantity.interval for quantity in report.quantities if quantity.interval is not None}
+    own = Series(number, run, "", (Point("trained", None, 0.0, figures),), intervals)
     points = [replace(point, figures=figures | point.figures) for point in report.points]
     tried = groupby(points, key=lambda point: point.solver)
-    return [own, *(Series(number, f"{run}: {solver}", tuple(points), is_own=False) for solver, points in tried)]
+    return [own, *(Series(number, f"{run}: {solver}", solver, tuple(points)) for solver, points in tried)]
 
 
-def cost_labels(points: Sequence[Point]) -> list[str]:
-    """Return the labels of the costs that all points have, in the order of :data:`COSTS`."""
+def cost_labels(points: Sequence[Point]) -> dict[str, str]:
+    """Return the costs that all points have, label -> name of the picture, in the order of :data:`COSTS`."""
     common = [label for label in points[0].figures if all(label in point.figures for point in points)]
-    return [label for cost in COSTS for label in common if label == cost or label.startswith(f"{cost},")]
+    return {
+        label: name for cost, name in COSTS.items() for label in common if label == cost or label.startswith(f"{cost},")
+    }
 
 
-def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, label: str) -> None:
-    """Draw all series over one cost."""
+def draw(series: Sequence[Series], cost: str, shown: Sequence[Quantity]) -> bytes:
+    """Draw a panel for each figure over one cost, with a common legend."""
+    from matplotlib.figure import Figure  # imported only when used, as it takes half a second
+
+    figure = Figure(figsize=(PANEL[0] * len(shown), PANEL[1] + 0.5), layout="constrained")
+    panels: Any = figure.subplots(1, len(shown), squeeze=False)[0]
+    labels = [draw_panel(panel, series, cost, quantity) for panel, quantity in zip(panels, shown, strict=True)]
+    handles, names = panels[0].get_legend_handles_labels()
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    figure.draw_without_rendering()  # the layout, on which the room for labels depends
+    for panel, found in zip(panels, labels, strict=True):
+        place_labels(panel, found)
+    return figure_png(figure)
+
+
+def draw_panel(panel: "Axes", series: Sequence[Series], cost: str, quantity: Quantity) -> list[Label]:
+    """Draw all series; return the labels of their points."""
+    solvers = list(dict.fromkeys(each.solver for each in series if each.solver))
+    labels = []
+    for each in series:
+        found = [p for p in each.points if quantity.label in p.figures]
+        found.sort(key=lambda point: point.figures[cost])
+        x, y = ([point.figures[label] for point in found] for label in (cost, quantity.label))
+        color = COLORS[each.run % len(COLORS)]
+        if not each.solver:
+            draw_own(panel, each, x, y, quantity.label)
+            continue
+        style = LINE_STYLES[solvers.index(each.solver) % len(LINE_STYLES)]
+        panel.plot(x, y, style, marker="o", markersize=4, linewidth=1.5, color=color, label=each.label, clip_on=False)
+        labels += [Label((a, b), point.setting, color) for a, b, point in zip(x, y, found, strict=True)]
+    finish(panel, cost, quantity)
+    return labels
+
+
+def draw_own(panel: "Axes", each: Series, x: Sequence[float], y: Sequence[float], label: str) -> None:
+    """Draw a run under its own solver, with the interval of its accuracy."""
+    color, marker = COLORS[each.run % len(COLORS)], OWN_MARKERS[each.run % len(OWN_MARKERS)]
+    size = OWN_SIZES[min(each.run, len(OWN_SIZES) - 1)]
+    panel.plot(
+        *(x, y, marker),
+        color=color,
+        markersize=size,
+        markeredgecolor="white",
+        label=each.label,
+        clip_on=False,
+        zorder=3 + each.run / 100,
+    )
+    if y and label in each.intervals:
+        low, high = each.intervals[label]
+        panel.vlines(x, low, high, color=color, linewidth=1, alpha=0.6)
+
+
+def finish(panel: "Axes", cost: str, quantity: Quantity) -> None:
+    """Label the axes and set their limits."""
     from matplotlib.ticker import EngFormatter
 
-    shown = [(p.figures[cost], p.figures[label]) for each in series for p in each.points if label in p.figures]
-    span = max(x for x, _ in shown), max(y for _, y in shown) - min(y for _, y in shown)
-    solvers = list(dict.fromkeys(each.label.split(": ")[-1] for each in series if not each.is_own))
-    for each in series:
-        found = sorted((p for p in each.points if label in p.figures), key=lambda point: point.figures[cost])
-        x, y = [point.figures[cost] for point in found], [point.figures[label] for point in found]
-        color = COLORS[each.run % len(COLORS)]
-        if each.is_own:
-            marker = OWN_MARKERS[each.run % len(OWN_MARKERS)]
-            own = {"markersize": 10, "markeredgecolor": "white", "zorder": 3}
-            panel.plot(x, y, marker, color=color, label=each.label, clip_on=False, **own)
-            continue
-        style = LINE_STYLES[solvers.index(each.label.split(": ")[-1]) % len(LINE_STYLES)]
-        panel.plot(x, y, style, marker="o", markersize=4, linewidth=1.5, color=color, label=each.label, clip_on=False)
-        for at, text in point_labels(x, y, [point.setting for point in found], span=span):
-            panel.annotate(
-                text, at, xytext=(4, 3), textcoords="offset points", fontsize=7, color=color, parse_math=False
-            )
     panel.set_xlabel(cost, parse_math=False)
-    panel.set_ylabel(label, parse_math=False)
-    panel.margins(x=0.1)
+    panel.set_ylabel(f"{quantity.label}{ARROWS[quantity.better]}", parse_math=False)
+    panel.margins(x=0.1, y=0.08)
     panel.set_xlim(left=0)
+    low, high = panel.get_ylim()
+    if (lacking := LEAST_SPAN * max(abs(low), abs(high)) - (high - low)) > 0:
+        panel.set_ylim(low - lacking / 2, high + lacking / 2)
+    panel.ticklabel_format(axis="y", useOffset=False, style="plain")
     if cost == "parameters":
         panel.xaxis.set_major_formatter(EngFormatter())
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
-
-
-def point_labels(
-    x: Sequence[float], y: Sequence[float], texts: Sequence[str], *, span: tuple[float, float]
-) -> list[tuple[tuple[float, float], str]]:
-    """Return the place and the text of every label along a line; points that lie close together share one.
-
-    Args:
-        x: Ascending.
-        y: As many.
-        texts: Labels of the points.
-        span: Width and height of all that is shown.
-    """
-    found: list[tuple[tuple[float, float], str]] = []
-    for at, text in zip(zip(x, y, strict=True), texts, strict=True):
-        if found and all(abs(a - b) <= CLOSE * s for a, b, s in zip(at, found[-1][0], span, strict=True)):
-            found[-1] = (found[-1][0], f"{found[-1][1]}, {text}")
-        else:
-            found.append((at, text))
-    return found

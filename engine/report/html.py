@@ -36,8 +36,8 @@ ul { margin: 0; padding-left: 20px; }
 .gallery { break-inside: auto; }
 .row { display: flex; flex-wrap: wrap; gap: 18px; }
 .row + .row { margin-top: 18px; }
-.wide figure { max-width: none; }
 figure { flex: 1 1 320px; max-width: 527px; margin: 0; break-inside: avoid; }
+.wide figure { flex-basis: 100%; max-width: none; }
 .side figure { flex-basis: 200px; }
 img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; display: block; }
 figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; overflow-wrap: anywhere; }
@@ -56,7 +56,7 @@ def render_html(report: Report, plots: Sequence[Picture] = ()) -> str:
     body = [
         f'<header><h1>{escape(report.title)}</h1><p class="run">Run: <b>{escape(report.name)}</b></p></header>',
         *(f'<p class="note">{escape(note)}</p>' for note in report.notes),
-        _gallery("At a glance", report.headline),
+        _gallery("At a glance", report.headline, wide=True),
         _cards(map(_section, report.sections)),
         _cards(map(_table, quantity_tables(report.quantities))),
         *map(_table, report.tables),
@@ -105,13 +105,13 @@ def _cell(cell: Cell) -> str:
     return f"<td>{text}</td>"
 
 
-def _gallery(title: str, pictures: Sequence[Picture]) -> str:
-    """Show as many pictures next to each other as fit; pictures of one named row share a line of their own."""
+def _gallery(title: str, pictures: Sequence[Picture], *, wide: bool = False) -> str:
+    """Show as many pictures next to each other as fit, or one a line; those of one named row share a line."""
     if not pictures:
         return ""
     rows = [(row, "\n".join(map(_figure, members))) for row, members in groupby(pictures, lambda picture: picture.row)]
     grids = "\n".join(f'<div class="row{" side" if row else ""}">{figures}</div>' for row, figures in rows)
-    return f'<section class="gallery"><h2>{escape(title)}</h2>\n{grids}</section>'
+    return f'<section class="gallery{" wide" if wide else ""}"><h2>{escape(title)}</h2>\n{grids}</section>'
 
 
 def _figure(picture: Picture) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from engine.report.records import Curve, Picture, slug
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 # Okabe and Ito, "Color Universal Design" (2008): distinguishable with any kind of color vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -54,10 +54,12 @@ def figure_png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def _draw(axes: "Axes", curve: Curve, index: int) -> "Line2D":
-    """Draw a line; lines cycle through the colors, with a new line style after each cycle."""
+def _draw(axes: "Axes", curve: Curve, index: int) -> "Artist":
+    """Draw a line, or bars; lines cycle through the colors, with a new line style after each cycle."""
     color = COLORS[index % len(COLORS)]
     style = LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)]
+    if curve.bars:
+        return axes.vlines(curve.x, 0, curve.y, color=color, linewidth=6, alpha=0.7)
     marker = "o" if len(curve.x) <= MAX_MARKED_POINTS else ""
     (line,) = axes.plot(curve.x, curve.y, color=color, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
     return line

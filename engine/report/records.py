@@ -46,7 +46,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Curve:
-    """A polyline ``y(x)``; curves with the same title share a plot, distinguished by their labels."""
+    """A polyline ``y(x)``, or bars; curves with the same title share a plot, distinguished by their labels."""
 
     title: str
     x_label: str
@@ -54,6 +54,7 @@ class Curve:
     x: tuple[float, ...]
     y: tuple[float, ...]
     label: str = ""
+    bars: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,9 @@ def trained(tmp_path_factory, colors):
 @pytest.mark.slow
 def test_a_network_learns_the_colors(trained):
     assert float(history(trained)[-1]["top1"]) > 0.9
-    assert load_checkpoint(trained / "best.pt", task="classification")["metadata"] == {
-        "classes": ["blue", "green", "red"],
-        "pretrained": None,
-    }
+    metadata = load_checkpoint(trained / "best.pt", task="classification")["metadata"]
+    assert (metadata["classes"], metadata["pretrained"]) == (["blue", "green", "red"], None)
+    assert metadata["input"]["crop_pct"] == 1.0  # that of CIFAR's networks
 
 
 @pytest.mark.slow
@@ -186,6 +185,21 @@ def test_a_prediction_names_the_likeliest_classes(trained, colors):
     assert all(each["labels"][0] == "red" for each in found)
     assert all(each["scores"] == sorted(each["scores"], reverse=True) for each in found)
     assert all(sum(each["scores"]) == pytest.approx(1.0, abs=1e-5) for each in found)
+
+
+@pytest.mark.slow
+def test_a_converted_classifier_sees_the_images_as_its_resnet_was_trained_on_them(tmp_path, colors):
+    small = "--model.backbone_args={channels: [8, 8, 16, 16]}"
+    train(tmp_path, colors, "plain", "--model.backbone=resnet18.tv_in1k", small, "--data.image_size=40")
+    assert run("convert", "--run=runs/plain", "--out=runs/ode", cwd=tmp_path).returncode == 0
+    reports = []
+    for name in ("plain", "ode"):
+        done = run("eval", "classification", f"--checkpoint=runs/{name}", f"--out={name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        reports.append(read_report(tmp_path / name))
+    assert {r.facts["image size"] for r in reports} == {"40x40 px, cropped to 0.875, bilinear"}  # tv_in1k's
+    first, second = ([q.value for q in r.quantities if q.group == "accuracy"] for r in reports)
+    assert first == pytest.approx(second, abs=1e-4)
 
 
 @pytest.mark.slow
