@@ -62,10 +62,10 @@ class ClassificationTask:
     def __init__(self, config: ClassificationConfig, metadata: dict[str, Any] | None = None) -> None:
         self.config = config
         self.workers = config.data.workers
+        self.trained_input: dict[str, Any] = (metadata or {}).get("input", {})
         if not config.data.root:
             raise InputError("data.root: give the folder that holds one for each split, or torchvision's data set")
         self.classes: list[str] = list(metadata["classes"] if metadata else self.train_images.classes)
-        self.trained_input: dict[str, Any] = (metadata or {}).get("input", {})
         self.mix = build_mix(config.loss, num_classes=len(self.classes))
         if metadata is None:  # faults in the data show before training starts
             self.verify()

@@ -190,6 +190,8 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
             f"eval.solvers={run.task.config.eval.solvers} starts from the solver that the weights were trained with: "
             f"leave {', '.join(run.changes)} out, or set --eval.solvers '[]'"
         )
+    if run.task.config.eval.calibration and not (run.changes or run.task.config.eval.solvers):
+        warn(f"eval.calibration={run.task.config.eval.calibration}: no other solver is tried; give eval.solvers")
     tqdm.write(f"{run.checkpoint}: evaluation, then cost and speed")
     dial = measure_dial(run.task, run.model, run.device)  # first, as it refuses what the model can't do
     report, files = run.task.report(run.model, run.device)

@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, weights_of
 from engine.weights.pretrained import trained_network
+from odebackbones.errors import InputError
 
 
 def describe_sources(config: Any, *, task: str, resume: bool) -> dict[str, str]:
@@ -20,11 +21,14 @@ def describe_sources(config: Any, *, task: str, resume: bool) -> dict[str, str]:
     """
     start = "" if resume else getattr(config.model, "checkpoint", "")
     named = {"model.checkpoint": start, "distillation.teacher": config.distillation.teacher}
-    return {
-        setting: describe_run(weights_of(Path(path)), task=task)
-        for setting, path in named.items()
-        if isinstance(path, str) and path and is_run(path)
-    }
+    found = {}
+    for setting, path in named.items():
+        if isinstance(path, str) and path and is_run(path):
+            try:
+                found[setting] = describe_run(weights_of(Path(path)), task=task)
+            except InputError as error:
+                raise InputError(f"{setting}: {error}") from error
+    return found
 
 
 def is_run(path: str) -> bool:

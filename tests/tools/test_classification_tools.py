@@ -246,7 +246,7 @@ def test_damaged_images_stop_a_training_before_it_starts(tmp_path, colors):
         ("--optim.batch-size=3", "unknown option 'optim.batch-size'; did you mean 'optim.batch_size'"),
         ("--config=typo.yaml", "unknown option 'optim.epoch'; did you mean 'optim.epochs'"),
         ("--model.pretrained=true", "model.pretrained=true: there are no published weights of"),
-        ("--model.checkpoint=none.pth", "model.checkpoint='none.pth': no such file"),
+        ("--model.checkpoint=none.pth", "model.checkpoint: none.pth: no such checkpoint"),
         ("--distillation.teacher={name: resnet18}", "resnet18 has no trained weights"),
         ("--model.backbone_args={num_classes: 4}", "num_classes: set by the task; remove it"),
         ("--optim.batch_size=100", "training set has 24"),
