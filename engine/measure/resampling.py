@@ -20,6 +20,10 @@ NORMAL_QUANTILE = 1.959964
 """The normal distribution's quantile of the level."""
 
 
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
+
 @lru_cache(maxsize=2)
 def image_weights(images: int) -> np.ndarray:
     """Return how often each image is drawn in each resample, the same for every model: ``(images, RESAMPLES)``."""
@@ -33,7 +37,7 @@ def resampled_means(values: np.ndarray) -> np.ndarray:
     return values.T @ image_weights(len(values)).astype(np.float64) / len(values)
 
 
-def interval(value: float, resampled: np.ndarray, *, images: int) -> tuple[float, float]:
+def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval:
     """Return the confidence interval of a figure, or of a difference.
 
     It has the percentiles of the resamples' deviations from their mean, about the value itself: figures like AP rise a
@@ -52,6 +56,33 @@ def interval(value: float, resampled: np.ndarray, *, images: int) -> tuple[float
     low, high = np.nanpercentile(deviations, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     factor = student_quantile(images - 1) / NORMAL_QUANTILE * np.sqrt(images / (images - 1))
     return value + float(factor * low), value + float(factor * high)
+
+
+def difference_interval(reference: Resamples, other: Resamples, label: str) -> Interval | None:
+    """Return the interval of a figure's difference, other minus reference, on the same resamples of the same images.
+
+    None if the images differ, or one lacks the figure. If one of them stands for several seeds, the interval holds
+    their variation, too, by Welch's approximation; a model with one seed then adds none.
+
+    B. L. Welch: The generalization of "Student's" problem when several different population variances are involved,
+    Biometrika 34, 1947
+    """
+    if reference.digest != other.digest or not (label in reference.figures and label in other.figures):
+        return None
+    value = other.values[label] - reference.values[label]
+    low, high = interval(value, other.figures[label] - reference.figures[label], images=reference.images)
+    half = seed_half_width([resamples.seeds.get(label, ()) for resamples in (reference, other)])
+    return value - float(np.hypot(value - low, half)), value + float(np.hypot(high - value, half))
+
+
+def seed_half_width(seeds: Sequence[Sequence[float]]) -> float:
+    """Return half of the interval that the seeds of some models give the sum, or difference, of their means."""
+    groups = [np.asarray(values) for values in seeds if len(values) > 1]
+    parts = [values.var(ddof=1) / len(values) for values in groups]
+    if not sum(parts):
+        return 0.0
+    weights = sum(part**2 / (len(values) - 1) for part, values in zip(parts, groups, strict=True))
+    return student_quantile(sum(parts) ** 2 / weights) * float(np.sqrt(sum(parts)))
 
 
 def student_quantile(freedom: float) -> float:
@@ -75,5 +106,9 @@ def with_resamples(report: Report, figures: Mapping[str, np.ndarray], images: Se
         return replace(quantity, interval=interval(quantity.value, figures[quantity.name], images=number))
 
     digest = hashlib.sha256("\n".join(images).encode()).hexdigest()[:16]
-    kept = {q.label: figures[q.name] for q in report.quantities if q.name in figures and q.value is not None}
-    return replace(report, quantities=tuple(map(known, report.quantities)), resamples=Resamples(digest, number, kept))
+    kept = {q.label: (q.value, figures[q.name]) for q in report.quantities if q.name in figures and q.value is not None}
+    values = {label: value for label, (value, _) in kept.items()}
+    resampled = {label: each for label, (_, each) in kept.items()}
+    return replace(
+        report, quantities=tuple(map(known, report.quantities)), resamples=Resamples(digest, number, values, resampled)
+    )

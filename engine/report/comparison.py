@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from engine.measure.resampling import Interval, difference_interval
 from engine.report.front import front_pictures
 from engine.report.markdown import markdown_table
 from engine.report.records import (
@@ -68,19 +69,40 @@ def comparison_table(reports: Sequence[Report], names: Sequence[str] | None = No
     return markdown_table(Table("Comparison", ("quantity", *runs), rows))
 
 
-def compare_quantity(reference: Quantity | None, other: Quantity | None) -> Compared:
+def compare_quantity(
+    reference: Quantity | None, other: Quantity | None, difference: Interval | None = None
+) -> Compared:
     """Compare a run's figure with the reference's: its value, value / reference, and which is better.
 
-    The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty if the
-    directions differ or are ``"neither"``, a figure is missing, the intervals overlap, or the figures differ by no more
-    than :data:`TOLERANCES`.
+    The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where no
+    difference can be shown (:func:`is_shown`), a figure is missing, or the directions differ or are ``"neither"``.
+
+    Args:
+        reference: The reference's figure.
+        other: The run's figure.
+        difference: Interval of the difference, run minus reference, if both were resampled together.
     """
     value = other.value if other else None
-    if reference is None or reference.value is None or value is None:
-        return Compared(value)
+    if reference is None or reference.value is None or other is None or value is None:
+        return Compared(value, interval=other.interval if other else None)
     ratio = value / reference.value if reference.value > 0 and value >= 0 else None
-    told = other is not None and other.better == reference.better and not _overlap(reference, other)
-    return Compared(value, ratio, _verdict(reference, value - reference.value) if told else "")
+    told = other.better == reference.better != "neither" and is_shown(reference, other, difference)
+    better = (value > reference.value) == (reference.better == "higher")
+    verdict: Verdict = ("better" if better else "worse") if told else ""
+    return Compared(value, ratio, verdict, interval=other.interval)
+
+
+def is_shown(reference: Quantity, other: Quantity, difference: Interval | None) -> bool:
+    """Whether two figures differ beyond their uncertainty.
+
+    Accuracy differs if the interval of the difference on the same images excludes zero. Cost and speed differ by more
+    than :data:`TOLERANCES`, and where each has an interval of its own, as the medians of times, these don't meet.
+    """
+    assert reference.value is not None and other.value is not None
+    if reference.group not in FACTS:
+        return difference is not None and (difference[0] > 0 or difference[1] < 0)
+    near = TOLERANCES.get(reference.group, TOLERANCE) * abs(reference.value)
+    return abs(other.value - reference.value) > near and not _overlap(reference, other)
 
 
 def _overlap(a: Quantity, b: Quantity) -> bool:
@@ -88,13 +110,6 @@ def _overlap(a: Quantity, b: Quantity) -> bool:
     if a.interval is None or b.interval is None:
         return False
     return max(a.interval[0], b.interval[0]) <= min(a.interval[1], b.interval[1])
-
-
-def _verdict(reference: Quantity, difference: float) -> Verdict:
-    near = TOLERANCES.get(reference.group, TOLERANCE) * abs(reference.value or 0.0)
-    if reference.better == "neither" or abs(difference) <= near:
-        return ""
-    return "better" if (difference > 0) == (reference.better == "higher") else "worse"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -113,6 +128,13 @@ def _others(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[tuple[Re
     return zip(reports[1:], runs[1:], strict=True)
 
 
+def _difference(reference: Report, other: Report, quantity: Quantity | None) -> Interval | None:
+    """Return the interval of the difference of a figure on the same images; None if it was not resampled in both."""
+    if quantity is None or reference.resamples is None or other.resamples is None:
+        return None
+    return difference_interval(reference.resamples, other.resamples, quantity.label)
+
+
 def _by_key(report: Report) -> dict[tuple[str, str], Quantity]:
     """Index the figures by group and name with unit: figures in different units are never compared."""
     return {(quantity.group, quantity.label): quantity for quantity in report.quantities}
@@ -127,7 +149,7 @@ def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]
     for group in ordered_groups(tuple(every[key] for key in keys)):
         members = [key for key in keys if key[0] == group]
         alike = [not _unlike(group, (reports[0], other)) for other in reports[1:]]
-        rows = tuple((_row_name(every[key]), *_row(key, indexed, alike)) for key in members)
+        rows = tuple((_row_name(every[key]), *_row(key, reports, alike)) for key in members)
         tables.append(Table(group.capitalize(), ("quantity", *runs), rows))
     return tables
 
@@ -137,37 +159,48 @@ def _row_name(quantity: Quantity) -> str:
     return quantity.label + arrow
 
 
-def _row(
-    key: tuple[str, str], indexed: Sequence[dict[tuple[str, str], Quantity]], alike: Sequence[bool]
-) -> tuple[Compared, ...]:
+def _row(key: tuple[str, str], reports: Sequence[Report], alike: Sequence[bool]) -> tuple[Compared, ...]:
     """Compare one figure of all runs; runs that were not measured like the first show only the value."""
-    reference, *others = (index.get(key) for index in indexed)
-    cells = (compare_quantity(reference if same else None, other) for other, same in zip(others, alike, strict=True))
-    return (Compared(reference.value if reference else None), *cells)
+    reference, *others = (_by_key(report).get(key) for report in reports)
+    cells = [Compared(reference.value, interval=reference.interval) if reference else Compared(None)]
+    for report, other, same in zip(reports[1:], others, alike, strict=True):
+        difference = _difference(reports[0], report, other) if same else None
+        cells.append(compare_quantity(reference if same else None, other, difference))
+    return tuple(cells)
 
 
 def _findings(reference: Report, reference_name: str, other: Report, name: str) -> Iterator[Section]:
-    """Say in words, from the numbers, where a run loses against the reference, then where it wins."""
+    """Say from the numbers where a run loses against the reference, where it wins, and what can't be told."""
     indexed = _by_key(other)
-    found: dict[Verdict, list[str]] = {"worse": [], "better": []}
+    found: dict[Verdict, list[str]] = {"worse": [], "better": [], "": []}
     unlike = {q.group for q in reference.quantities if _unlike(q.group, (reference, other))}
     for key, quantity in _by_key(reference).items():
-        cell = compare_quantity(None if quantity.group in unlike else quantity, indexed.get(key))
-        if cell.verdict and cell.value is not None and quantity.value is not None:
-            found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value))
+        if quantity.group in unlike or quantity.better == "neither" or key not in indexed:
+            continue
+        difference = _difference(reference, other, quantity)
+        cell = compare_quantity(quantity, indexed[key], difference)
+        if cell.value is None or quantity.value is None:
+            continue
+        is_uncertain = difference is not None or (quantity.interval is not None and cell.value != quantity.value)
+        if cell.verdict or is_uncertain:
+            found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value, difference))
     of_what = f", of the figures that can be compared ({', '.join(sorted(unlike))}: can't be)" if unlike else ""
-    bounds = f"{100 * TOLERANCE:g} % (speed: {100 * TOLERANCES['speed']:g} %)"
-    nowhere = (f"Nowhere by more than {bounds} and beyond noise{of_what}.",)
+    nowhere = (f"Nowhere beyond noise{of_what}.",)
     yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
     yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
+    if found[""]:
+        yield Section(f"Where no difference of {name} and {reference_name} could be shown", tuple(found[""]))
 
 
-def _sentence(quantity: Quantity, reference: float, value: float) -> str:
+def _sentence(quantity: Quantity, reference: float, value: float, difference: Interval | None) -> str:
     """Write one difference: ``latency median: 52.10 ms instead of 40.00 ms, 30 % higher``."""
     unit = f" {quantity.unit}" if quantity.unit else ""
     way = "higher" if value > reference else "lower"
-    amount = f"{100 * abs(value - reference) / abs(reference):.3g} % " if reference else ""
-    return f"{quantity.name}: {format_number(value)}{unit} instead of {format_number(reference)}{unit}, {amount}{way}"
+    text = f"{quantity.name}: {format_number(value)}{unit} instead of {format_number(reference)}{unit}"
+    if difference is not None:
+        low, high = (f"{end:+.3g}" for end in difference)
+        return f"{text}, difference {value - reference:+.3g} ({low} to {high})"
+    return f"{text}, {100 * abs(value - reference) / abs(reference):.3g} % {way}" if reference else f"{text}, {way}"
 
 
 def _overlaid_curves(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Curve]:
@@ -215,6 +248,8 @@ def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
             what = f"{group.capitalize()} figures are not comparable"
             yield f"{what}, as the runs were not measured alike. {values}."
     for report, run in zip(reports, runs, strict=True):
+        if report.resamples is None:
+            yield f"{run} has no intervals, so that no difference can be shown: evaluate it anew."
         if UNFINISHED in report.facts:
             yield f"{run} is not finished: {report.facts[UNFINISHED]}."
 

@@ -147,8 +147,11 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
 
 def write_resamples(resamples: Resamples, path: Path) -> None:
     """Write the figures in resamples as an ``.npz`` file."""
-    figures: dict[str, Any] = {f"figure {label}": values for label, values in resamples.figures.items()}
-    np.savez_compressed(path, digest=np.array(resamples.digest), images=np.array(resamples.images), **figures)
+    parts = {"value": resamples.values, "figure": resamples.figures, "seeds": resamples.seeds}
+    arrays: dict[str, Any] = {
+        f"{part} {label}": np.asarray(values) for part, found in parts.items() for label, values in found.items()
+    }
+    np.savez_compressed(path, digest=np.array(resamples.digest), images=np.array(resamples.images), **arrays)
 
 
 def read_resamples(path: Path) -> Resamples | None:
@@ -156,8 +159,14 @@ def read_resamples(path: Path) -> Resamples | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as data:
-        figures = {name.removeprefix("figure "): data[name] for name in data.files if name.startswith("figure ")}
-        return Resamples(str(data["digest"]), int(data["images"]), figures)
+        parts: dict[str, dict[str, Any]] = {"value": {}, "figure": {}, "seeds": {}}
+        for name in data.files:
+            part, _, label = name.partition(" ")
+            if part in parts:
+                parts[part][label] = data[name]
+        values = {label: float(value) for label, value in parts["value"].items()}
+        seeds = {label: tuple(found.tolist()) for label, found in parts["seeds"].items()}
+        return Resamples(str(data["digest"]), int(data["images"]), values, parts["figure"], seeds)
 
 
 def _parse_curve(item: dict[str, Any]) -> Curve:
@@ -179,7 +188,9 @@ def _parse_table(item: dict[str, Any]) -> Table:
 
 
 def _parse_cell(cell: Any) -> Cell:
-    return Compared(**cell) if isinstance(cell, dict) else cell
+    if not isinstance(cell, dict):
+        return cell
+    return Compared(**{**cell, "interval": cell.get("interval") and tuple(cell["interval"])})
 
 
 def _read_picture(item: dict[str, Any], folder: Path) -> Picture:

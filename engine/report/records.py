@@ -83,11 +83,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Compared:
-    """A cell of a comparison: a run's value, its ratio to the first run's, and which of the two is better."""
+    """A cell of a comparison: a run's value, its ratio to the first run's, which is better, and its interval."""
 
     value: float | None
     ratio: float | None = None
     verdict: Verdict = ""
+    interval: tuple[float, float] | None = None
 
 
 Cell = str | float | None | Compared
@@ -138,12 +139,14 @@ class Resamples:
     Args:
         digest: Digest of the images' names, in order.
         images: Number of images.
-        figures: Label of a quantity -> its value in each resample; NaN where it has none.
+        values: Label of a quantity -> its value on all images.
+        figures: Label -> its value in each resample; NaN where it has none.
         seeds: Label -> its value with each seed, where a report stands for several trainings.
     """
 
     digest: str
     images: int
+    values: Mapping[str, float]
     figures: Mapping[str, np.ndarray]
     seeds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -204,8 +207,11 @@ def quantity_tables(quantities: tuple[Quantity, ...]) -> Iterator[Table]:
     arrows = {"higher": "higher", "lower": "lower", "neither": ""}
     for group in ordered_groups(quantities):
         members = [quantity for quantity in quantities if quantity.group == group]
-        rows = tuple((quantity.label, quantity.value, arrows[quantity.better]) for quantity in members)
-        yield Table(group.capitalize(), ("quantity", "value", "better"), rows)
+        columns = ("quantity", "value", "95 % interval", "better")
+        rows = tuple((q.label, q.value, format_interval(q.interval), arrows[q.better]) for q in members)
+        if not any(row[2] for row in rows):
+            columns, rows = (columns[0], columns[1], columns[3]), tuple((row[0], row[1], row[3]) for row in rows)
+        yield Table(group.capitalize(), columns, rows)
 
 
 def format_number(value: float | None) -> str:
@@ -221,16 +227,32 @@ def format_number(value: float | None) -> str:
     return f"{value:#.3g}" if abs(value) < 0.9995 else f"{value:#.4g}"
 
 
+def format_interval(interval: tuple[float, float] | None) -> str:
+    """Format an interval: ``0.501 to 0.566``; empty if there is none, or it has no ends."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return ""
+    return " to ".join(map(format_number, interval))
+
+
+def format_estimate(value: float | None, interval: tuple[float, float] | None) -> str:
+    """Format a number with its interval, if it has one: ``0.534 [0.501, 0.566]``."""
+    text = format_number(value)
+    if value is None or interval is None or not all(map(math.isfinite, interval)):
+        return text
+    return f"{text} [{format_number(interval[0])}, {format_number(interval[1])}]"
+
+
 def format_cell(cell: Cell) -> str:
     """Format a table's cell as plain text: text as it is, numbers by ``format_number``, comparisons as 0.53 (0.42x)."""
     if isinstance(cell, str):
         return cell
     if not isinstance(cell, Compared):
         return format_number(cell)
+    text = format_estimate(cell.value, cell.interval)
     if cell.ratio is None:
-        return format_number(cell.value)
+        return text
     ratio = f"{cell.ratio:.2f}" if cell.ratio >= 0.1 else f"{cell.ratio:.2g}"
-    return f"{format_number(cell.value)} ({ratio}x)"
+    return f"{text} ({ratio}x)"
 
 
 def model_label(name: str, arguments: Mapping[str, Any]) -> str:

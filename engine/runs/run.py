@@ -219,7 +219,7 @@ def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) ->
 
 
 def has_report(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> bool:
-    """Whether the report exists and is not older than the weights and the log of their training."""
+    """Whether the report exists, and is not older than the weights and the log of their training."""
     report, log = report_folder(checkpoint, changes) / "report.json", checkpoint.parent / LOG
     told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
     return report.is_file() and report.stat().st_mtime >= max(told)

@@ -3,14 +3,23 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from engine.measure.resampling import difference_interval
 from engine.report.comparison import compare_quantity, compare_reports, comparison_table
 from engine.report.files import read_report, write_report
-from engine.report.records import Compared, Curve, Picture, Quantity, Report
+from engine.report.records import Compared, Curve, Picture, Quantity, Report, Resamples
 from odebackbones.errors import InputError
 
 FACTS = {"device": "cpu", "threads": "2", "data set": "shapes", "image size": "320", "model": "resnet101"}
+
+
+def resamples(ap, *, spread=0.01, **changes):
+    """AP50 in resamples of the same images, with the same deviations for every run."""
+    deviations = np.random.default_rng(0).normal(0, spread, 1000)
+    kept = {"digest": "of the images", "images": 100, "values": {"AP50": ap}, "figures": {"AP50": ap + deviations}}
+    return Resamples(**{**kept, **changes})
 
 
 def run(name, ap, latency, parameters, **changes):
@@ -27,6 +36,7 @@ def run(name, ap, latency, parameters, **changes):
         curves=(Curve("precision over recall", "recall", "precision", (0.0, 1.0), (1.0, ap)),),
         pictures=(Picture("street", "a street", b"png of " + name.encode()),),
         notes=("latency on cpu",),
+        resamples=resamples(ap),
     )
     return replace(report, **changes)
 
@@ -51,7 +61,7 @@ ODE = run("ode", 0.40, 20.0, 21_000_000)
     ],
 )
 def test_ratio_and_verdict_follow_the_direction(reference, value, better, expected):
-    cell = compare_quantity(Quantity("q", reference, better=better), Quantity("q", value, better=better))
+    cell = compare_quantity(*(Quantity("q", each, better=better, group="cost") for each in (reference, value)))
     assert (cell.value, cell.verdict) == (expected.value, expected.verdict)
     assert cell.ratio == pytest.approx(expected.ratio)
 
@@ -69,14 +79,16 @@ def test_one_table_a_group_holds_all_figures_and_ratios():
 def test_losses_are_stated_before_wins():
     loses, wins = compare_reports([RESNET, ODE]).sections
     assert loses.title == "Where ode loses against resnet101"
-    assert loses.lines == ("AP50: 0.400 instead of 0.500, 20 % lower",)
+    assert loses.lines == ("AP50: 0.400 instead of 0.500, difference -0.1 (-0.1 to -0.1)",)
     assert wins.title == "Where ode wins against resnet101"
     assert wins.lines == (
         "latency median: 20.00 ms instead of 40.00 ms, 50 % lower",
         "parameters: 21,000,000 instead of 42,000,000, 50 % lower",
     )
-    same = compare_reports([RESNET, replace(RESNET, name="twin")]).sections
-    assert [section.lines for section in same] == [("Nowhere by more than 1 % (speed: 5 %) and beyond noise.",)] * 2
+    *nowhere, equal = compare_reports([RESNET, replace(RESNET, name="twin")]).sections
+    assert [section.lines for section in nowhere] == [("Nowhere beyond noise.",)] * 2
+    assert equal.title == "Where no difference of twin and resnet101 could be shown"
+    assert equal.lines == ("AP50: 0.500 instead of 0.500, difference +0 (+0 to +0)",)
 
 
 @pytest.mark.slow
@@ -137,10 +149,7 @@ def test_figures_that_are_not_comparable_stand_there_without_ratio_and_verdict(f
         assert (cell.ratio is None, not cell.verdict, name not in told) == (name == unscored,) * 3
     loses = comparison.sections[0].lines
     if unscored == "AP50":  # the only loss
-        assert loses == (
-            "Nowhere by more than 1 % (speed: 5 %) and beyond noise, of the figures that can be compared "
-            "(accuracy: can't be).",
-        )
+        assert loses == ("Nowhere beyond noise, of the figures that can be compared (accuracy: can't be).",)
 
 
 def test_only_the_run_that_was_measured_otherwise_goes_without_ratios():
@@ -163,7 +172,7 @@ def test_times_vary_more_than_other_figures():
         figures = (Quantity("q", value, better="lower", group=group) for value in (100.0, 96.0))
         return compare_quantity(*figures).verdict
 
-    assert [verdict(group) for group in ("speed", "cost", "accuracy")] == ["", "better", "better"]
+    assert [verdict(group) for group in ("speed", "cost", "accuracy")] == ["", "better", ""]
 
 
 def test_a_run_that_was_not_finished_is_told():
@@ -183,9 +192,7 @@ def test_a_figure_that_one_run_lacks_or_has_in_another_unit_is_not_set_against_a
     cells = {row[0]: row[1:] for table in comparison.tables[:3] for row in table.rows}
     assert cells["latency median [ms] ↓"] == (Compared(40.0), Compared(None))
     assert cells["latency median [s] ↓"] == (Compared(None), Compared(0.02))
-    assert all(
-        section.lines == ("Nowhere by more than 1 % (speed: 5 %) and beyond noise.",) for section in comparison.sections
-    )
+    assert all(section.lines == ("Nowhere beyond noise.",) for section in comparison.sections)
 
 
 def test_equal_names_are_numbered_and_given_names_win():
@@ -227,3 +234,29 @@ def test_figures_whose_intervals_overlap_are_neither_a_loss_nor_a_win(ours, thei
 
 def test_a_figure_that_has_no_better_side_in_one_of_the_runs_is_not_judged():
     assert compare_quantity(Quantity("F1", 0.5, better="higher"), Quantity("F1", 0.3)).verdict == ""
+
+
+def test_accuracy_differs_only_beyond_the_interval_of_the_difference_on_the_same_images():
+    reference, other = RESNET, run("other", 0.49, 40.0, 42_000_000)  # with the same deviations
+    assert compare_reports([reference, other]).tables[0].rows[0][2].verdict == "worse"
+    alone = np.random.default_rng(1).normal(0.49, 0.01, 1000)
+    noisy = replace(other, resamples=resamples(0.49, figures={"AP50": alone}))
+    comparison = compare_reports([reference, noisy])
+    assert comparison.tables[0].rows[0][2].verdict == ""
+    assert comparison.sections[2].lines[0].startswith("AP50: 0.490 instead of 0.500, difference -0.01 (-0.0")
+    elsewhere = replace(other, resamples=resamples(0.49, digest="of other images"))
+    assert compare_reports([reference, elsewhere]).tables[0].rows[0][2].verdict == ""
+    old = replace(other, resamples=None)
+    assert (
+        "other has no intervals, so that no difference can be shown: evaluate it anew."
+        in compare_reports([reference, old]).notes
+    )
+
+
+def test_seeds_widen_the_interval_of_a_difference():
+    alone = difference_interval(resamples(0.5), resamples(0.4), "AP50")
+    several = resamples(0.4, seeds={"AP50": (0.39, 0.40, 0.41)})
+    low, high = difference_interval(resamples(0.5), several, "AP50")
+    assert alone == pytest.approx((-0.1, -0.1))
+    half = 4.302653 * 0.01 / np.sqrt(3)  # Student's t with 2 degrees of freedom
+    assert (low, high) == pytest.approx((-0.1 - half, -0.1 + half), rel=1e-5)
