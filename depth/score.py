@@ -30,4 +30,4 @@ def score_files(task: "DepthTask", predictions: Path) -> Report:
 
     metrics = task.comparison.metrics(task.results(predict, baselines=False))
     facts = {"predictions": f"{predictions}; whole numbers in {unit_name(unit)}", **task.evaluation_facts()}
-    return depth_report(predictions.name, metrics, images=task.image_names, facts=facts, notes=task.notes())
+    return depth_report(predictions.name, metrics, images=task.val_pairs.names, facts=facts, notes=task.notes())

@@ -248,18 +248,13 @@ class DepthTask:
             self.config.run.name,
             metrics,
             measured.quantities,
-            images=self.image_names,
+            images=self.val_pairs.names,
             facts={"model": describe_model(budgeted_model(self.config)), **self.facts(), **measured.facts},
             pictures=example_pictures(self.val_dataset, predict, self.comparison),
             notes=(*self.notes(), *measured.notes),
         )
         draw = partial(example_picture, self.val_dataset, predict, self.comparison)
         return with_effort(report, model, calls, images=len(self.val_dataset), draw=draw), {}
-
-    @property
-    def image_names(self) -> list[str]:
-        """Names of the validation images."""
-        return [pair.image.name for pair in self.val_pairs.pairs]
 
     def score(self, predictions: Path) -> Report:
         """Evaluate depth maps in files with the validation images' names, without a model."""

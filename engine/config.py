@@ -27,6 +27,8 @@ class RunConfig:
         output: Folder of all runs.
         resume: Continue from OUTPUT/NAME/last.pt if it exists.
         seed: Seed of weights, batches, augmentation and sampling.
+        seeds: Train once with each of these seeds, one after another, as the runs NAME_seed0, ...; then ``seed`` is not
+            used.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
         eval_every: Number of epochs between evaluations; the last epoch is always evaluated.
         save_every_minutes: Minutes between checkpoints within an epoch, from which a killed run continues; 0 saves only
@@ -38,6 +40,7 @@ class RunConfig:
     output: str = "runs"
     resume: bool = False
     seed: int = 0
+    seeds: list[int] = field(default_factory=list)
     device: str = "auto"
     eval_every: int = 1
     save_every_minutes: float = 15.0
@@ -46,11 +49,14 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name in {".", ".."}:
             raise InputError(f"run.name={self.name!r}: expected the name of a folder below run.output")
-        for name, least in (("eval_every", 1), ("seed", 0), ("save_every_minutes", 0)):
+        for name, least in (("eval_every", 1), ("save_every_minutes", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"run.{name}={getattr(self, name)}: expected at least {least}")
-        if self.seed >= 2**63:
-            raise InputError(f"run.seed={self.seed}: expected less than 2**63")
+        for seed in (self.seed, *self.seeds):
+            if not 0 <= seed < 2**63:
+                raise InputError(f"run.seed={seed}: expected at least 0, and less than 2**63")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"run.seeds={self.seeds}: expected different numbers")
 
 
 @dataclass(frozen=True)

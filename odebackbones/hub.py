@@ -18,6 +18,7 @@ from odebackbones.errors import InputError, name_prefix
 from odebackbones.fields.affine import TimeNorm
 from odebackbones.fields.conv import TimeConv2d
 from odebackbones.models import CifarResNet
+from odebackbones.models.stage_options import at_stage
 
 FOUND_BY_TIMM = ("num_classes", "in_chans", "global_pool")
 
@@ -71,7 +72,12 @@ def model_arguments(model: nn.Module) -> dict[str, Any]:
             raise InputError(
                 f"{type(model).__name__}: save the whole model; timm makes features_only=True of it when loaded"
             )
-        return arguments | flow_arguments(model.ode_blocks_by_stage())  # pyright: ignore[reportCallIssue]
+        flows: Any = model.ode_blocks_by_stage()  # pyright: ignore[reportCallIssue]
+        found = flow_arguments(flows)
+        for i, flow in enumerate(flows):
+            if flow is None and at_stage(arguments.get("steps"), i) == 0:  # the identity, and no discrete blocks
+                found["steps"][i], found["continuous"][i] = 0, True
+        return arguments | found
     if type(model) is CifarResNet:
         return arguments | {"blocks": len(model.layer1)}
     if type(model) is ResNet:

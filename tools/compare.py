@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.runs.cli import load_with_own_settings, run_tool
-from engine.runs.run import compare_runs, has_report, report_folder, report_run
+from engine.runs.compare import compare_runs
+from engine.runs.run import has_report, report_folder, report_run
 from engine.task import Task
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.errors import InputError

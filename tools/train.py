@@ -1,5 +1,8 @@
 """Train a model: ``python tools/train.py detection --config configs/detection/shapes.yaml --optim.lr 1e-3``."""
 
+from dataclasses import replace
+from typing import Any
+
 from engine.runs.cli import config_parser, parse, pick_task, run_tool
 from engine.runs.run import train_run
 from tools.tasks import TASKS
@@ -20,8 +23,16 @@ def main(arguments: list[str]) -> None:
     task, rest = pick_task(arguments, TASKS)
     parser = config_parser(task, HELP)
     config, _ = parse(parser, task, rest)
-    folder = train_run(task, config)
-    print(f"trained: {folder}")
+    for each in with_seeds(config):
+        print(f"trained: {train_run(task, each)}")
+
+
+def with_seeds(config: Any) -> list[Any]:
+    """Return the configuration of every training: one, or one for each of ``run.seeds``."""
+    return [
+        replace(config, run=replace(config.run, seed=seed, seeds=[], name=f"{config.run.name}_seed{seed}"))
+        for seed in config.run.seeds
+    ] or [config]
 
 
 if __name__ == "__main__":

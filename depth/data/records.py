@@ -42,3 +42,8 @@ class DepthPairs:
     problems: tuple[str, ...] = ()
     exif: Turning = "auto"
     limit: float = math.inf
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the images."""
+        return [pair.image.name for pair in self.pairs]

@@ -1,6 +1,6 @@
 """Operations of the tools: train a run, load one, report on it, and compare several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,8 @@ from tqdm import tqdm
 from engine.atomic_files import write_atomically
 from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
-from engine.measure.dial import changed_models, measure_dial, speed_figures, with_dial
-from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
-from engine.report.comparison import compare_reports, comparison_table
-from engine.report.files import read_report, write_report
+from engine.measure.dial import measure_dial, with_dial
+from engine.report.files import write_report
 from engine.report.records import Report, slug
 from engine.runs.sources import describe_sources
 from engine.task import Task
@@ -223,53 +221,3 @@ def has_report(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> bo
     report, log = report_folder(checkpoint, changes) / "report.json", checkpoint.parent / LOG
     told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
     return report.is_file() and report.stat().st_mtime >= max(told)
-
-
-def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[Report, str]:
-    """Set the reports of ``runs`` side by side in ``out``, with their speed measured again, in turn.
-
-    Args:
-        runs: Evaluated runs; the first is the reference.
-        out: Folder of the comparison.
-        repeats: Rounds of the speed measurement; 0 keeps the reports' own figures.
-
-    Returns:
-        The comparison, and its figures as a table for a terminal.
-    """
-    reports = [read_report(report_folder(run.checkpoint)) for run in runs]
-    names = [run.checkpoint.parent.name for run in runs]
-    if repeats:
-        reports = remeasure(runs, reports, repeats=repeats)
-    comparison = compare_reports(reports, names)
-    write_report(comparison, out)
-    return comparison, comparison_table(reports, names)
-
-
-def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
-    """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
-    tqdm.write(f"speed of {len(runs)} models, in turn for {repeats} rounds")
-    models = [(run, [run.model, *changed_models(run.model, r.points)]) for run, r in zip(runs, reports, strict=True)]
-    probes = {
-        f"{i} {j}": run.task.probe(model, run.device)
-        for i, (run, solved) in enumerate(models)
-        for j, model in enumerate(solved)
-    }
-    speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
-    facts = device_facts(runs[0].device)
-    note = (
-        f"Speed was measured again for this comparison: the models took turns for {repeats} rounds (throughput: "
-        f"{throughput_rounds(repeats)}) in one process."
-    )
-    return [
-        replace(
-            report,
-            facts={**report.facts, **facts},
-            quantities=(*(q for q in report.quantities if q.group != "speed"), *speeds[f"{i} 0"]),
-            points=tuple(
-                replace(point, figures=point.figures | speed_figures(speeds[f"{i} {j}"]))
-                for j, point in enumerate(report.points, start=1)
-            ),
-            notes=(*report.notes, note),
-        )
-        for i, report in enumerate(reports)
-    ]

@@ -19,6 +19,7 @@ from odebackbones.models.recompute import recompute_blocks
 from odebackbones.models.stage_options import (
     build_block,
     continuous_stages,
+    flowing_stages,
     pop_options,
     require_channels,
     require_known,
@@ -74,7 +75,7 @@ class ODEResNet(ResNet):
         refuse_options(kwargs)
         require_channels(kwargs.get("in_chans", 3))
         options = pop_options(kwargs, stages=STAGES)
-        continuous = continuous_stages(options)
+        continuous, flowing = continuous_stages(options), flowing_stages(options)
         require_norm(options.norm, DISCRETE_NORMS)
         super().__init__(
             block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
@@ -88,7 +89,7 @@ class ODEResNet(ResNet):
             if drop_path_rate:
                 for discrete, rate in zip(stage, rates[i], strict=False):  # one, or the whole stage
                     discrete.drop_path = DropPath(rate)
-            if continuous[i]:
+            if flowing[i]:
                 replaced = rates[i][1:]
                 make_field = partial(branch_field, stage[0], drop_path=sum(replaced) / max(1, len(replaced)))
                 stage.append(build_block(options, i, make_field, evaluations=len(replaced), name=f"layer{i + 1}"))

@@ -20,6 +20,7 @@ from odebackbones.models.stage_options import (
     StageOptions,
     build_block,
     continuous_stages,
+    flowing_stages,
     pop_options,
     require_channels,
     require_known,
@@ -103,7 +104,7 @@ class ODEVGG(VGG):
         for i, pooling in enumerate(at for at, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)):
             if pooling > start:
                 layers.append(RecomputedLayers(*self.features[start:pooling]))
-            if replaced[i]:
+            if replaced[i] and flowing_stages(options)[i]:
                 each, least = EVALUATIONS[field]
                 evaluations = max(least, each * (len(stages[i]) - 1))
                 make_field = partial(make_named, field, stages[i][0])

@@ -17,7 +17,7 @@ from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.pooled_head import PooledHead
 from odebackbones.models.stage_options import (
     build_block,
-    continuous_stages,
+    flowing_stages,
     pop_options,
     require_known,
     require_norm,
@@ -127,7 +127,7 @@ class ODENet(PooledHead):
         self.down1 = DOWNSAMPLING[downsampling](channels, norm, **factory)
         self.down2 = DOWNSAMPLING[downsampling](channels, norm, **factory)
         self.flow = nn.Sequential()
-        if continuous_stages(options)[0]:
+        if flowing_stages(options)[0]:
             make_field = partial(field_of, channels, last_norm=last_norm)
             self.flow.append(build_block(options, 0, make_field, evaluations=BLOCKS, name="flow"))
         self.norm = norm(channels, **factory)

@@ -17,6 +17,7 @@ from odebackbones.models.default_cfg import default_cfg
 from odebackbones.models.stage_options import (
     build_block,
     continuous_stages,
+    flowing_stages,
     pop_options,
     require_channels,
     require_known,
@@ -115,6 +116,7 @@ class ODECifarResNet(CifarResNet):
         for i, stage in enumerate((self.layer1, self.layer2, self.layer3)):
             if continuous_stages(options)[i]:
                 del stage[1:]
+            if flowing_stages(options)[i]:
                 make_field = partial(branch_field, stage[0])
                 stage.append(build_block(options, i, make_field, evaluations=blocks - 1, name=f"layer{i + 1}"))
         if options.norm == "frozen":

@@ -37,7 +37,8 @@ class StageOptions:
         stages: Number of stages.
         solver: A method of :data:`~odebackbones.ode.METHODS`, the same for all stages.
         steps: Number of steps of a solve; by default enough for the evaluations to match what the stage replaces
-            (rounded up to whole steps).
+            (rounded up to whole steps). With 0 the flow is the identity, and has no weights: the control that shows
+            whether what the flow replaces matters.
         nodes: Number of equal parts of the time span at whose ends norms keep statistics, for adaptive methods, which
             find their own steps.
         gradient: Gradient mode, see :class:`~odebackbones.ode.SolverConfig`; the same for all stages.
@@ -104,6 +105,12 @@ def pop_options(arguments: dict[str, Any], *, stages: int) -> StageOptions:
 def continuous_stages(options: StageOptions) -> list[bool]:
     """Return, for each stage, whether it has an ODE block."""
     return [at_stage(options.continuous, i) for i in range(options.stages)]
+
+
+def flowing_stages(options: StageOptions) -> list[bool]:
+    """Return, for each stage, whether its ODE block makes any steps; otherwise it is the identity, and left out."""
+    continuous = continuous_stages(options)
+    return [ode and at_stage(options.steps, i) != 0 for i, ode in enumerate(continuous)]
 
 
 def build_block(

@@ -262,7 +262,7 @@ def test_a_disk_that_is_full_ends_the_run_with_one_line_and_no_half_checkpoint(t
         ("--data.classes=[ring]", "data.classes: the model was trained on circle, cross, ring, "),
         ("--model.score_threshold=50", "model.score_threshold=50.0: expected a share"),
         ("--model.detections=0", "model.detections=0: expected at least 1"),
-        ("--run.seed=9223372036854775808", "expected less than 2**63"),
+        ("--run.seed=9223372036854775808", "expected at least 0, and less than 2**63"),
     ],
 )
 def test_settings_that_would_be_left_aside_are_refused(trained, argument, words):
