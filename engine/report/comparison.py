@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 
 from engine.measure.resampling import Interval, difference_interval
 from engine.report.front import front_pictures
 from engine.report.markdown import markdown_table
 from engine.report.records import (
+    CONTROL,
     MISSING,
     UNFINISHED,
     Compared,
@@ -56,7 +57,7 @@ def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = Non
         tables=(*_group_tables(reports, runs), *_differing_facts(reports, runs)),
         pictures=tuple(_aligned_pictures(reports, runs)),
         headline=front_pictures(reports, runs),
-        notes=(*_warnings(reports, runs), *_run_notes(reports, runs)),
+        notes=(*_depth_notes(reports, runs), *_warnings(reports, runs), *_run_notes(reports, runs)),
         sections=tuple(chain.from_iterable(_findings(reports[0], runs[0], *other) for other in _others(reports, runs))),
     )
 
@@ -252,6 +253,35 @@ def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
             yield f"{run} has no intervals, so that no difference can be shown: evaluate it anew."
         if UNFINISHED in report.facts:
             yield f"{run} is not finished: {report.facts[UNFINISHED]}."
+
+
+def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
+    """Say of every discrete network whether the comparison shows that its depth is worth anything.
+
+    The control has the layers around the flows alone. A network that is not better than it beyond the interval of the
+    difference can't tell whether a flow replaces its blocks well.
+    """
+    controls = [(report, run) for report, run in zip(reports, runs, strict=True) if CONTROL in report.facts]
+    discrete = [
+        (report, run)
+        for report, run in zip(reports, runs, strict=True)
+        if CONTROL not in report.facts and any(q.name == "NFE" and q.value == 0 for q in report.quantities)
+    ]
+    for (control, control_name), (network, name) in product(controls, discrete):
+        quantity = next((q for q in network.quantities if network.front and q.label == network.front[0]), None)
+        difference = _difference(control, network, quantity)
+        if quantity is None or difference is None:
+            continue
+        low, high = difference
+        above = low > 0 if quantity.better == "higher" else high < 0
+        told = f"{quantity.name}: difference {low:+.3g} to {high:+.3g}"
+        if above:
+            yield f"Depth matters here: {name} is beyond the control without any block, {control_name} ({told})."
+        else:
+            yield (
+                f"This comparison can't tell what depth is worth, and so not how well flows replace it: {name} is not "
+                f"beyond the control without any block, {control_name} ({told})."
+            )
 
 
 def _unlike(group: str, reports: Sequence[Report]) -> list[str]:

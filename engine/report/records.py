@@ -18,6 +18,10 @@ UNFINISHED = "unfinished"
 """Name of the fact that a run was meant to be trained for more epochs."""
 
 
+CONTROL = "control"
+"""Name of the fact that a run's flows make no step: it lacks what the others' blocks and flows add."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """One number of a report.

@@ -15,7 +15,7 @@ from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
 from engine.measure.dial import measure_dial, with_dial
 from engine.report.files import write_report
-from engine.report.records import Report, slug
+from engine.report.records import CONTROL, Report, slug
 from engine.runs.sources import describe_sources
 from engine.task import Task
 from engine.training.fit import LOG, Trainer, to_device
@@ -194,7 +194,7 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     dial = measure_dial(run.task, run.model, run.device)  # first, as it refuses what the model can't do
     report, files = run.task.report(run.model, run.device)
     report = with_dial(report, dial, front=run.task.front)
-    own = {**report.facts, **run.facts}
+    own = {**report.facts, **run.facts, **control_facts(run.task.config.model.backbone_args)}
     if run.changes:
         own["model"] += f", with {', '.join(f'{name}={value}' for name, value in run.changes.items())}"
     report = replace(
@@ -207,6 +207,13 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     for name, content in files.items():
         write_atomically(out / name, content)
     return report
+
+
+def control_facts(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Say of a backbone whose flows make no step that it is the control without depth."""
+    steps = arguments.get("steps")
+    is_control = steps == 0 or (isinstance(steps, list | tuple) and not any(steps))
+    return {CONTROL: "no step in any flow: the layers around them alone"} if is_control else {}
 
 
 def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from engine.measure.resampling import difference_interval
 from engine.report.comparison import compare_quantity, compare_reports, comparison_table
 from engine.report.files import read_report, write_report
-from engine.report.records import Compared, Curve, Picture, Quantity, Report, Resamples
+from engine.report.records import CONTROL, Compared, Curve, Picture, Quantity, Report, Resamples
 from odebackbones.errors import InputError
 
 FACTS = {"device": "cpu", "threads": "2", "data set": "shapes", "image size": "320", "model": "resnet101"}
@@ -260,3 +260,15 @@ def test_seeds_widen_the_interval_of_a_difference():
     assert alone == pytest.approx((-0.1, -0.1))
     half = 4.302653 * 0.01 / np.sqrt(3)  # Student's t with 2 degrees of freedom
     assert (low, high) == pytest.approx((-0.1 - half, -0.1 + half), rel=1e-5)
+
+
+@pytest.mark.parametrize(("ap", "says"), [(0.40, "Depth matters here"), (0.50, "can't tell what depth is worth")])
+def test_a_comparison_says_whether_it_can_tell_depth(ap, says):
+    def discrete(report):
+        return replace(report, quantities=(*report.quantities, Quantity("NFE", 0, group="cost")), front=("AP50",))
+
+    control = run("zero", ap, 20.0, 20_000_000)
+    control = discrete(replace(control, facts=control.facts | {CONTROL: "no step"}))
+    notes = compare_reports([discrete(RESNET), ODE, control]).notes
+    assert says in notes[0] and "resnet101" in notes[0] and "zero (AP50: difference +" in notes[0]
+    assert not any("ode is not beyond" in note for note in notes)

@@ -1,0 +1,40 @@
+"""Several seeds of one model: trained one after another, and one column of a comparison."""
+
+import pytest
+from tool_runs import SMALL, run, train_small
+
+from engine.report.files import read_report
+from engine.report.records import Quantity, Report
+from engine.report.seeds import join_seeds
+
+
+@pytest.mark.slow
+def test_seeds_are_trained_one_after_another_and_compared_as_one(tmp_path):
+    train_small(tmp_path, "plain", "--model.backbone=resnet18", "--model.score_threshold=0")
+    done = run("train", "detection", *SMALL, "--run.name=ode", "--run.seeds=[0,3]", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = run("train", "detection", *SMALL, "--run.name=ode", "--run.seeds=[0,3]", "--run.resume=true", cwd=tmp_path)
+    assert again.returncode == 0 and "nothing is left to do" in again.stdout + again.stderr
+    names = [f"runs/{name}" for name in ("plain", "ode_seed0", "ode_seed3")]
+    done = run("compare", *names, "--repeats=1", "--out=runs/comparison", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    comparison = read_report(tmp_path / "runs/comparison")
+    assert comparison.tables[0].columns == ("quantity", "plain", "ode (2 seeds)")
+    [seeds] = [table for table in comparison.tables if table.title == "Seeds of ode (2 seeds)"]
+    assert seeds.columns == ("quantity", "ode_seed0", "ode_seed3", "mean", "range")
+    values = {row[0]: row[1:] for row in seeds.rows}
+    one, other, mean, spread = values["AP"]
+    assert (mean, spread) == pytest.approx(((one + other) / 2, abs(one - other)))
+    assert ("seed", "0", "0, 3") in [row for table in comparison.tables for row in table.rows]
+
+
+def test_costs_that_are_equal_stay_whole_numbers_and_others_are_averaged():
+    reports = [
+        Report(
+            "a", "a", {"seed": str(i)}, (Quantity("parameters", 10), Quantity("latency", float(i), "ms", group="speed"))
+        )
+        for i in range(3)
+    ]
+    joined = join_seeds(reports)
+    assert [q.value for q in joined.quantities] == [10, 1.0] and joined.facts["seed"] == "0, 1, 2"
+    assert join_seeds(reports[:1]) is reports[0]
