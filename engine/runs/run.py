@@ -146,7 +146,7 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     task = task_class(config, content["metadata"])
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
-    if changes or config.eval.solvers:
+    if changes:
         require_ode_blocks(model, config.model.backbone, checkpoint.parent)
     model = to_device(changed_solver(model, changes), device, channels_last=config.optim.channels_last).eval()
     if changes and config.eval.calibration:
@@ -183,6 +183,8 @@ def describe_conversion(record: Mapping[str, Any]) -> str:
 
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's and the training's."""
+    if run.task.config.eval.solvers:
+        require_ode_blocks(run.model, run.task.config.model.backbone, run.checkpoint.parent)
     if run.changes and run.task.config.eval.solvers:
         raise InputError(
             f"eval.solvers={run.task.config.eval.solvers} starts from the solver that the weights were trained with: "
