@@ -1,4 +1,4 @@
-"""Demos: train an ODE-Net, the network that it replaces and the controls, and compare them."""
+"""Demos: train an ODE-Net, the network that it replaces and a fair control, and compare them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,7 @@ class Demo:
     Attributes:
         config: File in ``configs``.
         output: Folder of the runs.
-        runs: Name of a run -> its settings: the network that is replaced, which is the reference, the ODE-Net, the
-            control of the same parameters, and the control without any step, which shows whether depth matters.
+        runs: Name of a run -> its settings; the first run is the reference, the last one the control.
     """
 
     config: str
@@ -27,21 +26,15 @@ class Demo:
     runs: dict[str, list[str]]
 
 
-NARROW = [16, 32, 64, 128]
-"""Channels of the detectors' stages."""
-
 DEMOS: dict[str, Demo] = {
     "detection": Demo(
         config="detection/shapes.yaml",
         output=Path("runs") / "demo",
         runs={
-            "resnet34": ["--model.backbone=resnet34", f"--model.backbone_args={{channels: {NARROW}}}"],
-            "ode_resnet34": [],
-            "one_block": [
-                "--model.backbone=resnet34",
-                f"--model.backbone_args={{channels: {NARROW}, layers: [2, 2, 2, 2]}}",
-            ],
-            "no_step": ["--model.backbone_args.steps=0"],
+            "resnet34": ["--model.backbone=resnet34"],
+            "ode_resnet34": ["--model.backbone=ode_resnet34"],
+            # One identity block per stage, and thus as many parameters as the ODE model
+            "resnet34_one_block": ["--model.backbone=resnet34", "--model.backbone_args={layers: [2, 2, 2, 2]}"],
         },
     ),
     "depth": Demo(
@@ -50,9 +43,8 @@ DEMOS: dict[str, Demo] = {
         runs={
             "vgg16_quarter_bn": ["--model.backbone=vgg16_quarter_bn"],
             "ode_vgg16_quarter_bn": ["--model.backbone=ode_vgg16_quarter_bn"],
-            # a residual network with as many parameters as the ODE model
+            # One evaluation per stage, and thus a residual network with as many parameters as the ODE model
             "one_evaluation": ["--model.backbone_args={solver: euler, steps: 1}"],
-            "no_step": ["--model.backbone_args={steps: 0}"],
         },
     ),
 }
