@@ -256,10 +256,9 @@ def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
 
 
 def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
-    """Say of every discrete network whether the comparison shows that its depth is worth anything.
+    """Say of every discrete network whether it is better than the control, which has the layers around the flows alone.
 
-    The control has the layers around the flows alone. A network that is not better than it beyond the interval of the
-    difference can't tell whether a flow replaces its blocks well.
+    If not beyond the interval of the difference, the comparison can't tell whether a flow replaces its blocks well.
     """
     controls = [(report, run) for report, run in zip(reports, runs, strict=True) if CONTROL in report.facts]
     discrete = [

@@ -1,32 +1,22 @@
 """Is it an ODE? A flow passes the test, and a network that hangs on its solver does not."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from engine.config import DialConfig
-from engine.measure import dial
-from engine.measure.dial import measure_dial, with_gradient_of
-from engine.report.records import Quantity
 from engine.report.transfer import transfer_curves, transfer_table
-from engine.task import Probe
-from odebackbones import InputError, ODEBlock, change_solver
-from odebackbones.block import ode_blocks
+from odebackbones import InputError, ODEBlock
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.fields.norms import norm_layer
 from odebackbones.fields.residual import BasicField
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times
 from odebackbones.transfer import (
-    CALIBRATED,
-    TRAINED,
     Transfer,
     accuracy,
     convergence_order,
-    solver_arguments,
     solver_transfer,
 )
 
@@ -246,57 +236,3 @@ def test_a_smooth_field_converges_at_the_methods_order(method, order):
 def test_a_field_with_a_kink_converges_more_slowly():
     block = ODEBlock(KinkedField(), SolverConfig("rk4", 4))
     assert convergence_order(block, STATE).order == pytest.approx(2, abs=0.1)  # h^2 in the kink's step, and not h^4
-
-
-@pytest.mark.parametrize(("method", "gradient"), [("alf", "reversible"), ("euler", "checkpoint")])
-def test_memory_is_measured_in_the_trained_gradient_mode_where_the_method_has_it(method, gradient):
-    trained = nn.Sequential(ODEBlock(GrowthField(1.0), SolverConfig("leapfrog", 2, gradient="reversible")))
-    changed = change_solver(trained, **solver_arguments(method, steps=2))
-    assert [block.solver.gradient for block in ode_blocks(with_gradient_of(trained, changed))] == [gradient]
-
-
-class HalfwayInfinite(GrowthField):
-    """x' = r x, but infinite at t = 1/2."""
-
-    def forward(self, t, x):
-        return super().forward(t, x) / (t != 0.5 or 0.0 * x.sum())
-
-
-class DialTask:
-    """A task of one number, whose latency is the number of evaluations."""
-
-    front = ("score",)
-
-    def __init__(self):
-        self.config = SimpleNamespace(eval=DialConfig(["euler"], steps=[1, 2, 3], calibration=1))
-
-    def figures(self, model, device):
-        return {"score": float(model(torch.ones(1, 1)))}
-
-    def calibration_batches(self, number, device):
-        return [torch.ones(1, 1)]
-
-    def probe(self, model, device):
-        x = torch.ones(1, 1, requires_grad=True)
-        probe = Probe(lambda: model(x), lambda: model(x).sum(), {}, image_size=(1, 1), batch_size=1)
-        probed.append((model[0].solver.steps, probe))
-        return probe
-
-
-def test_a_solve_that_can_not_be_finished_takes_no_row_from_the_others(monkeypatch):
-    def speeds(probes, device, *, repeats):
-        return {i: (Quantity("latency median", float(steps_of(probe)), "ms"),) for i, probe in probes.items()}
-
-    probed.clear()
-    steps_of = lambda probe: next(steps for steps, each in probed if each is probe)  # noqa: E731
-    monkeypatch.setattr(dial, "speed_quantities", speeds)
-    model = nn.Sequential(ODEBlock(HalfwayInfinite(0.5), SolverConfig("euler", 1))).eval()
-    rows = measure_dial(DialTask(), model, torch.device("cpu")).rows
-    assert [(row.method, row.steps, row.further.get("latency median [ms]")) for row in rows] == [
-        *((TRAINED, None, 1.0), (CALIBRATED, None, 1.0)),
-        *(("euler", 1, 1.0), ("euler", 2, None), ("euler", 3, 3.0)),
-    ]
-
-
-probed = []
-"""Number of steps, and the probe, of every model that was probed."""

@@ -40,6 +40,12 @@ def test_a_run_becomes_an_ode_run_of_the_same_figures_and_comes_back(tmp_path):
     report = read_report(tmp_path / "report_ode")
     assert report.name == ode["config"]["run"]["name"] == "ode"
     assert report.facts["converted"].startswith("from runs/plain/best.pt (resnet18), its features differ by at most ")
+
+
+@pytest.mark.slow
+def test_a_run_is_fitted_to_fewer_weights_and_trained_on_toward_the_run_that_it_was(tmp_path):
+    train_small(tmp_path, "plain", *PLAIN)
+    assert run("convert", "--run=runs/plain", "--out=runs/ode", cwd=tmp_path).returncode == 0
     fitted = run("convert", "--run=runs/plain", "--out=runs/k1", "--bases=1", "--fit", "--fit-images=4", cwd=tmp_path)
     assert fitted.returncode == 0, fitted.stderr
     found = load_checkpoint(tmp_path / "runs" / "k1" / "best.pt")["model"]
