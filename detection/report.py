@@ -83,5 +83,5 @@ def image_facts(annotations: Annotations, *, min_size: int, max_size: int, detec
         "data set": annotations.name,
         "images": str(len(annotations.images)),
         "image size": f"shorter side {min_size} px, longer side at most {max_size} px",
-        "protocol": f"COCO (pycocotools, {judged} detections an image); P/R/F1 at IoU 0.5, best macro F1",
+        "protocol": f"COCO ({judged} detections an image); P/R/F1 at IoU 0.5, best macro F1",
     }

@@ -9,6 +9,7 @@ import torch
 from timm.optim import list_optimizers
 
 from odebackbones.errors import InputError, unknown_name
+from odebackbones.models.stage_options import makes_no_step
 from odebackbones.ode import METHODS
 from odebackbones.transfer import TRIED_STEPS
 
@@ -203,6 +204,8 @@ def budgeted_model(config: Any) -> Any:
     budgets, arguments = config.anytime.budgets, config.model.backbone_args
     if budgets and (own := arguments.get("budgets", budgets)) != budgets:
         raise InputError(f"model.backbone_args.budgets={own} and anytime.budgets={budgets}: give one of them")
+    if budgets and makes_no_step(arguments):
+        raise InputError(f"anytime.budgets={budgets}: model.backbone_args.steps=0 leaves no flow to solve; drop one")
     return replace(config.model, backbone_args=budgeted_arguments(arguments, budgets))
 
 

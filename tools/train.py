@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.runs.cli import config_parser, parse, pick_task, run_tool
-from engine.runs.run import train_run
+from engine.runs.run import require_nothing_lost, run_folder, train_run
 from tools.tasks import TASKS
 
 HELP = """Train; writes config.yaml, log.csv, last.pt and best.pt to RUN.OUTPUT/RUN.NAME.
@@ -23,7 +23,10 @@ def main(arguments: list[str]) -> None:
     task, rest = pick_task(arguments, TASKS)
     parser = config_parser(task, HELP)
     config, _ = parse(parser, task, rest)
-    for each in with_seeds(config):
+    configs = with_seeds(config)
+    for each in configs:  # before the first training, not after it
+        require_nothing_lost(run_folder(each), resume=each.run.resume)
+    for each in configs:
         print(f"trained: {train_run(task, each)}")
 
 

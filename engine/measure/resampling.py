@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from engine.report.records import Quantity, Report, Resamples
 
@@ -15,9 +15,6 @@ RESAMPLES = 1000
 
 LEVEL = 0.95
 """Confidence level of the intervals."""
-
-NORMAL_QUANTILE = 1.959964
-"""The normal distribution's quantile of the level."""
 
 
 Interval = tuple[float, float]
@@ -54,7 +51,7 @@ def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval:
         return float("-inf"), float("inf")
     deviations = resampled - np.nanmean(resampled)
     low, high = np.nanpercentile(deviations, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    factor = student_quantile(images - 1) / NORMAL_QUANTILE * np.sqrt(images / (images - 1))
+    factor = student_quantile(images - 1) / ndtri(0.5 * (1 + LEVEL)) * np.sqrt(images / (images - 1))
     return value + float(factor * low), value + float(factor * high)
 
 
@@ -70,9 +67,13 @@ def difference_interval(reference: Resamples, other: Resamples, label: str) -> I
     if reference.digest != other.digest or not (label in reference.figures and label in other.figures):
         return None
     value = other.values[label] - reference.values[label]
-    low, high = interval(value, other.figures[label] - reference.figures[label], images=reference.images)
-    half = seed_half_width([resamples.seeds.get(label, ()) for resamples in (reference, other)])
-    return value - float(np.hypot(value - low, half)), value + float(np.hypot(high - value, half))
+    of_images = interval(value, other.figures[label] - reference.figures[label], images=reference.images)
+    return widened(value, of_images, seed_half_width([each.seeds.get(label, ()) for each in (reference, other)]))
+
+
+def widened(value: float, ends: Interval, half: float) -> Interval:
+    """Return an interval about the value that also holds an independent variation of this half width."""
+    return value - float(np.hypot(value - ends[0], half)), value + float(np.hypot(ends[1] - value, half))
 
 
 def seed_half_width(seeds: Sequence[Sequence[float]]) -> float:

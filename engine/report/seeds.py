@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.measure.resampling import interval, seed_half_width
+from engine.measure.resampling import interval, seed_half_width, widened
 from engine.report.records import Point, Quantity, Report, Resamples, Table
 
 
@@ -22,12 +22,22 @@ def join_seeds(reports: Sequence[Report]) -> Report:
     points = [mean_point(point, reports) for point in first.points]
     return replace(
         first,
-        facts={**first.facts, "seed": ", ".join(report.facts.get("seed", "?") for report in reports)},
+        facts=join_facts(reports),
         quantities=tuple(q for q in quantities if q is not None),
         points=tuple(point for point in points if point is not None),
-        notes=(*first.notes, f"Its figures are means of {len(reports)} trainings that differ in their seed."),
+        notes=(
+            *dict.fromkeys(note for report in reports for note in report.notes),
+            f"Its figures are means of {len(reports)} trainings that differ in their seed.",
+        ),
         resamples=resamples,
     )
+
+
+def join_facts(reports: Sequence[Report]) -> dict[str, str]:
+    """Return all facts, with every value that one has, as of a training that was not finished."""
+    names = dict.fromkeys(name for report in reports for name in report.facts)
+    found = {name: dict.fromkeys(report.facts[name] for report in reports if name in report.facts) for name in names}
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def join_resamples(found: Sequence[Resamples | None]) -> Resamples | None:
@@ -57,13 +67,8 @@ def mean_quantity(quantity: Quantity, reports: Sequence[Report], resamples: Resa
     if isinstance(quantity.value, int) and len(set(values)) == 1:
         return quantity
     if resamples is not None and quantity.label in resamples.figures:
-        low, high = interval(mean, resamples.figures[quantity.label], images=resamples.images)
-        half = seed_half_width([values])
-        return replace(
-            quantity,
-            value=mean,
-            interval=(mean - float(np.hypot(mean - low, half)), mean + float(np.hypot(high - mean, half))),
-        )
+        of_images = interval(mean, resamples.figures[quantity.label], images=resamples.images)
+        return replace(quantity, value=mean, interval=widened(mean, of_images, seed_half_width([values])))
     ends = [q.interval for q in found if q.interval is not None]
     means = np.mean(ends, axis=0).tolist() if len(ends) == len(reports) else None
     return replace(quantity, value=mean, interval=(means[0], means[1]) if means else None)

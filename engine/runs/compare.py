@@ -55,7 +55,8 @@ def group_seeds(runs: Sequence[LoadedRun]) -> list[list[int]]:
             settings = to_dict(first.task.config), to_dict(run.task.config)
             seeds = {runs[j].task.config.run.seed for j in group}
             alike = not [line for line in differences(*settings, free=free) if not line.startswith("run.seed ")]
-            if alike and run.task.config.run.seed not in seeds and first.facts.get(CONVERTED) is None:
+            is_converted = CONVERTED in first.facts or CONVERTED in run.facts
+            if alike and run.task.config.run.seed not in seeds and not is_converted:
                 group.append(i)
                 break
         else:

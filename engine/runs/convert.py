@@ -126,8 +126,11 @@ def convert_body(run: LoadedRun, body: nn.Module, conversion: Conversion) -> tup
     converted = from_resnet(body, gradient=conversion.gradient)
     blocks = [block.solver.steps or 1 for block in ode_blocks(converted)]
     bases, steps = (
-        numbers and at_most(option, numbers, blocks)
-        for option, numbers in (("--bases", conversion.bases or conversion.steps), ("--steps", conversion.steps))
+        None if numbers is None else at_most(option, numbers, blocks)
+        for option, numbers in (
+            ("--bases", conversion.steps if conversion.bases is None else conversion.bases),
+            ("--steps", conversion.steps),
+        )
     )
     if not conversion.images:
         return change_bases(converted, bases) if bases else converted, 0

@@ -28,6 +28,7 @@ from engine.weights.pretrained import WeightTransfer
 from engine.weights.solver_change import changed_solver, require_ode_blocks, solver_changes
 from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError
+from odebackbones.models.stage_options import makes_no_step
 
 REPORTS = {BEST: "report", LAST: "report_last"}
 """Weight file of a run -> the folder of its report."""
@@ -42,7 +43,7 @@ def train_run(task_class: type[Task], config: Any) -> Path:
     Raises:
         InputError: The run exists already and was not to be resumed, or something in the input is wrong.
     """
-    folder = Path(config.run.output) / config.run.name
+    folder = run_folder(config)
     last = folder / LAST
     require_nothing_lost(folder, resume=config.run.resume)
     asked_to_resume, config = config.run.resume, replace(config, run=replace(config.run, resume=False))
@@ -73,6 +74,11 @@ def train_run(task_class: type[Task], config: Any) -> Path:
             write_atomically(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False).encode())
         trainer.fit()
     return folder
+
+
+def run_folder(config: Any) -> Path:
+    """Return the folder of the run that a configuration describes."""
+    return Path(config.run.output) / config.run.name
 
 
 def require_nothing_lost(folder: Path, *, resume: bool) -> None:
@@ -213,9 +219,7 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
 
 def control_facts(arguments: Mapping[str, Any]) -> dict[str, str]:
     """Say of a backbone whose flows make no step that it is the control without depth."""
-    steps = arguments.get("steps")
-    is_control = steps == 0 or (isinstance(steps, list | tuple) and not any(steps))
-    return {CONTROL: "no step in any flow: the layers around them alone"} if is_control else {}
+    return {CONTROL: "no step in any flow: the layers around them alone"} if makes_no_step(arguments) else {}
 
 
 def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> Path:

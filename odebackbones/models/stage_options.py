@@ -113,6 +113,12 @@ def flowing_stages(options: StageOptions) -> list[bool]:
     return [ode and at_stage(options.steps, i) != 0 for i, ode in enumerate(continuous)]
 
 
+def makes_no_step(arguments: Mapping[str, Any]) -> bool:
+    """Whether a model's arguments leave all of its flows without a step."""
+    steps = arguments.get("steps")
+    return steps == 0 or (isinstance(steps, list | tuple) and all(each == 0 for each in steps))
+
+
 def build_block(
     options: StageOptions, i: int, make_field: Callable[..., Any], *, evaluations: int, name: str
 ) -> ODEBlock:

@@ -86,6 +86,9 @@ def test_the_backbone_gets_the_budgets_and_the_largest_as_its_usual_steps():
     own = replace(config, model=ModelConfig("ode_resnet18", {"steps": 8, "budgets": [1, 2]}))
     with pytest.raises(InputError, match="give one of them"):
         budgeted_model(own)
+    control = replace(config, model=ModelConfig("ode_resnet18", {"steps": 0}))
+    with pytest.raises(InputError, match="leaves no flow to solve"):
+        budgeted_model(control)
 
 
 def test_without_budgets_a_batch_takes_the_models_own_steps():

@@ -4,7 +4,7 @@ import pytest
 from tool_runs import SMALL, run, train_small
 
 from engine.report.files import read_report
-from engine.report.records import Quantity, Report
+from engine.report.records import UNFINISHED, Quantity, Report
 from engine.report.seeds import join_seeds
 
 
@@ -15,6 +15,9 @@ def test_seeds_are_trained_one_after_another_and_compared_as_one(tmp_path):
     assert done.returncode == 0, done.stderr
     again = run("train", "detection", *SMALL, "--run.name=ode", "--run.seeds=[0,3]", "--run.resume=true", cwd=tmp_path)
     assert again.returncode == 0 and "nothing is left to do" in again.stdout + again.stderr
+    late = run("train", "detection", *SMALL, "--run.name=ode", "--run.seeds=[7,3]", cwd=tmp_path)
+    assert late.returncode == 2 and "ode_seed3: this run exists" in late.stderr
+    assert not (tmp_path / "runs/ode_seed7").exists()  # it shows before the first is trained
     names = [f"runs/{name}" for name in ("plain", "ode_seed0", "ode_seed3")]
     done = run("compare", *names, "--repeats=1", "--out=runs/comparison", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -38,3 +41,12 @@ def test_costs_that_are_equal_stay_whole_numbers_and_others_are_averaged():
     joined = join_seeds(reports)
     assert [q.value for q in joined.quantities] == [10, 1.0] and joined.facts["seed"] == "0, 1, 2"
     assert join_seeds(reports[:1]) is reports[0]
+
+
+def test_what_is_said_of_one_seed_is_said_of_all():
+    finished, other = (
+        Report("a", "a", {"seed": "0"}, ()),
+        Report("a", "a", {"seed": "1", UNFINISHED: "2 of 9"}, (), notes=("n",)),
+    )
+    joined = join_seeds([finished, other])
+    assert joined.facts == {"seed": "0, 1", UNFINISHED: "2 of 9"} and joined.notes[0] == "n"

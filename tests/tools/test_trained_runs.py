@@ -50,6 +50,8 @@ def test_a_run_is_fitted_to_fewer_weights_and_trained_on_toward_the_run_that_it_
     assert fitted.returncode == 0, fitted.stderr
     found = load_checkpoint(tmp_path / "runs" / "k1" / "best.pt")["model"]
     assert not any(name.endswith("field.conv1.weight.1") for name in found)
+    none = run("convert", "--run=runs/plain", "--out=runs/k2", "--bases=0", cwd=tmp_path)
+    assert none.returncode == 2 and "--bases 0: the 3 stages have" in none.stderr
     for bases in ("--bases 3", "--bases 1 2 1"):
         again = run("convert", "--run=runs/plain", "--out=runs/k2", *bases.split(), "--fit", cwd=tmp_path)
         assert again.returncode == 2 and "--fit: nothing to reduce" in again.stderr
