@@ -104,7 +104,8 @@ def with_resamples(report: Report, figures: Mapping[str, np.ndarray], images: Se
     def known(quantity: Quantity) -> Quantity:
         if quantity.name not in figures or quantity.value is None:
             return quantity
-        return replace(quantity, interval=interval(quantity.value, figures[quantity.name], images=number))
+        ends = interval(quantity.value, figures[quantity.name], images=number)
+        return replace(quantity, interval=ends if np.isfinite(ends).all() else None)
 
     digest = hashlib.sha256("\n".join(images).encode()).hexdigest()[:16]
     kept = {q.label: (q.value, figures[q.name]) for q in report.quantities if q.name in figures and q.value is not None}

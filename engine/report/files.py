@@ -103,7 +103,7 @@ def _put_back(old: Path, place: Path) -> None:
 
 def _json_data(report: Report) -> dict[str, Any]:
     data = {"kind": KIND, **asdict(replace(report, resamples=None))}
-    del data["resamples"]
+    data["resamples"] = report.resamples and report.resamples.digest
     for picture in (*data["pictures"], *data["headline"]):
         del picture["png"]
     return _plain(data)
@@ -137,7 +137,8 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
     data = {"front": [], "points": [], "headline": [], **data}  # which reports of before 0.3 lack
     try:
         parsed: dict[str, Any] = {key: tuple(map(parse, data[key])) for key, parse in parts.items()}
-        return Report(**data | parsed, resamples=read_resamples(folder / RESAMPLES))
+        kept = read_resamples(folder / RESAMPLES) if data.pop("resamples", None) else None
+        return Report(**data | parsed, resamples=kept)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:

@@ -1,5 +1,7 @@
 """Intervals by resampling the images: their coverage, and what they say of equal models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,8 +81,17 @@ def test_a_report_keeps_its_resamples(tmp_path):
     assert f"{low:.3f} to {high:.3f}"[:9] in (tmp_path / "report.md").read_text()
 
 
-def test_one_image_tells_nothing():
+def test_one_image_tells_nothing(tmp_path):
     assert interval(0.5, np.full(RESAMPLES, 0.5), images=1) == (-np.inf, np.inf)
+    write_report(report(np.array([0.5])), tmp_path)
+    assert read_report(tmp_path).quantities[0].interval is None
+
+
+def test_a_report_without_resamples_takes_none_that_another_left_in_its_folder(tmp_path):
+    before = report(np.random.default_rng(0).uniform(size=30))
+    write_report(before, tmp_path)
+    write_report(replace(before, resamples=None), tmp_path)
+    assert read_report(tmp_path).resamples is None
 
 
 def test_classification_is_resampled_as_its_metrics_are_computed():
