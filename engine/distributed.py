@@ -45,10 +45,14 @@ def main_process_first() -> Iterator[None]:
         dist.barrier()
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def loader_processes(asked: int) -> int:
     """Return the number of data-loading processes: as asked, but at most the cores per training process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(asked, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))))
+    return min(asked, max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))))
 
 
 def pick_device(name: str) -> torch.device:

@@ -29,7 +29,7 @@ def test_a_config_is_read_and_states_its_command_its_result_and_its_cost(file):
 @pytest.mark.parametrize("name", DEMOS)
 def test_a_demo_has_models_that_timm_makes(name):
     demo = DEMOS[name]
-    assert len(demo.runs) == 3
+    assert len(demo.runs) == 4
     backbones = {run: read(CONFIGS / demo.config, *settings).model.backbone for run, settings in demo.runs.items()}
     assert all(timm.is_model(backbone) for backbone in backbones.values())
     assert any(backbone.startswith("ode_") for backbone in backbones.values())
