@@ -10,8 +10,7 @@ from detection.coco_evaluation import match_detections
 from detection.matches import collect_matches
 from detection.metrics import evaluate_detections
 from detection.report import accuracy_quantities
-from detection.resampling import average_precision, resample_detections, resampled_at_threshold, resampled_numbers
-from engine.measure.resampling import image_weights, interval
+from detection.resampling import resample_detections, resampled_at_threshold, resampled_numbers
 
 NEAR = {"rel": 1e-4, "abs": 5e-4}
 """Recalls at the border of a hundredth may be rounded otherwise."""
@@ -68,24 +67,3 @@ def test_all_resamples_come_in_chunks_and_without_detections_they_are_zero():
     assert 0 < found["AP50"].std() < 0.2
     none = resample_detections(data, [], evaluate_detections(data, []))
     assert not none["AP"].any()
-
-
-@pytest.mark.slow
-def test_intervals_of_ap_hold_the_truth_of_a_large_set():
-    data, results = random_scene(5, category_ids=(1, 2), images=900)
-    truth = evaluate_detections(data, results).coco["AP50"]
-    draw, held, trials = np.random.default_rng(0), 0, 100
-    [classes, *_] = collect_matches(match_detections(data, results), data)
-    for _ in range(trials):
-        chosen = draw.choice(900, 90, replace=False)
-        weights = np.zeros((900, 1001), np.float32)
-        weights[chosen] = np.concatenate([np.ones((90, 1), np.float32), image_weights(90)], axis=1)
-        metrics = np.nanmean([ap50(each, weights) for each in classes], axis=0)
-        low, high = interval(metrics[0], metrics[1:], images=90)
-        held += low <= truth <= high
-    assert 0.88 <= held / trials <= 0.99
-
-
-def ap50(matches, weights):
-    counted, true = matches.counted[0], matches.true[0]
-    return average_precision(matches.image[counted], true[counted], matches.objects, weights)
