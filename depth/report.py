@@ -71,4 +71,5 @@ def depth_report(
         notes=(*skipped, *notes),
     )
     resampled = resample_images([result.sums[MODEL] for result in metrics.counted])
-    return with_resamples(report, resampled, [images[result.index] for result in metrics.counted])
+    identities = [f"{images[result.index]} {result.sums[MODEL].pixels}" for result in metrics.counted]
+    return with_resamples(report, resampled, identities)

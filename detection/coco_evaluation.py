@@ -17,14 +17,11 @@ COCO_NAMES = (
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
 
-
 COCOS_DETECTIONS = 100
 """Largest number of detections per image and class that COCO judges."""
 
-
 MAX_DETECTIONS = (1, 10, COCOS_DETECTIONS)
 """Largest numbers of detections per image and class in COCO's numbers."""
-
 
 # Indices of IoU 0.5 and 0.75, area "all" and the most detections per image in COCOeval's arrays.
 IOU_50, IOU_75, ALL_AREAS, MOST = 0, 5, 0, -1
@@ -115,8 +112,6 @@ def match_detections(
     results: Sequence[Mapping[str, Any]],
     *,
     most: int = COCOS_DETECTIONS,
-    ious: Sequence[float] | None = None,
-    areas: int = len(AREAS),
 ) -> COCOeval:
     """Match detections with objects by COCO's rules, as pycocotools does.
 
@@ -126,8 +121,6 @@ def match_detections(
         annotations: The ground truth.
         results: Detections in COCO's results format.
         most: Largest number of detections per image and class, at least COCO's 100.
-        ious: IoU thresholds; None for COCO's ten.
-        areas: Number of areas, of all, small, medium and large ones in this order.
     """
     columns = [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results]
     truth = COCO(coco_dataset(annotations))
@@ -135,9 +128,6 @@ def match_detections(
     evaluation = COCOeval(truth, found, "bbox")
     parameters = evaluation.params
     parameters.max_dets = sorted({*MAX_DETECTIONS, most})
-    parameters.area_rng, parameters.area_rng_lbl = parameters.area_rng[:areas], parameters.area_rng_lbl[:areas]
-    if ious is not None:
-        parameters.iou_thrs = list(ious)
     evaluation.evaluate()
     return evaluation
 

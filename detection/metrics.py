@@ -106,8 +106,7 @@ def evaluate_detections(
     most = max(detections, COCOS_DETECTIONS)
     evaluation = match_detections(annotations, results, most=most)
     evaluation.accumulate()
-    at_half = match_detections(annotations, results, most=most, ious=[0.5], areas=1)
-    counts = count_matches(collect_matches(at_half, annotations)[ALL_AREAS])
+    counts = count_matches(collect_matches(evaluation, annotations)[ALL_AREAS])
     curve = f1_curve(counts)
     best = int(np.argmax(curve.f1)) if curve.f1 else None
     return DetectionMetrics(

@@ -29,8 +29,8 @@ from engine.weights.timm_models import PlainValue, create_features, feature_leve
 from odebackbones import freeze_norms
 from odebackbones.errors import InputError, unknown_name
 
-REDUCTIONS = (4, 8, 16, 32)
-"""Strides of the backbone levels under the pyramid, which adds stride 64."""
+STRIDES = (4, 8, 16, 32)
+"""Strides of the levels of torchvision's detectors."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ModelConfig:
     """The detector: its backbone, and the sizes of the parts on top of it.
 
     Args:
-        backbone: Any timm model with features at strides 4 to 32: ``ode_resnet34``, ``resnet34``, ...
+        backbone: Any timm model with features at these strides: ``ode_resnet34``, ``resnet34``, ...
         backbone_args: Arguments of ``timm.create_model``, e.g. ``{solver: heun, steps: 4}``.
         pretrained: Start from timm's pretrained weights of the backbone (true: downloads them), or from the weights in
             a file that match it in name and shape: a run's folder or its ``best.pt``, of any task, or weights with
@@ -47,6 +47,8 @@ class ModelConfig:
             folder, or its ``best.pt``.
         frozen_norm: Freeze the backbone's batch norms, which then use their running statistics: for fine-tuning with
             few images per batch.
+        strides: Strides of the backbone's levels under the pyramid, which adds a level of twice the largest; what the
+            backbone has after its last level is left out.
         frozen_stages: Feature levels to freeze, from the image up: 1 is the stem, 2 adds the first stage, ...
         heads: ``v1``, those of torchvision's ``fasterrcnn_resnet50_fpn``; or ``v2``, those of its ``_v2``: two
             convolutions before the proposals, batch norms in the pyramid, four convolutions in the box head.
@@ -54,7 +56,7 @@ class ModelConfig:
         box_head_size: Width of the box head's two layers.
         min_size: Shorter image side [px]; training draws from several values, evaluation uses the last one.
         max_size: Bound on the longer image side [px].
-        anchor_sizes: Anchor side [px] at strides 4, 8, 16, 32, 64.
+        anchor_sizes: Anchor side [px] at each stride, the added one included.
         proposals_train: Proposals per image kept after NMS in training.
         proposals_test: Proposals per image kept after NMS in evaluation.
         rpn_batch_size: Anchors per image that the RPN's loss samples.
@@ -69,6 +71,7 @@ class ModelConfig:
     pretrained: bool | str = False
     checkpoint: str = ""
     frozen_norm: bool = False
+    strides: list[int] = field(default_factory=lambda: list(STRIDES))
     frozen_stages: int = 0
     heads: str = "v1"
     fpn_channels: int = 256
@@ -89,8 +92,13 @@ class ModelConfig:
             raise unknown_name("model.heads", self.heads, HEADS)
         if self.pretrained and self.checkpoint:
             raise InputError("model.pretrained and model.checkpoint: take one of them")
-        if len(self.anchor_sizes) != len(REDUCTIONS) + 1:
-            raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected 5 sizes [px], for strides 4 to 64")
+        if not self.strides or self.strides != sorted(set(self.strides)):
+            raise InputError(f"model.strides={self.strides}: expected rising strides, such as {list(STRIDES)}")
+        if len(self.anchor_sizes) != len(self.strides) + 1:
+            raise InputError(
+                f"model.anchor_sizes={self.anchor_sizes}: expected {len(self.strides) + 1} sizes [px], for strides "
+                f"{[*self.strides, 2 * self.strides[-1]]}"
+            )
         if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
             raise InputError(
                 f"model.min_size={self.min_size}, model.max_size={self.max_size}: expected sides of at least 32 px, "
@@ -104,17 +112,18 @@ class ModelConfig:
 
 
 class FPNBackbone(nn.Module):
-    """A timm feature extractor with a feature pyramid on its levels of stride 4, 8, 16 and 32.
+    """A timm feature extractor with a feature pyramid on its levels.
 
     T.-Y. Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, arXiv:1612.03144
 
     Args:
-        body: timm model created with ``features_only=True``, with the four levels as outputs.
+        body: timm model created with ``features_only=True``, with the pyramid's levels as outputs.
         out_channels: Channels of the pyramid.
         frozen: Names of the body's modules that stay in evaluation mode and are not trained.
 
     Shape:
         ``(B, 3, H, W) -> {"0": (B, out_channels, H / 4, W / 4), ..., "pool": (B, out_channels, H / 64, W / 64)}``
+        with levels of stride 4 to 32
     """
 
     def __init__(
@@ -174,6 +183,10 @@ def build_faster_rcnn(config: ModelConfig, *, num_classes: int, pretrained: bool
         warn_of_weights_left("model.backbone", config.backbone, config.pretrained or config.checkpoint)
     start = config.pretrained if pretrained is None else pretrained
     whole = read_detector(start) if isinstance(start, str) else None
+    if whole is not None and config.strides != list(STRIDES):
+        raise InputError(
+            f"model.pretrained={start!r}: a detector with the levels {list(STRIDES)}; set model.strides so"
+        )
     body = build_body(config, pretrained=start if whole is None else False)
     if (config.frozen_norm or config.frozen_stages) and not (config.pretrained or config.checkpoint):
         warn("model.frozen_*: parts of a backbone without pretrained weights are frozen")
@@ -201,7 +214,7 @@ def assemble(config: ModelConfig, backbone: FPNBackbone, heads: Heads, *, num_cl
     anchors = AnchorGenerator(
         tuple((size,) for size in config.anchor_sizes), (ASPECT_RATIOS,) * len(config.anchor_sizes)
     )
-    roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(REDUCTIONS))], output_size=POOLED, sampling_ratio=2)
+    roi_pool = MultiScaleRoIAlign([str(i) for i in range(len(config.strides))], output_size=POOLED, sampling_ratio=2)
     return FasterRCNN(
         backbone,
         min_size=tuple(config.min_size),  # pyright: ignore[reportArgumentType] (torchvision takes both)
@@ -225,23 +238,23 @@ def assemble(config: ModelConfig, backbone: FPNBackbone, heads: Heads, *, num_cl
 
 
 def pyramid_levels(config: ModelConfig) -> list[int]:
-    """Return the indices of the backbone's feature maps at strides 4, 8, 16 and 32.
+    """Return the indices of the backbone's feature maps at the strides of ``config``.
 
     Raises:
         InputError: timm doesn't know the backbone or its arguments, or it lacks a level.
     """
     levels = feature_levels("model.backbone", config.backbone, config.backbone_args)
-    missing = [r for r in REDUCTIONS if r not in levels]
+    missing = [stride for stride in config.strides if stride not in levels]
     if missing:
         raise InputError(
             f"model.backbone={config.backbone!r} has features at strides {sorted(levels)} and none at {missing}; "
-            f"take a backbone with strides {list(REDUCTIONS)}, such as a ResNet"
+            f"take a backbone with strides {config.strides}, such as a ResNet, or set model.strides"
         )
-    return [levels[r] for r in REDUCTIONS]
+    return [levels[stride] for stride in config.strides]
 
 
 def build_body(config: ModelConfig, *, pretrained: bool | str) -> nn.Module:
-    """Build timm's feature extractor with outputs at strides 4, 8, 16 and 32, whatever their index in the model."""
+    """Build timm's feature extractor with outputs at the strides of ``config``, whatever their index in the model."""
     return create_features(
         "model.backbone",
         config.backbone,

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from detection.coco_evaluation import AREAS, COCOS_DETECTIONS, IOU_50, IOU_75, MAX_DETECTIONS, match_detections
+from detection.counts import Counts
 from detection.data.records import Annotations
 from detection.matches import Matches, collect_matches
 from detection.metrics import DetectionMetrics
 from engine.measure.resampling import image_weights
 
-LEVELS = 100
+RECALL_PARTS = 100
 """Recall is divided into this many parts for AP."""
 
 CHUNK = 250
@@ -51,19 +52,19 @@ def resampled_numbers(
     everything = areas[0]
     precisions = of_classes(average_precisions, everything, weights, most=metrics.detections)
     found = {
-        "AP": mean_of_defined(precisions),
-        "AP50": mean_of_defined(precisions[:, IOU_50]),
-        "AP75": mean_of_defined(precisions[:, IOU_75]),
+        "AP": mean_of_present(precisions),
+        "AP50": mean_of_present(precisions[:, IOU_50]),
+        "AP75": mean_of_present(precisions[:, IOU_75]),
     }
     for area, classes in list(zip(AREAS, areas, strict=True))[1:]:
-        found[f"AP_{area}"] = mean_of_defined(of_classes(average_precisions, classes, weights, most=metrics.detections))
-        found[f"AR_{area}"] = mean_of_defined(of_classes(recalls, classes, weights, most=metrics.detections))
+        found[f"AP_{area}"] = mean_of_present(of_classes(average_precisions, classes, weights, most=metrics.detections))
+        found[f"AR_{area}"] = mean_of_present(of_classes(recalls, classes, weights, most=metrics.detections))
     for most in (*MAX_DETECTIONS[:-1], metrics.detections):
-        found[f"AR_{most}"] = mean_of_defined(of_classes(recalls, everything, weights, most=most))
+        found[f"AR_{most}"] = mean_of_present(of_classes(recalls, everything, weights, most=most))
     if metrics.detections > COCOS_DETECTIONS:
         precisions = of_classes(average_precisions, everything, weights, most=COCOS_DETECTIONS)
         for name, at in (("AP", slice(None)), ("AP50", IOU_50), ("AP75", IOU_75)):
-            found[f"{name} (COCO's, {COCOS_DETECTIONS} detections)"] = mean_of_defined(precisions[:, at])
+            found[f"{name} (COCO's, {COCOS_DETECTIONS} detections)"] = mean_of_present(precisions[:, at])
     return found | resampled_at_threshold(everything, metrics.threshold, weights)
 
 
@@ -87,9 +88,10 @@ def average_precisions(matches: Matches, weights: np.ndarray, *, most: int) -> n
 
 
 def average_precision(image: np.ndarray, true: np.ndarray, objects: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute the mean over 101 recalls of the greatest precision at that recall or more, NaN without objects.
+    r"""Compute the mean over 101 recalls of the greatest precision at that recall or more, NaN without objects.
 
-    Only the points of true detections count: a false one lowers the precision and leaves the recall.
+    :math:`AP = \frac{1}{101} \sum_{k=0}^{100} \max_{r \ge k / 100} p(r)`. T.-Y. Lin et al.: Microsoft COCO, ECCV 2014,
+    arXiv:1405.0312. Only the points of true detections count: a false one lowers the precision and leaves the recall.
 
     Args:
         image: Image of each detection, in the order of descending confidence, ``(D,)``.
@@ -105,8 +107,8 @@ def average_precision(image: np.ndarray, true: np.ndarray, objects: np.ndarray, 
     found_so_far = np.add.reduceat(counts, np.concatenate([[0], hits[:-1] + 1]), axis=0).cumsum(0)
     precision = true_so_far / np.maximum(found_so_far, 1)
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = np.floor(LEVELS * true_so_far / np.maximum(total, 1) + ROUNDING) + 1  # number of recalls up to here
-    area = (envelope * np.diff(reached, axis=0, prepend=0)).sum(0) / (LEVELS + 1)
+    reached = np.floor(RECALL_PARTS * true_so_far / np.maximum(total, 1) + ROUNDING) + 1  # number of recalls up to here
+    area = (envelope * np.diff(reached, axis=0, prepend=0)).sum(0) / (RECALL_PARTS + 1)
     return np.where(total > 0, area, np.nan)
 
 
@@ -120,7 +122,10 @@ def recalls(matches: Matches, weights: np.ndarray, *, most: int) -> np.ndarray:
 def resampled_at_threshold(
     classes: Sequence[Matches], threshold: float | None, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Compute precision, recall and F1 at IoU 0.5 and a confidence, ``(B,)`` each: macro, then micro."""
+    """Compute precision, recall and F1 at IoU 0.5 and a confidence, ``(B,)`` each: macro and micro.
+
+    That the confidence was chosen on the same images is not part of their variation.
+    """
     images = len(weights)
     kept = [m.score >= (threshold or 0.0) for m in classes]
     judged = [(m.true[IOU_50], m.counted[IOU_50] & ~m.true[IOU_50]) for m in classes]
@@ -131,19 +136,13 @@ def resampled_at_threshold(
         for i in range(2)
     )
     hits, misses = (counts.astype(np.float32) @ weights for counts in (true, false))
-    objects = np.stack([m.objects for m in classes]) @ weights
-    macro = [np.where(objects > 0, each, np.nan) for each in scores(hits, misses, objects)]
-    micro = scores(*(counts.sum(0) for counts in (hits, misses, objects)))
-    names = ("precision", "recall", "F1")
-    return {f"{name} (macro)": mean_of_defined(each) for name, each in zip(names, macro, strict=True)} | {
-        f"{name} (micro)": each for name, each in zip(names, micro, strict=True)
-    }
-
-
-def scores(true: np.ndarray, false: np.ndarray, objects: np.ndarray) -> list[np.ndarray]:
-    """Return precision, recall and F1, 0 where they would be 0 / 0."""
-    pairs = (true, true + false), (true, objects), (2 * true, true + false + objects)
-    return [np.divide(part, whole, out=np.zeros_like(part), where=whole > 0) for part, whole in pairs]
+    counts = Counts(hits, misses, np.stack([m.objects for m in classes]) @ weights)
+    found = {}
+    for name in ("precision", "recall", "F1"):
+        of_classes = getattr(counts, name.lower())
+        found[f"{name} (macro)"] = mean_of_present(np.where(counts.objects > 0, of_classes, np.nan))
+        found[f"{name} (micro)"] = getattr(counts.total(), name.lower())[0]
+    return found
 
 
 def ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -151,7 +150,11 @@ def ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Average over all axes but the last, without NaN; NaN where all are: ``(..., B) -> (B,)``."""
+def mean_of_present(values: np.ndarray) -> np.ndarray:
+    """Average over all axes but the last, without classes that have no object at all: ``(..., B) -> (B,)``.
+
+    A resample in which a class has no object gives NaN, and is none of the figure: it would be a mean over others.
+    """
     flat = values.reshape(-1, values.shape[-1])
-    return ratios(np.nan_to_num(flat).sum(0), (~np.isnan(flat)).sum(0))
+    present = flat[~np.isnan(flat).all(-1)]
+    return present.mean(0) if len(present) else np.full(values.shape[-1], np.nan)

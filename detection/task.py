@@ -210,7 +210,7 @@ class DetectionTask:
             notes=(*self.notes(), *measured.notes),
         )
         figures = resample_detections(self.val_annotations, results, metrics)
-        report = with_resamples(report, figures, [record.path.name for record in self.val_annotations.images])
+        report = with_resamples(report, figures, [record.identity for record in self.val_annotations.images])
         draw = partial(example_picture, images, results, threshold=metrics.threshold or DEFAULT_SHOWN)
         report = with_effort(report, model, calls, images=len(images), draw=draw)
         files = {"predictions.json": results, "ground_truth.json": coco_dataset(self.val_annotations)}

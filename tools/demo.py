@@ -35,6 +35,9 @@ class Demo:
     runs: dict[str, list[str]]
 
 
+OWN = "--run.name, --run.output, --run.seeds, --run.resume"
+"""Options that a demo sets itself."""
+
 NARROW = [16, 32, 64, 128]
 """Channels of the detectors' stages."""
 
@@ -69,6 +72,11 @@ DEMOS: dict[str, Demo] = {
 def main(arguments: list[str]) -> None:
     """Train the models of a demo, unless they are trained already, and compare them."""
     task, rest = pick_task(arguments, {name: TASKS[name] for name in DEMOS})
+    if {"-h", "--help"} & set(rest):
+        print(f"{__doc__}\nArguments: a demo ({', '.join(DEMOS)}), then any option of tools/train.py except {OWN}.")
+        return
+    if own := [each for each in rest if each.split("=")[0] in OWN.split(", ")]:
+        raise InputError(f"{', '.join(own)}: the demo sets these itself ({OWN}); train by tools/train.py")
     demo = DEMOS[task.name]
     runs = {name: [f"--config={CONFIGS / demo.config}", *settings, *rest] for name, settings in demo.runs.items()}
     train_side_by_side(task.name, runs, demo.output)

@@ -21,7 +21,7 @@ FOLDER = Path("docs/images")
 COSTS = ("parameters of backbone ↓", "training memory of backbone, batch 2 [MiB] ↓", "latency of backbone [ms] ↓")
 """Rows of a comparison over which accuracy is plotted."""
 
-EXAMPLES = {"detection": "example-00016.2-ode_resnet34", "depth": "example-00020.2-ode_vgg16_quarter_bn"}
+EXAMPLES = {"detection": "example-00000.2-ode_resnet34", "depth": "example-00040.2-ode_vgg16_quarter_bn"}
 """Task -> the picture of its demo's comparison that the documentation shows."""
 
 
@@ -117,9 +117,8 @@ def accuracy_over_costs(report: dict[str, Any]) -> Figure:
     name = next(row for row in ("AP ↑", "delta1 ↑") if row in rows)
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     for axes, cost in zip(figure.subplots(1, len(COSTS), sharey=True), COSTS, strict=True):
-        costs, accuracies = ([cell["value"] for cell in rows[row]] for row in (cost, name))
         unit = 1e6 if cost.startswith("parameters") else 1.0
-        draw_points(axes, models, [value / unit for value in costs], accuracies)
+        draw_points(axes, models, [cell["value"] / unit for cell in rows[cost]], rows[name])
         label = cost.rstrip(" ↓").replace(" of backbone", "")
         axes.set_xlabel(f"{label} [M]" if unit > 1.0 else label, fontsize=9)
     figure.axes[0].set_ylabel(name.rstrip(" ↑"))
@@ -127,13 +126,12 @@ def accuracy_over_costs(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_points(axes: Axes, models: list[str], costs: list[float], accuracies: list[float]) -> None:
-    """Draw a point for every model, with the cost axis starting at zero."""
+def draw_points(axes: Axes, models: list[str], costs: list[float], accuracies: list[dict[str, Any]]) -> None:
+    """Draw a point with its interval for every model, with the cost axis starting at zero."""
     for i, (model, cost, accuracy) in enumerate(zip(models, costs, accuracies, strict=True)):
-        axes.plot(cost, accuracy, "osD^"[i % 4], color=COLORS[i], label=model, markersize=7)
+        axes.plot([cost, cost], accuracy["interval"], color=COLORS[i], linewidth=1.0)
+        axes.plot(cost, accuracy["value"], "osD^"[i % 4], color=COLORS[i], label=model, markersize=7)
     axes.set_xlim(0.0, 1.15 * max(costs))
-    spread = max(accuracies) - min(accuracies)
-    axes.set_ylim(min(accuracies) - spread, max(accuracies) + spread)
     axes.grid(alpha=0.3)
 
 

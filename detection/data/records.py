@@ -35,6 +35,11 @@ class ImageRecord:
     area: np.ndarray
     turned: bool = False
 
+    @property
+    def identity(self) -> str:
+        """What tells the image from others of its name in other sets: name, size and number of objects."""
+        return f"{self.path.name} {self.width}x{self.height} {len(self.boxes)}"
+
 
 @dataclass(frozen=True, eq=False)
 class Annotations:

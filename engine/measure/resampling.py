@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from engine.report.records import Quantity, Report, Resamples
+from engine.report.records import Interval, Quantity, Report, Resamples
 
 RESAMPLES = 1000
 """Number of resamples."""
@@ -16,9 +16,8 @@ RESAMPLES = 1000
 LEVEL = 0.95
 """Confidence level of the intervals."""
 
-
-Interval = tuple[float, float]
-"""Lower and upper end."""
+FEW = 0.0025
+"""Share of resamples without any difference above which too few images differ; six of them have it at exp(-6)."""
 
 
 @lru_cache(maxsize=2)
@@ -26,7 +25,9 @@ def image_weights(images: int) -> np.ndarray:
     """Return how often each image is drawn in each resample, the same for every model: ``(images, RESAMPLES)``."""
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    return np.ascontiguousarray(drawn.T, dtype=np.float32)
+    weights = np.ascontiguousarray(drawn.T, dtype=np.float32)
+    weights.flags.writeable = False  # all models share them
+    return weights
 
 
 def resampled_means(values: np.ndarray) -> np.ndarray:
@@ -34,23 +35,28 @@ def resampled_means(values: np.ndarray) -> np.ndarray:
     return values.T @ image_weights(len(values)).astype(np.float64) / len(values)
 
 
-def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval:
-    """Return the confidence interval of a figure, or of a difference.
+def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval | None:
+    r"""Return the confidence interval of a figure, or of a difference.
 
-    It has the percentiles of the resamples' deviations from their mean, about the value itself: figures like AP rise a
-    little by repeated images. A factor accounts for few images, as Student's t and the sample variance do.
+    With the figure :math:`\hat\theta`, its resamples :math:`\theta^*`, their mean and their percentiles, the ends are
+    :math:`\hat\theta + c\,(\theta^*_{2.5\,\%} - \overline{\theta^*})` and likewise with 97.5 %: figures like AP rise a
+    little by repeated images. The factor :math:`c = t_{n-1} / z \cdot \sqrt{n / (n - 1)}` accounts for few images.
 
-    B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993
+    B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993, https://doi.org/10.1201/9780429246593
 
     Args:
         value: The figure on all images.
         resampled: The figure in each resample, ``(RESAMPLES,)``; NaN where it has no value.
-        images: Number of images.
+        images: Number of images, n.
+
+    Returns:
+        The ends; None for a single image, and where a resample lacks the figure, which then rests on less than about
+        seven images.
     """
-    if images < 2 or np.isnan(resampled).all():
-        return float("-inf"), float("inf")
-    deviations = resampled - np.nanmean(resampled)
-    low, high = np.nanpercentile(deviations, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    if images < 2 or np.isnan(resampled).any():
+        return None
+    deviations = resampled - resampled.mean()
+    low, high = np.percentile(deviations, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     factor = student_quantile(images - 1) / ndtri(0.5 * (1 + LEVEL)) * np.sqrt(images / (images - 1))
     return value + float(factor * low), value + float(factor * high)
 
@@ -58,16 +64,19 @@ def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval:
 def difference_interval(reference: Resamples, other: Resamples, label: str) -> Interval | None:
     """Return the interval of a figure's difference, other minus reference, on the same resamples of the same images.
 
-    None if the images differ, or one lacks the figure. If one of them stands for several seeds, the interval holds
-    their variation, too, by Welch's approximation; a model with one seed then adds none.
-
-    B. L. Welch: The generalization of "Student's" problem when several different population variances are involved,
-    Biometrika 34, 1947
+    None if the images differ, or one lacks the figure. It holds zero if only about five images or fewer make the
+    difference: an exact test shows none, either. If one of them stands for several seeds, it holds their variation,
+    too (:func:`seed_half_width`).
     """
     if reference.digest != other.digest or not (label in reference.figures and label in other.figures):
         return None
     value = other.values[label] - reference.values[label]
-    of_images = interval(value, other.figures[label] - reference.figures[label], images=reference.images)
+    differences = other.figures[label] - reference.figures[label]
+    of_images = interval(value, differences, images=reference.images)
+    if of_images is None:
+        return None
+    if np.isclose(differences, 0.0, rtol=0.0, atol=1e-9).mean() > FEW:
+        of_images = min(of_images[0], 0.0), max(of_images[1], 0.0)
     return widened(value, of_images, seed_half_width([each.seeds.get(label, ()) for each in (reference, other)]))
 
 
@@ -77,7 +86,14 @@ def widened(value: float, ends: Interval, half: float) -> Interval:
 
 
 def seed_half_width(seeds: Sequence[Sequence[float]]) -> float:
-    """Return half of the interval that the seeds of some models give the sum, or difference, of their means."""
+    r"""Return half of the interval that the seeds of some models give the sum, or difference, of their means.
+
+    With the variance :math:`s_i^2` of :math:`n_i` seeds it is :math:`t_\nu \sqrt{\sum_i s_i^2 / n_i}`, where
+    :math:`\nu = (\sum_i s_i^2 / n_i)^2 / \sum_i (s_i^2 / n_i)^2 / (n_i - 1)`. A model with one seed adds nothing.
+
+    B. L. Welch: The generalization of "Student's" problem when several different population variances are involved,
+    Biometrika 34, 1947, https://doi.org/10.1093/biomet/34.1-2.28
+    """
     groups = [np.asarray(values) for values in seeds if len(values) > 1]
     parts = [values.var(ddof=1) / len(values) for values in groups]
     if not sum(parts):
@@ -97,20 +113,35 @@ def with_resamples(report: Report, figures: Mapping[str, np.ndarray], images: Se
     Args:
         report: A report.
         figures: Name of a quantity -> its value in each resample, in the quantity's unit.
-        images: Names of the images, in the order in which they were resampled.
+        images: Names of the images, in the order in which they were resampled, with whatever else tells images apart.
     """
     number = len(images)
 
     def known(quantity: Quantity) -> Quantity:
         if quantity.name not in figures or quantity.value is None:
             return quantity
-        ends = interval(quantity.value, figures[quantity.name], images=number)
-        return replace(quantity, interval=ends if np.isfinite(ends).all() else None)
+        found = figures[quantity.name]
+        ends = interval(quantity.value, found, images=number) if np.ptp(found) else None  # all alike tell nothing
+        return replace(quantity, interval=within(ends, quantity))
 
-    digest = hashlib.sha256("\n".join(images).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(images).encode() + image_weights(number).tobytes()).hexdigest()[:16]
     kept = {q.label: (q.value, figures[q.name]) for q in report.quantities if q.name in figures and q.value is not None}
     values = {label: value for label, (value, _) in kept.items()}
     resampled = {label: each for label, (_, each) in kept.items()}
+    quantities = tuple(map(known, report.quantities))
+    untold = [q.name for q in quantities if q.name in figures and q.value is not None and q.interval is None]
+    note = f"No interval, as too few images have what it is measured on, or all agree: {', '.join(untold)}."
     return replace(
-        report, quantities=tuple(map(known, report.quantities)), resamples=Resamples(digest, number, values, resampled)
+        report,
+        quantities=quantities,
+        notes=(*report.notes, *([note] if untold else [])),
+        resamples=Resamples(digest, number, values, resampled),
     )
+
+
+def within(ends: Interval | None, quantity: Quantity) -> Interval | None:
+    """Cut an interval where the quantity ends: errors at 0, and what is better higher, which are shares, also at 1."""
+    if ends is None or quantity.better == "neither":
+        return ends
+    most = {"lower": np.inf, "higher": 100.0 if quantity.unit == "%" else 1.0}[quantity.better]
+    return max(ends[0], 0.0), min(ends[1], most)

@@ -4,15 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
 
-from engine.measure.resampling import Interval, difference_interval
+from engine.measure.resampling import difference_interval
 from engine.report.front import front_pictures
 from engine.report.markdown import markdown_table
 from engine.report.records import (
+    ARROWS,
     CONTROL,
     MISSING,
     UNFINISHED,
     Compared,
     Curve,
+    Interval,
     Picture,
     Quantity,
     Report,
@@ -35,6 +37,9 @@ FACTS = {
     "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at"),
 }
 """Group of figures -> facts that must agree for them to be compared; :data:`ACCURACY_FACTS` by default."""
+
+IMAGES = "digest of the images"
+"""What must agree for figures of accuracy, in addition."""
 
 
 def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:
@@ -150,19 +155,22 @@ def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]
     for group in ordered_groups(tuple(every[key] for key in keys)):
         members = [key for key in keys if key[0] == group]
         alike = [not _unlike(group, (reports[0], other)) for other in reports[1:]]
-        rows = tuple((_row_name(every[key]), *_row(key, reports, alike)) for key in members)
+        rows = tuple(
+            (_row_name(every[key]), *_row([index.get(key) for index in indexed], reports, alike)) for key in members
+        )
         tables.append(Table(group.capitalize(), ("quantity", *runs), rows))
     return tables
 
 
 def _row_name(quantity: Quantity) -> str:
-    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[quantity.better]
-    return quantity.label + arrow
+    return quantity.label + ARROWS[quantity.better]
 
 
-def _row(key: tuple[str, str], reports: Sequence[Report], alike: Sequence[bool]) -> tuple[Compared, ...]:
+def _row(
+    quantities: Sequence[Quantity | None], reports: Sequence[Report], alike: Sequence[bool]
+) -> tuple[Compared, ...]:
     """Compare one figure of all runs; runs that were not measured like the first show only the value."""
-    reference, *others = (_by_key(report).get(key) for report in reports)
+    reference, *others = quantities
     cells = [Compared(reference.value, interval=reference.interval) if reference else Compared(None)]
     for report, other, same in zip(reports[1:], others, alike, strict=True):
         difference = _difference(reports[0], report, other) if same else None
@@ -176,7 +184,9 @@ def _findings(reference: Report, reference_name: str, other: Report, name: str) 
     found: dict[Verdict, list[str]] = {"worse": [], "better": [], "": []}
     unlike = {q.group for q in reference.quantities if _unlike(q.group, (reference, other))}
     for key, quantity in _by_key(reference).items():
-        if quantity.group in unlike or quantity.better == "neither" or key not in indexed:
+        if quantity.group in unlike or quantity.better == "neither":
+            continue
+        if key not in indexed or indexed[key].better != quantity.better:
             continue
         difference = _difference(reference, other, quantity)
         cell = compare_quantity(quantity, indexed[key], difference)
@@ -250,13 +260,16 @@ def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
             yield f"{what}, as the runs were not measured alike. {values}."
     for report, run in zip(reports, runs, strict=True):
         if report.resamples is None:
-            yield f"{run} has no intervals, so that no difference can be shown: evaluate it anew."
+            yield (
+                f"{run} has no intervals, so that no difference can be shown: evaluate it anew, and several seeds on "
+                f"the same images."
+            )
         if UNFINISHED in report.facts:
             yield f"{run} is not finished: {report.facts[UNFINISHED]}."
 
 
 def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
-    """Say of every discrete network whether it is better than the control, which has the layers around the flows alone.
+    """Say of every network without flows whether it is better than the control, which has the layers around them alone.
 
     If not beyond the interval of the difference, the comparison can't tell whether a flow replaces its blocks well.
     """
@@ -269,13 +282,16 @@ def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str
     for (control, control_name), (network, name) in product(controls, discrete):
         quantity = next((q for q in network.quantities if network.front and q.label == network.front[0]), None)
         difference = _difference(control, network, quantity)
-        if quantity is None or difference is None:
+        if quantity is None or difference is None or _unlike("accuracy", (control, network)):
             continue
         low, high = difference
-        above = low > 0 if quantity.better == "higher" else high < 0
         told = f"{quantity.name}: difference {low:+.3g} to {high:+.3g}"
-        if above:
-            yield f"Depth matters here: {name} is beyond the control without any block, {control_name} ({told})."
+        if low > 0 or high < 0:
+            is_better = (low > 0) == (quantity.better == "higher")
+            what = (
+                f"Depth matters here: {name} is beyond" if is_better else f"Depth does harm here: {name} is worse than"
+            )
+            yield f"{what} the control without any block, {control_name} ({told})."
         else:
             yield (
                 f"This comparison can't tell what depth is worth, and so not how well flows replace it: {name} is not "
@@ -285,12 +301,17 @@ def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str
 
 def _unlike(group: str, reports: Sequence[Report]) -> list[str]:
     """Return the facts that must agree for the figures of a group to be compared, but do not."""
-    return [fact for fact in FACTS.get(group, ACCURACY_FACTS) if _differs(fact, reports)]
+    digests = {report.resamples.digest for report in reports if report.resamples is not None}
+    other_images = [IMAGES] if group not in FACTS and len(digests) > 1 else []
+    return [fact for fact in FACTS.get(group, ACCURACY_FACTS) if _differs(fact, reports)] + other_images
 
 
 def _values(fact: str, reports: Sequence[Report], runs: Sequence[str]) -> str:
-    stated = [f"{report.facts.get(fact, 'not stated')} ({run})" for report, run in zip(reports, runs, strict=True)]
-    return ", ".join(stated)
+    def stated(report: Report) -> str:
+        own = report.resamples.digest if fact == IMAGES and report.resamples else None
+        return own or report.facts.get(fact, "not stated")
+
+    return ", ".join(f"{stated(report)} ({run})" for report, run in zip(reports, runs, strict=True))
 
 
 def _run_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:

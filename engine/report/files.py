@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from engine.report.records import Cell, Compared, Curve, Picture, Point, Quantit
 from odebackbones.errors import InputError
 
 KIND = "odebackbones report"
-RESAMPLES = "resamples.npz"
+RESAMPLES_FILE = "resamples.npz"
 """File of the figures in resamples, beside the report."""
 
 HINT = "run `python tools/eval.py TASK --checkpoint …/best.pt --out …` first"
@@ -71,8 +72,8 @@ def _stage(report: Report, folder: Path) -> list[Path]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     if report.resamples is not None:
-        write_resamples(report.resamples, folder / RESAMPLES)
-    return [Path(name) for name in (*pictures, *([RESAMPLES] if report.resamples else []), *texts)]
+        write_resamples(report.resamples, folder / RESAMPLES_FILE)
+    return [Path(name) for name in (*pictures, *([RESAMPLES_FILE] if report.resamples else []), *texts)]
 
 
 def _install(files: list[Path], staged: Path, folder: Path, backup: Path) -> None:
@@ -137,11 +138,11 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
     data = {"front": [], "points": [], "headline": [], **data}  # which reports of before 0.3 lack
     try:
         parsed: dict[str, Any] = {key: tuple(map(parse, data[key])) for key, parse in parts.items()}
-        kept = read_resamples(folder / RESAMPLES) if data.pop("resamples", None) else None
+        kept = read_resamples(folder / RESAMPLES_FILE, digest=data.pop("resamples", None))
         return Report(**data | parsed, resamples=kept)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
         path = str(folder / "report.json")
         raise InputError(f"{path!r} is damaged or of another version ({error}); {HINT}") from error
 
@@ -155,9 +156,9 @@ def write_resamples(resamples: Resamples, path: Path) -> None:
     np.savez_compressed(path, digest=np.array(resamples.digest), images=np.array(resamples.images), **arrays)
 
 
-def read_resamples(path: Path) -> Resamples | None:
-    """Read what :func:`write_resamples` wrote; None if there is no file, as beside reports of before 0.3."""
-    if not path.is_file():
+def read_resamples(path: Path, *, digest: str | None) -> Resamples | None:
+    """Read what :func:`write_resamples` wrote; None if the report has none, or others lie there."""
+    if digest is None or not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as data:
         parts: dict[str, dict[str, Any]] = {"value": {}, "figure": {}, "seeds": {}}
@@ -167,7 +168,8 @@ def read_resamples(path: Path) -> Resamples | None:
                 parts[part][label] = data[name]
         values = {label: float(value) for label, value in parts["value"].items()}
         seeds = {label: tuple(found.tolist()) for label, found in parts["seeds"].items()}
-        return Resamples(str(data["digest"]), int(data["images"]), values, parts["figure"], seeds)
+        found = Resamples(str(data["digest"]), int(data["images"]), values, parts["figure"], seeds)
+    return found if found.digest == digest else None
 
 
 def _parse_curve(item: dict[str, Any]) -> Curve:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.report.labels import Label, place_labels
 from engine.report.plots import COLORS, LINE_STYLES, figure_png
-from engine.report.records import Picture, Point, Quantity, Report
+from engine.report.records import ARROWS, Interval, Picture, Point, Quantity, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +29,6 @@ OWN_MARKERS = "*DsP^vXph"
 OWN_SIZES = (15, 12, 10, 8)
 """Sizes of these markers: later runs are smaller, and are seen on top of equal ones."""
 
-ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
-
 LEAST_SPAN = 0.02
 """Least height of an axis of accuracy, in units of its largest value, so that noise looks like noise."""
 
@@ -51,7 +49,7 @@ class Series:
     label: str
     solver: str
     points: tuple[Point, ...]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def front_pictures(reports: Sequence[Report], runs: Sequence[str]) -> tuple[Picture, ...]:

@@ -8,7 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+Interval = tuple[float, float]
+"""Lower and upper end of a confidence interval."""
+
 Direction = Literal["higher", "lower", "neither"]
+ARROWS: dict[Direction, str] = {"higher": " ↑", "lower": " ↓", "neither": ""}
+"""Direction that is better -> its sign after a name."""
+
 Verdict = Literal["better", "worse", ""]
 
 GROUP_ORDER = ("accuracy", "cost", "speed")
@@ -16,7 +22,6 @@ MISSING = "—"
 
 UNFINISHED = "unfinished"
 """Name of the fact that a run was meant to be trained for more epochs."""
-
 
 CONTROL = "control"
 """Name of the fact that a run's flows make no step: it lacks what the others' blocks and flows add."""
@@ -40,7 +45,7 @@ class Quantity:
     unit: str = ""
     better: Direction = "neither"
     group: str = "accuracy"
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
 
     @property
     def label(self) -> str:
@@ -92,7 +97,7 @@ class Compared:
     value: float | None
     ratio: float | None = None
     verdict: Verdict = ""
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
 
 
 Cell = str | float | None | Compared
@@ -231,17 +236,17 @@ def format_number(value: float | None) -> str:
     return f"{value:#.3g}" if abs(value) < 0.9995 else f"{value:#.4g}"
 
 
-def format_interval(interval: tuple[float, float] | None) -> str:
+def format_interval(interval: Interval | None) -> str:
     """Format an interval: ``0.501 to 0.566``; empty if there is none, or it has no ends."""
     if interval is None or not all(map(math.isfinite, interval)):
         return ""
     return " to ".join(map(format_number, interval))
 
 
-def format_estimate(value: float | None, interval: tuple[float, float] | None) -> str:
+def format_estimate(value: float | None, interval: Interval | None) -> str:
     """Format a number with its interval, if it has one: ``0.534 [0.501, 0.566]``."""
     text = format_number(value)
-    if value is None or interval is None or not all(map(math.isfinite, interval)):
+    if value is None or interval is None:
         return text
     return f"{text} [{format_number(interval[0])}, {format_number(interval[1])}]"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.measure.resampling import interval, seed_half_width, widened
+from engine.measure.resampling import interval, seed_half_width, widened, within
 from engine.report.records import Point, Quantity, Report, Resamples, Table
 
 
@@ -66,9 +66,11 @@ def mean_quantity(quantity: Quantity, reports: Sequence[Report], resamples: Resa
     mean = float(np.mean(values))
     if isinstance(quantity.value, int) and len(set(values)) == 1:
         return quantity
-    if resamples is not None and quantity.label in resamples.figures:
-        of_images = interval(mean, resamples.figures[quantity.label], images=resamples.images)
-        return replace(quantity, value=mean, interval=widened(mean, of_images, seed_half_width([values])))
+    if quantity.group == "accuracy":
+        known = resamples.figures.get(quantity.label) if resamples is not None else None
+        ends = interval(mean, known, images=resamples.images) if resamples is not None and known is not None else None
+        ends = ends and widened(mean, ends, seed_half_width([values]))
+        return replace(quantity, value=mean, interval=within(ends, quantity))
     ends = [q.interval for q in found if q.interval is not None]
     means = np.mean(ends, axis=0).tolist() if len(ends) == len(reports) else None
     return replace(quantity, value=mean, interval=(means[0], means[1]) if means else None)

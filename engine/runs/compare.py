@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +14,7 @@ from engine.report.records import Report
 from engine.report.seeds import join_seeds, seed_table
 from engine.runs.run import LoadedRun, report_folder
 from engine.training.settings import CONVERTED, differences, to_dict
+from odebackbones.errors import InputError
 
 
 def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[Report, str]:
@@ -28,12 +28,15 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
     Returns:
         The comparison, and its figures as a table for a terminal.
     """
+    groups = group_seeds(runs)
+    if len(groups) == 1:
+        names = ", ".join(run.checkpoint.parent.name for run in runs)
+        raise InputError(f"{names}: seeds of one model, which become one column; name another run to compare it with")
     reports = [read_report(report_folder(run.checkpoint)) for run in runs]
     if repeats:
         reports = remeasure(runs, reports, repeats=repeats)
-    groups = group_seeds(runs)
     columns = [join_seeds([reports[i] for i in group]) for group in groups]
-    names = [column_name([runs[i].checkpoint.parent.name for i in group]) for group in groups]
+    names = [column_name([runs[i] for i in group]) for group in groups]
     comparison = compare_reports(columns, names)
     tables = [
         seed_table(name, [runs[i].checkpoint.parent.name for i in group], [reports[i] for i in group])
@@ -56,7 +59,8 @@ def group_seeds(runs: Sequence[LoadedRun]) -> list[list[int]]:
             seeds = {runs[j].task.config.run.seed for j in group}
             alike = not [line for line in differences(*settings, free=free) if not line.startswith("run.seed ")]
             is_converted = CONVERTED in first.facts or CONVERTED in run.facts
-            if alike and run.task.config.run.seed not in seeds and not is_converted:
+            same_file = first.checkpoint.name == run.checkpoint.name
+            if alike and same_file and run.task.config.run.seed not in seeds and not is_converted:
                 group.append(i)
                 break
         else:
@@ -64,13 +68,17 @@ def group_seeds(runs: Sequence[LoadedRun]) -> list[list[int]]:
     return groups
 
 
-def column_name(names: Sequence[str]) -> str:
-    """Return the common beginning of the runs' names and their number, or the name of a single run."""
+def column_name(runs: Sequence[LoadedRun]) -> str:
+    """Return the name of a single run; or what several share before ``seedN``, else the first, and how many."""
+    names = [run.checkpoint.parent.name for run in runs]
     if len(names) == 1:
         return names[0]
-    equal = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    common = "".join(letters[0] for letters in equal).rstrip("_-.").removesuffix("seed").rstrip("_-.")
-    return f"{common or names[0]} ({len(names)} seeds)"
+    shared = {
+        name.removesuffix(f"{run.task.config.run.seed}").removesuffix("seed").rstrip("_-.")
+        for name, run in zip(names, runs, strict=True)
+    }
+    name = shared.pop() if len(shared) == 1 else ""
+    return f"{name or names[0]} ({len(names)} seeds)"
 
 
 def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:

@@ -12,7 +12,7 @@ from torch import nn
 from odebackbones.block import ODEBlock, require_augment
 from odebackbones.checks import is_whole
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.fields.basis import require_reached
+from odebackbones.fields.basis import require_basis, require_reached
 from odebackbones.fields.norms import norm_layer
 from odebackbones.ode.solvers import SolverConfig, evaluation_times, min_nfe, with_steps
 
@@ -84,6 +84,11 @@ class StageOptions:
         durations = [at_stage(self.duration, i) for i in range(self.stages)]
         if any(duration is None or not 0 < duration < inf for duration in durations):
             raise InputError(f"duration={self.duration!r}: expected finite times above 0")
+        if any(at_stage(self.steps, i) == 0 for i in range(self.stages)):  # no block is built there, which would check
+            SolverConfig(self.solver, 1, self.gradient, **self.solver_args)
+            require_augment(self.block_args.get("augment", 0))
+            for i in range(self.stages):
+                require_basis(self.basis, at_stage(self.bases, i))
 
 
 PER_STAGE = {"steps": int, "nodes": int, "bases": int, "norm_bases": int, "duration": float, "continuous": bool}
@@ -114,9 +119,15 @@ def flowing_stages(options: StageOptions) -> list[bool]:
 
 
 def makes_no_step(arguments: Mapping[str, Any]) -> bool:
-    """Whether a model's arguments leave all of its flows without a step."""
-    steps = arguments.get("steps")
-    return steps == 0 or (isinstance(steps, list | tuple) and all(each == 0 for each in steps))
+    """Whether a model's arguments leave all of its flows, of which there is one at least, without a step."""
+    given = [
+        value if isinstance(value, list | tuple) else [value]
+        for value in (arguments.get("steps"), arguments.get("continuous", True))
+    ]
+    stages = max(map(len, given))
+    steps, continuous = (value * stages if len(value) == 1 else value for value in given)
+    flows = [step for step, flow in zip(steps, continuous, strict=False) if flow]
+    return bool(flows) and all(step == 0 for step in flows)
 
 
 def build_block(

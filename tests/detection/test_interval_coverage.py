@@ -9,7 +9,7 @@ from test_metrics import annotations, detection, record
 
 from detection.coco_evaluation import match_detections
 from detection.matches import Matches, collect_matches
-from detection.resampling import average_precisions, mean_of_defined, of_classes
+from detection.resampling import average_precisions, mean_of_present, of_classes
 from engine.measure.resampling import image_weights, interval
 
 CLASSES = (1, 2, 3)
@@ -64,7 +64,7 @@ def of_images(matches, chosen):
 
 
 def average(classes, weights):
-    return mean_of_defined(of_classes(average_precisions, classes, weights, most=100))
+    return mean_of_present(of_classes(average_precisions, classes, weights, most=100))
 
 
 def trials(detectors, *, images, number=TRIALS):

@@ -11,6 +11,7 @@ from detection.matches import collect_matches
 from detection.metrics import evaluate_detections
 from detection.report import accuracy_quantities
 from detection.resampling import resample_detections, resampled_at_threshold, resampled_numbers
+from engine.measure.resampling import interval
 
 NEAR = {"rel": 1e-4, "abs": 5e-4}
 """Recalls at the border of a hundredth may be rounded otherwise."""
@@ -67,3 +68,14 @@ def test_all_resamples_come_in_chunks_and_without_detections_they_are_zero():
     assert 0 < found["AP50"].std() < 0.2
     none = resample_detections(data, [], evaluate_detections(data, []))
     assert not none["AP"].any()
+
+
+def test_a_class_that_two_images_have_leaves_the_means_without_an_interval():
+    """Resamples without the class would average other classes."""
+    data, results = random_scene(6, category_ids=(1, 2), images=30)
+    rare = [replace(r, labels=np.where(r.labels == 2, 1, r.labels)) for r in data.images[2:]]
+    data = replace(data, images=(*data.images[:2], *rare))
+    metrics = evaluate_detections(data, results)
+    found = resample_detections(data, results, metrics)
+    assert np.isnan(found["AP"]).any() and interval(metrics.coco["AP"], found["AP"], images=30) is None
+    assert interval(metrics.micro_f1, found["F1 (micro)"], images=30) is not None

@@ -245,12 +245,22 @@ def test_accuracy_differs_only_beyond_the_interval_of_the_difference_on_the_same
     assert comparison.tables[0].rows[0][2].verdict == ""
     assert comparison.sections[2].lines[0].startswith("AP50: 0.490 instead of 0.500, difference -0.01 (-0.0")
     elsewhere = replace(other, resamples=resamples(0.49, digest="of other images"))
-    assert compare_reports([reference, elsewhere]).tables[0].rows[0][2].verdict == ""
+    comparison = compare_reports([reference, elsewhere])
+    assert comparison.tables[0].rows[0][2] == Compared(0.49)
+    assert "digest of the images: of the images (resnet101), of other images (other)" in comparison.notes[0]
+    assert "accuracy: can't be" in comparison.sections[0].lines[0]
     old = replace(other, resamples=None)
     assert (
-        "other has no intervals, so that no difference can be shown: evaluate it anew."
-        in compare_reports([reference, old]).notes
+        "other has no intervals, so that no difference can be shown: evaluate it anew, and several seeds on the same "
+        "images." in compare_reports([reference, old]).notes
     )
+
+
+def test_a_figure_without_a_better_side_in_one_run_is_no_finding():
+    neutral = replace(ODE, quantities=tuple(replace(q, better="neither") for q in ODE.quantities))
+    assert [section.lines for section in compare_reports([RESNET, neutral]).sections] == [
+        ("Nowhere beyond noise.",)
+    ] * 2
 
 
 def test_seeds_widen_the_interval_of_a_difference():
@@ -262,7 +272,10 @@ def test_seeds_widen_the_interval_of_a_difference():
     assert (low, high) == pytest.approx((-0.1 - half, -0.1 + half), rel=1e-5)
 
 
-@pytest.mark.parametrize(("ap", "says"), [(0.40, "Depth matters here"), (0.50, "can't tell what depth is worth")])
+@pytest.mark.parametrize(
+    ("ap", "says"),
+    [(0.40, "Depth matters here"), (0.50, "can't tell what depth is worth"), (0.60, "Depth does harm here")],
+)
 def test_a_comparison_says_whether_it_can_tell_depth(ap, says):
     def discrete(report):
         return replace(report, quantities=(*report.quantities, Quantity("NFE", 0, group="cost")), front=("AP50",))
@@ -270,5 +283,8 @@ def test_a_comparison_says_whether_it_can_tell_depth(ap, says):
     control = run("zero", ap, 20.0, 20_000_000)
     control = discrete(replace(control, facts=control.facts | {CONTROL: "no step"}))
     notes = compare_reports([discrete(RESNET), ODE, control]).notes
-    assert says in notes[0] and "resnet101" in notes[0] and "zero (AP50: difference +" in notes[0]
+    assert says in notes[0] and "resnet101" in notes[0] and "zero (AP50: difference " in notes[0]
     assert not any("ode is not beyond" in note for note in notes)
+    elsewhere = replace(control, facts=control.facts | {"protocol": "another"})
+    notes = compare_reports([discrete(RESNET), ODE, elsewhere]).notes
+    assert not any("epth" in note for note in notes), "of figures that can't be compared, it says nothing"

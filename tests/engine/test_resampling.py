@@ -20,6 +20,7 @@ from engine.measure.resampling import (
 )
 from engine.report.files import read_report, write_report
 from engine.report.records import Quantity, Report
+from odebackbones.errors import InputError
 
 
 def covered(draw, mean, *, images, trials=600):
@@ -63,6 +64,36 @@ def test_equal_models_are_seldom_called_different_and_three_points_are_seen_on_5
     assert called_different(0.03, images=500, trials=100) >= 0.95
 
 
+@pytest.mark.parametrize(("better", "told"), [(4, False), (5, False), (8, True)])
+def test_a_few_images_make_no_difference_as_in_the_sign_test(better, told):
+    """4 and 5 of 100 images that only one of two models gets right: p = 0.125 and 0.0625; 8: 0.008."""
+    right = np.zeros(100)
+    right[:60] = 1
+    more = right.copy()
+    more[60 : 60 + better] = 1
+    low, high = difference_interval(report(right).resamples, report(more).resamples, "score")
+    assert low <= better / 100 <= high and (low > 0) == told
+
+
+def test_what_a_few_images_have_gets_no_interval_and_a_note():
+    scores = np.where(np.arange(100) < 3, 0.5, np.nan)
+    weights = image_weights(100)
+    present = ~np.isnan(scores)
+    with np.errstate(invalid="ignore"):
+        resampled = np.nan_to_num(scores) @ weights / (present @ weights)
+    quantities = (Quantity("rare", 0.5, better="higher"), Quantity("alike", 1.0, better="higher"))
+    found = with_resamples(
+        Report("a", "a", {}, quantities), {"rare": resampled, "alike": np.ones(RESAMPLES)}, list(map(str, range(100)))
+    )
+    assert [q.interval for q in found.quantities] == [None, None]
+    assert found.notes[0].endswith(": rare, alike.")
+
+
+def test_an_interval_ends_where_the_figure_does():
+    low, high = report(np.arange(10) < 9).quantities[0].interval
+    assert 0 < low < 0.9 and high == 1.0
+
+
 def test_every_image_is_drawn_as_often_and_for_every_model_alike():
     weights = image_weights(50)
     assert weights.shape == (50, RESAMPLES) and (weights.sum(0) == 50).all()
@@ -82,7 +113,7 @@ def test_a_report_keeps_its_resamples(tmp_path):
 
 
 def test_one_image_tells_nothing(tmp_path):
-    assert interval(0.5, np.full(RESAMPLES, 0.5), images=1) == (-np.inf, np.inf)
+    assert interval(0.5, np.full(RESAMPLES, 0.5), images=1) is None
     write_report(report(np.array([0.5])), tmp_path)
     assert read_report(tmp_path).quantities[0].interval is None
 
@@ -92,6 +123,17 @@ def test_a_report_without_resamples_takes_none_that_another_left_in_its_folder(t
     write_report(before, tmp_path)
     write_report(replace(before, resamples=None), tmp_path)
     assert read_report(tmp_path).resamples is None
+
+
+def test_damaged_or_foreign_resamples_are_not_taken(tmp_path):
+    for name, size in (("one", 30), ("other", 40)):
+        write_report(report(np.random.default_rng(0).uniform(size=size)), tmp_path / name)
+    (tmp_path / "one/resamples.npz").write_bytes((tmp_path / "other/resamples.npz").read_bytes())
+    assert read_report(tmp_path / "one").resamples is None
+    for content in (b"PK no zip", b""):
+        (tmp_path / "other/resamples.npz").write_bytes(content)
+        with pytest.raises(InputError, match="is damaged"):
+            read_report(tmp_path / "other")
 
 
 def test_classification_is_resampled_as_its_metrics_are_computed():

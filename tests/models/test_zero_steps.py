@@ -6,6 +6,8 @@ import torch
 
 import odebackbones
 from odebackbones.block import has_ode_blocks
+from odebackbones.errors import InputError
+from odebackbones.models.stage_options import makes_no_step
 
 
 def perturbed(model):
@@ -56,3 +58,34 @@ def test_some_stages_can_be_without_steps_and_are_saved_so(tmp_path):
     again = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()
     images = torch.randn(1, 3, 64, 64)
     assert torch.equal(again(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"solver": "nonsense"}, "nonsense"),
+        ({"gradient": "nope"}, "nope"),
+        ({"augment": -1}, "augment"),
+        ({"basis": "nope"}, "nope"),
+        ({"bases": -3}, "bases"),
+    ],
+)
+def test_wrong_arguments_are_refused_without_steps_too(arguments, error):
+    with pytest.raises(InputError, match=error):
+        timm.create_model("ode_resnet18", steps=0, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"steps": 0}, True),
+        ({"steps": [0, 0, 0, 0]}, True),
+        ({"steps": [0, 1, 1, 1], "continuous": [True, False, False, False]}, True),
+        ({"steps": 0, "continuous": False}, False),
+        ({"steps": [0, 1, 0, 0]}, False),
+        ({"continuous": False}, False),
+        ({}, False),
+    ],
+)
+def test_the_control_is_a_model_whose_flows_make_no_step(arguments, expected):
+    assert makes_no_step(arguments) == expected

@@ -4,7 +4,7 @@ import pytest
 from tool_runs import SMALL
 
 from odebackbones.errors import InputError
-from tools.demo import train_side_by_side
+from tools.demo import main, train_side_by_side
 
 
 @pytest.mark.slow
@@ -27,3 +27,12 @@ def test_a_training_that_fails_is_named(tmp_path, capfd, monkeypatch):
         train_side_by_side("detection", runs, tmp_path)
     assert "bad: error: " in capfd.readouterr().out
     assert (tmp_path / "good" / "last.pt").exists()
+
+
+def test_options_that_a_demo_sets_are_refused_and_help_trains_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"--run.seeds=\[0,1\]: the demo sets these itself"):
+        main(["detection", "--run.seeds=[0,1]"])
+    main(["depth", "--help"])
+    assert "a demo (detection, depth)" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,15 @@
 """Several seeds of one model: trained one after another, and one column of a comparison."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from tool_runs import SMALL, run, train_small
 
 from engine.report.files import read_report
 from engine.report.records import UNFINISHED, Quantity, Report
 from engine.report.seeds import join_seeds
+from engine.runs.compare import column_name
 
 
 @pytest.mark.slow
@@ -22,6 +26,8 @@ def test_seeds_are_trained_one_after_another_and_compared_as_one(tmp_path):
     done = run("compare", *names, "--repeats=1", "--out=runs/comparison", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     comparison = read_report(tmp_path / "runs/comparison")
+    alone = run("compare", *names[1:], "--repeats=0", cwd=tmp_path)
+    assert alone.returncode == 2 and "ode_seed0, ode_seed3: seeds of one model" in alone.stderr
     assert comparison.tables[0].columns == ("quantity", "plain", "ode (2 seeds)")
     [seeds] = [table for table in comparison.tables if table.title == "Seeds of ode (2 seeds)"]
     assert seeds.columns == ("quantity", "ode_seed0", "ode_seed3", "mean", "range")
@@ -50,3 +56,33 @@ def test_what_is_said_of_one_seed_is_said_of_all():
     )
     joined = join_seeds([finished, other])
     assert joined.facts == {"seed": "0, 1", UNFINISHED: "2 of 9"} and joined.notes[0] == "n"
+
+
+def seeds_of(name, *seeds):
+    return [
+        SimpleNamespace(
+            checkpoint=Path(f"runs/{name}{seed}/best.pt"),
+            task=SimpleNamespace(config=SimpleNamespace(run=SimpleNamespace(seed=seed))),
+        )
+        for seed in seeds
+    ]
+
+
+@pytest.mark.parametrize(
+    ("runs", "name"),
+    [
+        (seeds_of("ode_seed", 10, 11), "ode (2 seeds)"),
+        (seeds_of("seed", 0, 1), "seed0 (2 seeds)"),
+        (seeds_of("a", 0) + seeds_of("b", 1), "a0 (2 seeds)"),
+        (seeds_of("bccd_2", 0, 1), "bccd_2 (2 seeds)"),
+        (seeds_of("ode_seed", 3), "ode_seed3"),
+    ],
+)
+def test_a_column_has_the_name_that_the_seeds_share(runs, name):
+    assert column_name(runs) == name
+
+
+def test_joined_accuracy_without_common_resamples_has_no_interval():
+    reports = [Report("a", "a", {}, (Quantity("AP", ap, interval=(ap - 0.1, ap + 0.1)),)) for ap in (0.2, 0.8)]
+    [joined] = join_seeds(reports).quantities
+    assert (joined.value, joined.interval) == (0.5, None)
