@@ -15,6 +15,7 @@ What most runs need (all have a default, or a place in a config of configs/):
   --model.*                  the network: any of timm's, ours (ode_resnet50, ...) among them
   --optim.epochs, --optim.lr, --optim.batch_size
   --run.name, --run.output   the run writes to OUTPUT/NAME
+  --run.seeds [0,1,2]        one run for each seed, NAME_seed0, ..., which a comparison joins
   --run.device               auto, cpu, cuda, cuda:1, ..."""
 
 

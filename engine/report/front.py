@@ -78,7 +78,10 @@ def run_series(number: int, report: Report, run: str) -> list[Series]:
     figures = {quantity.label: quantity.value for quantity in report.quantities if quantity.value is not None}
     intervals = {quantity.label: quantity.interval for quantity in report.quantities if quantity.interval is not None}
     own = Series(number, run, "", (Point("trained", None, 0.0, figures),), intervals)
-    points = [replace(point, figures=figures | point.figures) for point in report.points]
+    alike = {
+        q.label: q.value for q in report.quantities if q.value is not None and q.group == "cost"
+    }  # unless measured
+    points = [replace(point, figures=alike | point.figures) for point in report.points]
     tried = groupby(points, key=lambda point: point.solver)
     return [own, *(Series(number, f"{run}: {solver}", solver, tuple(points)) for solver, points in tried)]
 
@@ -132,7 +135,9 @@ def draw_own(panel: "Axes", each: Series, x: Sequence[float], y: Sequence[float]
     color, marker = COLORS[each.run % len(COLORS)], OWN_MARKERS[each.run % len(OWN_MARKERS)]
     size = OWN_SIZES[min(each.run, len(OWN_SIZES) - 1)]
     panel.plot(
-        *(x, y, marker),
+        x,
+        y,
+        marker,
         color=color,
         markersize=size,
         markeredgecolor="white",
