@@ -38,7 +38,7 @@ class Demo:
 OWN = "--run.name, --run.output, --run.seeds, --run.resume"
 """Options that a demo sets itself."""
 
-NARROW = [16, 32, 64, 128]
+NARROW = [8, 16, 32, 64]
 """Channels of the detectors' stages."""
 
 DEMOS: dict[str, Demo] = {
