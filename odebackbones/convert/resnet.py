@@ -15,14 +15,18 @@ from odebackbones.errors import InputError
 from odebackbones.fields.batch_norm import TimeBatchNorm2d
 from odebackbones.fields.from_block import BASIC, BOTTLENECK, branch, branch_field, drop_path_rate
 from odebackbones.fields.residual import BasicField, BottleneckField
-from odebackbones.models import CifarResNet, ODECifarResNet, ODEResNet
+from odebackbones.models import CaffeResNet, CifarResNet, ODECaffeResNet, ODECifarResNet, ODEResNet
 from odebackbones.models.stage_options import ODE_ARGUMENTS
 from odebackbones.ode import SolverConfig
 from odebackbones.ode.solvers import evaluation_times, solver_grid
 
 Model = TypeVar("Model", bound=nn.Module)
 
-TO_ODE: dict[type, type] = {timm.models.resnet.ResNet: ODEResNet, CifarResNet: ODECifarResNet}
+TO_ODE: dict[type, type] = {
+    timm.models.resnet.ResNet: ODEResNet,
+    CaffeResNet: ODECaffeResNet,
+    CifarResNet: ODECifarResNet,
+}
 """Class of a plain model -> class of its ODE model."""
 
 FIXED_ARGS = {"method", "steps", "grid", "degree", "damping", "projected"}
