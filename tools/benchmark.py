@@ -11,7 +11,7 @@ import torch
 from benchmarks import engine
 from benchmarks.depth import encoders
 from benchmarks.measurement import Part
-from benchmarks.zoo import conversion, models
+from benchmarks.zoo import conversion, models, trunk
 from engine.measure.profile import device_facts
 from engine.report.files import write_report
 from engine.report.markdown import markdown_table
@@ -31,11 +31,19 @@ def conversion_parts(given: argparse.Namespace) -> Parts:
     return conversion.parts(load_network(given.model, checkpoint=given.checkpoint, num_classes=None), given.data)
 
 
+def trunk_parts(given: argparse.Namespace) -> Parts:
+    """Return the parts that study the longest stage of the user's own trained ResNet."""
+    if not given.data or not given.checkpoint:
+        raise InputError("trunk: give --data FOLDER, with train and val in it, --checkpoint FILE and --model NAME")
+    return trunk.parts(given.model, given.checkpoint, given.data)
+
+
 BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Parts]]] = {
     "engine": ("Benchmark of the ODE engine", lambda _: engine.PARTS),
     "zoo": ("What the models cost", lambda _: models.PARTS),
     "depth": ("The encoders of depth", lambda _: {"encoders": encoders.run}),
     "conversion": ("A trained ResNet as an ODE model", conversion_parts),
+    "trunk": ("Is a trained ResNet's longest stage an ODE?", trunk_parts),
 }
 """Name on the command line -> title, and the function that returns the parts."""
 
@@ -48,9 +56,11 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--out", type=Path, help="folder of the report; by default runs/benchmark/WHAT")
     options.add_argument("--rounds", type=int, default=10, help="rounds of every timing")
     options.add_argument("--threads", type=int, default=1, help="of all parts; one is the steadiest")
-    options.add_argument("--model", default="resnet56_cifar", help="conversion: the ResNet, by timm's name")
-    options.add_argument("--checkpoint", type=Path, help="conversion: its weights")
-    options.add_argument("--data", type=Path, help="conversion: folder with train/CLASS and test/CLASS")
+    options.add_argument("--model", default="resnet56_cifar", help="conversion, trunk: the ResNet, by timm's name")
+    options.add_argument("--checkpoint", type=Path, help="conversion, trunk: its weights")
+    options.add_argument(
+        "--data", type=Path, help="folder with train/CLASS, and test/CLASS for conversion, val/CLASS for trunk"
+    )
     given = options.parse_args(arguments)
     for name in ("rounds", "threads"):
         if getattr(given, name) < 1:

@@ -86,6 +86,7 @@ FAMILIES: dict[str, list[Group]] = {
         resnet("resnet50", *NUMERICAL),
         *(resnet(name) for name in ("resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d", "seresnet50")),
     ],
+    "caffe": [resnet(f"caffe_resnet{depth}") for depth in (50, 101, 152)],
     "vgg": [
         *(vgg(f"vgg{depth}{norm}") for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
         vgg("vgg16_quarter_bn"),
