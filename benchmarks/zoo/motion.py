@@ -11,7 +11,7 @@ from torch.autograd.functional import jvp, vjp
 from engine.report.records import Curve, Table
 from odebackbones.block import ODEBlock
 
-POWER_STEPS = 8
+POWER_STEPS = 30
 """Steps of the power iteration for the largest singular value of a step's Jacobian."""
 
 COLUMNS = (
