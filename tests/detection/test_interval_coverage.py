@@ -94,9 +94,8 @@ def told_apart(detectors, *, images, number=TRIALS):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("images", [80, 500])
-def test_intervals_of_ap_hold_the_truth_as_often_as_they_say(detectors, images):
-    assert 0.93 <= held(detectors, images=images) <= 0.97
+def test_intervals_of_ap_hold_the_truth_as_often_as_they_say(detectors):
+    assert 0.93 <= held(detectors, images=80) <= 0.97  # with 500 images it takes minutes
 
 
 @pytest.mark.slow
