@@ -120,13 +120,9 @@ def flowing_stages(options: StageOptions) -> list[bool]:
 
 def makes_no_step(arguments: Mapping[str, Any]) -> bool:
     """Whether a model's arguments leave all of its flows, of which there is one at least, without a step."""
-    given = [
-        value if isinstance(value, list | tuple) else [value]
-        for value in (arguments.get("steps"), arguments.get("continuous", True))
-    ]
-    stages = max(map(len, given))
-    steps, continuous = (value * stages if len(value) == 1 else value for value in given)
-    flows = [step for step, flow in zip(steps, continuous, strict=False) if flow]
+    steps, continuous = arguments.get("steps"), arguments.get("continuous", True)
+    stages = max((len(value) for value in (steps, continuous) if isinstance(value, list | tuple)), default=1)
+    flows = [at_stage(steps, i) for i in range(stages) if at_stage(continuous, i)]
     return bool(flows) and all(step == 0 for step in flows)
 
 
