@@ -1,11 +1,12 @@
 """Is a trained ResNet's longest stage an ODE? Its features under other steps and fewer weights, and how it moves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
@@ -28,6 +29,9 @@ from odebackbones.transfer import solver_transfer
 BATCH = 100
 CLASSES, IMAGES, TESTS, UNLABELED = 20, 50, 50, 500
 """Number of classes, of images and of test images of each, and of images without labels."""
+
+RATE, EPOCHS, DISTILLED_BATCH = 3e-4, 10, 20
+"""Learning rate, epochs and batch of the distillation."""
 
 SIZE = 128
 """Height and width of the images [px]."""
@@ -105,6 +109,7 @@ def parts(name: str, weights: Path, data: Path) -> dict[str, Callable[[int], Par
     return {
         "steps": lambda _: other_steps(trunk),
         "bases": lambda _: fewer_weights(trunk),
+        "distilled": lambda _: distilled_weights(trunk),
         "motion": lambda _: motion(trunk),
     }
 
@@ -125,34 +130,74 @@ def other_steps(trunk: Trunk) -> Part:
     return Part((transfer_table(found, name="nearest class mean"),), curves=transfer_curves(found))
 
 
+def numbers_of_weights(trunk: Trunk) -> list[int]:
+    """Return the numbers of weights over time that are tried, fewer than the steps."""
+    most = trunk.block.solver.steps or 1
+    return list(dict.fromkeys(max(1, round(most / part)) for part in (2, 3, 5, 12, 35)))
+
+
+def weights_table(trunk: Trunk, title: str, flows: Iterable[tuple[str, nn.Module]]) -> Table:
+    """Lay out size and probes of some flows, and how far their features are from those of the trained stage."""
+    wanted, rows, columns = trunk.features(trunk.block, trunk.tests[0]), [], ()
+    for name, flow in flows:
+        found = trunk.probe(flow)
+        error = float((trunk.features(flow, trunk.tests[0]) - wanted).norm() / wanted.norm())
+        rows.append((name, count_parameters(flow), *found.values(), error))
+        columns = ("weights", "parameters", *found, "relative error of the features")
+    return Table(f"{trunk.name}: stage {trunk.level} with K weights over time, {title}", columns, tuple(rows))
+
+
 def fewer_weights(trunk: Trunk) -> Part:
     """Probe the features with K weights over time: projected, and fitted to the states, without labels."""
     flow, most = nn.Sequential(trunk.block), trunk.block.solver.steps or 1
-    wanted = trunk.features(flow, trunk.tests[0])
-    rows: list[tuple[Any, ...]] = []
 
-    def add(title: str, other: nn.Module) -> None:
-        error = float((trunk.features(other, trunk.tests[0]) - wanted).norm() / wanted.norm())
-        rows.append((title, count_parameters(other), *trunk.probe(other).values(), error))
+    def flows() -> Iterator[tuple[str, nn.Module]]:
+        yield "without the flow", nn.Identity()
+        yield f"K = {most}, converted", flow
+        for size in numbers_of_weights(trunk):
+            projected = change_bases(flow, size)
+            calibrate(projected, trunk.unlabeled.split(BATCH))
+            yield f"K = {size}, projected", projected
+            for steps in dict.fromkeys((most, size)):
+                yield f"K = {size}, fitted, {steps} steps", fit_bases(flow, size, trunk.unlabeled, steps=steps)
 
-    identity = nn.Identity()
-    add("without the flow", identity)
-    add(f"K = {most}, converted", flow)
-    for size in dict.fromkeys(max(1, round(most / part)) for part in (2, 3, 5, 12, 35)):
-        projected = change_bases(flow, size)
-        calibrate(projected, trunk.unlabeled.split(BATCH))
-        add(f"K = {size}, projected", projected)
-        for steps in dict.fromkeys((most, size)):
-            add(f"K = {size}, fitted, {steps} steps", fit_bases(flow, size, trunk.unlabeled, steps=steps))
-    columns = ("weights", "parameters", *trunk.probe(identity), "relative error of the features")
+    table = weights_table(trunk, "without further training", flows())
     with torch.no_grad():
         images = next(iter(DataLoader(trunk.images("val", first=0, number=1), batch_size=BATCH)))[0]
         own, theirs = trunk.body(images)[0], trunk.plain(images)[0]
     claim = Claim(
         "difference of the converted stage", float((own - theirs).abs().max() / theirs.abs().max()), CLOSENESS
     )
-    title = f"{trunk.name}: stage {trunk.level} with K weights over time, without further training"
-    return Part((Table(title, columns, tuple(rows)),), (claim,))
+    return Part((table,), (claim,))
+
+
+def distilled_weights(trunk: Trunk) -> Part:
+    """Probe the features of as many steps as weights, fitted and then trained toward the trained stage's states."""
+
+    def flows() -> Iterator[tuple[str, nn.Module]]:
+        for size in numbers_of_weights(trunk):
+            fitted = fit_bases(nn.Sequential(trunk.block), size, trunk.unlabeled, steps=size)
+            distill_states(fitted, trunk.block, trunk.unlabeled)
+            yield f"K = {size}, fitted, {size} steps, distilled", fitted
+
+    return Part((weights_table(trunk, "distilled on images without labels", flows()),))
+
+
+def distill_states(flow: nn.Module, teacher: nn.Module, states: Tensor) -> None:
+    """Train a flow in place, with its norms' statistics, so that it ends at the teacher's states."""
+    with torch.no_grad():
+        targets = torch.cat([teacher(chunk) for chunk in states.split(BATCH)])
+    flow.eval()
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=RATE)
+    order, updates = torch.Generator().manual_seed(0), EPOCHS * -(-len(states) // DISTILLED_BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=updates)
+    for _ in range(EPOCHS):
+        for chosen in torch.randperm(len(states), generator=order).split(DISTILLED_BATCH):
+            loss = F.mse_loss(flow(states[chosen]), targets[chosen]) / targets.square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
 
 
 def motion(trunk: Trunk) -> Part:

@@ -96,14 +96,17 @@ def trained(tmp_path):
 @pytest.mark.slow
 def test_a_trunk_is_studied(trained, capsys, monkeypatch):
     monkeypatch.setattr(trunk, "SIZE", 32)
+    monkeypatch.setattr(trunk, "EPOCHS", 3)
     benchmark.main(["trunk", "--model=caffe_resnet50", f"--checkpoint={trained / 'trunk.safetensors'}",
                     f"--data={trained}", f"--out={trained}"])  # fmt: skip
-    steps, bases, motion = json.loads((trained / "report.json").read_text())["tables"]
+    steps, bases, distilled, motion = json.loads((trained / "report.json").read_text())["tables"]
     assert [row[:2] for row in steps["rows"][:2]] == [["trained", None], ["calibrated", None]]
     assert ["euler", 10] in [row[:2] for row in steps["rows"]]
     rows = {row[0]: row[1:] for row in bases["rows"]}
     assert rows["K = 5, converted"][-1] == 0 < rows["K = 1, fitted, 5 steps"][-1]
     assert rows["without the flow"][0] == 0 < rows["K = 1, fitted, 1 steps"][0] < rows["K = 5, converted"][0]
+    trained = {row[0]: row[1:] for row in distilled["rows"]}
+    assert trained["K = 2, fitted, 2 steps, distilled"][-1] < rows["K = 2, fitted, 2 steps"][-1]
     assert len(motion["rows"]) == 5
     assert "holds: difference of the converted stage" in capsys.readouterr().out
 
