@@ -50,8 +50,8 @@ class ODECaffeResNet(ODEResNet):
 def use_caffe_layout(resnet: ResNet) -> None:
     """Move the strides to the first convolution of every stage, and pool without padding, in place."""
     resnet.maxpool = nn.MaxPool2d(3, 2, padding=0, ceil_mode=True)
-    for stage in (resnet.layer2, resnet.layer3, resnet.layer4):
-        first: Any = stage[0]
+    stages: Any = (resnet.layer2, resnet.layer3, resnet.layer4)
+    for first in (stage[0] for stage in stages):
         first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
 
 

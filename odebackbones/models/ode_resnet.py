@@ -77,10 +77,11 @@ class ODEResNet(ResNet):
         options = pop_options(kwargs, stages=STAGES)
         continuous, flowing = continuous_stages(options), flowing_stages(options)
         require_norm(options.norm, DISCRETE_NORMS)
+        norm: Any = get_norm_layer(DISCRETE_NORMS[options.norm])
         super().__init__(
             block,  # pyright: ignore[reportArgumentType] (timm's annotation says instance, and means class)
             tuple(1 if ode else blocks for ode, blocks in zip(continuous, layers, strict=True)),
-            norm_layer=get_norm_layer(DISCRETE_NORMS[options.norm]),
+            norm_layer=norm,
             zero_init_last=options.zero_init_last,
             **kwargs,
         )

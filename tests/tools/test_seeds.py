@@ -26,7 +26,7 @@ def test_seeds_are_trained_one_after_another_and_compared_as_one(tmp_path):
     done = run("compare", *names, "--repeats=1", "--out=runs/comparison", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     comparison = read_report(tmp_path / "runs/comparison")
-    alone = run("compare", *names[1:], "--repeats=0", cwd=tmp_path)
+    alone = run("compare", *names[1:], "--repeats=0", "--out=runs/alone", cwd=tmp_path)
     assert alone.returncode == 2 and "ode_seed0, ode_seed3: seeds of one model" in alone.stderr
     assert comparison.tables[0].columns == ("quantity", "plain", "ode (2 seeds)")
     [seeds] = [table for table in comparison.tables if table.title == "Seeds of ode (2 seeds)"]
