@@ -175,7 +175,7 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoint, tmp_path):
             [f"local-dir:{tmp_path / 'ode'}", "--bases=1"],
             "for the way to an ODE model; this one has",
         ),
-        (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of resnet101, "),
+        (["resnet50d"], "resnet50d: no ODE model takes its place in timm's registry, only those of caffe_resnet101, "),
         (["resnet20_cifar", "--num-classes=3"], "--num-classes belongs to a --checkpoint"),
         (["resnet20_cifar", "--checkpoint=broken.th"], "--checkpoint='broken.th': no weights, or damaged ones"),
         (["resnet20_cifar", *own, "--steps=1"], "--steps: fewer steps take a fit"),
