@@ -99,6 +99,8 @@ class ModelConfig:
                 f"model.anchor_sizes={self.anchor_sizes}: expected {len(self.strides) + 1} sizes [px], for strides "
                 f"{[*self.strides, 2 * self.strides[-1]]}"
             )
+        if min(self.anchor_sizes) <= 0:
+            raise InputError(f"model.anchor_sizes={self.anchor_sizes}: expected sizes above 0 px")
         if not self.min_size or min(self.min_size) < 32 or self.max_size < max(self.min_size):
             raise InputError(
                 f"model.min_size={self.min_size}, model.max_size={self.max_size}: expected sides of at least 32 px, "
@@ -248,7 +250,7 @@ def pyramid_levels(config: ModelConfig) -> list[int]:
     if missing:
         raise InputError(
             f"model.backbone={config.backbone!r} has features at strides {sorted(levels)} and none at {missing}; "
-            f"take a backbone with strides {config.strides}, such as a ResNet, or set model.strides"
+            f"take a backbone with strides {config.strides}, or set model.strides and model.anchor_sizes"
         )
     return [levels[stride] for stride in config.strides]
 

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> None:
     given = options.parse_args(arguments)
     if given.repeats < 0:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
-    if any((given.out / name).exists() for name in (BEST, LAST)):
-        raise InputError(f"--out {given.out}: the folder of a run; take another for the comparison")
+    if any((folder / name).exists() for folder in (given.out, given.out.parent) for name in (BEST, LAST)):
+        raise InputError(f"--out {given.out}: the folder of a run, or in one; take another for the comparison")
     checkpoints = [path / given.checkpoint if path.suffix != ".pt" else path for path in given.runs]
     task = common_task(checkpoints)
     runs = [load_with_own_settings(task, checkpoint, given.device) for checkpoint in checkpoints]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.distributed import available_cores
-from engine.runs.cli import pick_task, run_tool
+from engine.runs.cli import config_parser, parse, pick_task, run_tool
 from engine.weights.checkpoint import LAST
 from odebackbones.errors import InputError
 from tools import compare
@@ -79,6 +79,8 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"{', '.join(own)}: the demo sets these itself ({OWN}); train by tools/train.py")
     demo = DEMOS[task.name]
     runs = {name: [f"--config={CONFIGS / demo.config}", *settings, *rest] for name, settings in demo.runs.items()}
+    for settings in runs.values():
+        parse(config_parser(task, ""), task, settings)  # a mistake shows once, before anything is trained
     train_side_by_side(task.name, runs, demo.output)
     print("evaluating and comparing", flush=True)
     compare.main([*(str(demo.output / name) for name in runs), f"--out={demo.output / 'comparison'}"])
@@ -102,7 +104,7 @@ def train_side_by_side(task: str, runs: dict[str, list[str]], output: Path) -> N
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # with Ctrl-C, none is begun any more
     if failed:
-        raise InputError(f"the training of {', '.join(failed)} failed, see above; the same command goes on from there")
+        raise InputError(f"the training of {', '.join(failed)} failed, see above; the others are kept in {output}")
 
 
 def _train(task: str, name: str, settings: Sequence[str], output: Path) -> int:

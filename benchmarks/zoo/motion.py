@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def motion_table(block: ODEBlock, states: Tensor) -> Table:
-    """Measure every Euler step of a converted stage; numbers are means over the images, or over their pixels' states.
+    """Measure every Euler step of a converted stage: means over the images, but the greatest Lipschitz constant.
 
     Args:
         block: A block from :func:`~odebackbones.from_resnet`: one weight for each projected Euler step.
@@ -63,8 +63,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
 def weight_cosine(block: ODEBlock, i: int, j: int, *, align: bool = False) -> float:
     """Return the cosine of the kernels of two steps, all of a block together.
 
-    With ``align``, the hidden channels of one step are first put in the order that fits the other best (the Hungarian
-    method on the first and the last kernel): the order of hidden channels is arbitrary.
+    With ``align``, the hidden channels of one step are first put in the order that fits the other best, as their order
+    is arbitrary: by the Hungarian method, for a bottleneck one layer after the other.
     """
     a, b = kernels(block, i), kernels(block, j)
     if align:

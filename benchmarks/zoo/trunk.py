@@ -24,11 +24,12 @@ from odebackbones import change_bases, fit_bases, from_resnet
 from odebackbones.block import ODEBlock, ode_blocks
 from odebackbones.convert.fit import collect_inputs
 from odebackbones.convert.solver import calibrate
+from odebackbones.errors import InputError
 from odebackbones.transfer import solver_transfer
 
 BATCH = 100
 CLASSES, IMAGES, TESTS, UNLABELED = 20, 50, 50, 500
-"""Number of classes, of images and of test images of each, and of images without labels."""
+"""Number of classes, of images and of test images of each class, and of all images without labels."""
 
 RATE, EPOCHS, DISTILLED_BATCH = 3e-4, 10, 20
 """Learning rate, epochs and batch of the distillation."""
@@ -67,6 +68,9 @@ class Trunk:
         for place, label in enumerate(images.labels):
             places.setdefault(label, []).append(place)
         chosen = list(places.values())[:CLASSES]
+        fewest = min(map(len, chosen))
+        if fewest <= first:
+            raise InputError(f"{self.data / split}: a class has {fewest} images; expected more than {first}")
         return Subset(images, [place for found in chosen for place in found[first : first + number]])
 
     @torch.no_grad()
@@ -184,7 +188,7 @@ def distilled_weights(trunk: Trunk) -> Part:
 
 
 def distill_states(flow: nn.Module, teacher: nn.Module, states: Tensor) -> None:
-    """Train a flow in place, with its norms' statistics, so that it ends at the teacher's states."""
+    """Train the weights of a flow in place, so that it ends at the teacher's states; its norms' statistics stay."""
     with torch.no_grad():
         targets = torch.cat([teacher(chunk) for chunk in states.split(BATCH)])
     flow.eval()

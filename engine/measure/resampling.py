@@ -39,8 +39,9 @@ def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval | 
     r"""Return the confidence interval of a figure, or of a difference.
 
     With the figure :math:`\hat\theta`, its resamples :math:`\theta^*`, their mean and their percentiles, the ends are
-    :math:`\hat\theta + c\,(\theta^*_{2.5\,\%} - \overline{\theta^*})` and likewise with 97.5 %: figures like AP rise a
-    little by repeated images. The factor :math:`c = t_{n-1} / z \cdot \sqrt{n / (n - 1)}` accounts for few images.
+    :math:`2 \hat\theta - \overline{\theta^*} + c\,(\theta^*_{2.5\,\%} - \overline{\theta^*})` and likewise with 97.5 %:
+    AP of few images is too high, and its resamples are higher by about half as much again, which is taken off. The
+    factor :math:`c = t_{n-1} / z \cdot \sqrt{n / (n - 1)}` accounts for few images.
 
     B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993, https://doi.org/10.1201/9780429246593
 
@@ -55,10 +56,10 @@ def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval | 
     """
     if images < 2 or np.isnan(resampled).any():
         return None
-    deviations = resampled - resampled.mean()
-    low, high = np.percentile(deviations, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    mean = resampled.mean()
+    low, high = np.percentile(resampled - mean, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     factor = student_quantile(images - 1) / ndtri(0.5 * (1 + LEVEL)) * np.sqrt(images / (images - 1))
-    return value + float(factor * low), value + float(factor * high)
+    return float(2 * value - mean + factor * low), float(2 * value - mean + factor * high)
 
 
 def difference_interval(reference: Resamples, other: Resamples, label: str) -> Interval | None:
@@ -72,17 +73,20 @@ def difference_interval(reference: Resamples, other: Resamples, label: str) -> I
         return None
     value = other.values[label] - reference.values[label]
     differences = other.figures[label] - reference.figures[label]
-    of_images = interval(value, differences, images=reference.images)
+    unbiased = value + differences - differences.mean()  # the biases of two figures cancel
+    of_images = interval(value, unbiased, images=reference.images)
     if of_images is None:
         return None
     if np.isclose(differences, 0.0, rtol=0.0, atol=1e-9).mean() > FEW:
         of_images = min(of_images[0], 0.0), max(of_images[1], 0.0)
-    return widened(value, of_images, seed_half_width([each.seeds.get(label, ()) for each in (reference, other)]))
+    return widened(of_images, seed_half_width([each.seeds.get(label, ()) for each in (reference, other)]))
 
 
-def widened(value: float, ends: Interval, half: float) -> Interval:
-    """Return an interval about the value that also holds an independent variation of this half width."""
-    return value - float(np.hypot(value - ends[0], half)), value + float(np.hypot(ends[1] - value, half))
+def widened(ends: Interval, half: float) -> Interval:
+    """Return an interval that also holds an independent variation of this half width."""
+    middle = (ends[0] + ends[1]) / 2
+    own = float(np.hypot(ends[1] - middle, half))
+    return middle - own, middle + own
 
 
 def seed_half_width(seeds: Sequence[Sequence[float]]) -> float:

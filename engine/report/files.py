@@ -1,5 +1,6 @@
 """Write a report to a folder (JSON, Markdown, HTML, pictures) and read it back."""
 
+import hashlib
 import json
 import math
 import os
@@ -104,7 +105,7 @@ def _put_back(old: Path, place: Path) -> None:
 
 def _json_data(report: Report) -> dict[str, Any]:
     data = {"kind": KIND, **asdict(replace(report, resamples=None))}
-    data["resamples"] = report.resamples and report.resamples.digest
+    data["resamples"] = report.resamples and fingerprint(report.resamples)
     for picture in (*data["pictures"], *data["headline"]):
         del picture["png"]
     return _plain(data)
@@ -138,11 +139,11 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
     data = {"front": [], "points": [], "headline": [], **data}  # which reports of before 0.3 lack
     try:
         parsed: dict[str, Any] = {key: tuple(map(parse, data[key])) for key, parse in parts.items()}
-        kept = read_resamples(folder / RESAMPLES_FILE, digest=data.pop("resamples", None))
+        kept = read_resamples(folder / RESAMPLES_FILE, expected=data.pop("resamples", None))
         return Report(**data | parsed, resamples=kept)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
+    except (KeyError, TypeError, ValueError) as error:
         path = str(folder / "report.json")
         raise InputError(f"{path!r} is damaged or of another version ({error}); {HINT}") from error
 
@@ -156,20 +157,41 @@ def write_resamples(resamples: Resamples, path: Path) -> None:
     np.savez_compressed(path, digest=np.array(resamples.digest), images=np.array(resamples.images), **arrays)
 
 
-def read_resamples(path: Path, *, digest: str | None) -> Resamples | None:
-    """Read what :func:`write_resamples` wrote; None if the report has none, or others lie there."""
-    if digest is None or not path.is_file():
+def read_resamples(path: Path, *, expected: str | None) -> Resamples | None:
+    """Read what :func:`write_resamples` wrote; None if the report has none, or the file is not there.
+
+    Args:
+        path: The file.
+        expected: Its fingerprint, which the report has; None if the report has no resamples.
+
+    Raises:
+        InputError: The file is damaged, or of another report.
+    """
+    if expected is None or not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as data:
-        parts: dict[str, dict[str, Any]] = {"value": {}, "figure": {}, "seeds": {}}
-        for name in data.files:
-            part, _, label = name.partition(" ")
-            if part in parts:
-                parts[part][label] = data[name]
-        values = {label: float(value) for label, value in parts["value"].items()}
-        seeds = {label: tuple(found.tolist()) for label, found in parts["seeds"].items()}
-        found = Resamples(str(data["digest"]), int(data["images"]), values, parts["figure"], seeds)
-    return found if found.digest == digest else None
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            parts: dict[str, dict[str, Any]] = {"value": {}, "figure": {}, "seeds": {}}
+            for name in data.files:
+                part, _, label = name.partition(" ")
+                if part in parts:
+                    parts[part][label] = data[name]
+            values = {label: float(value) for label, value in parts["value"].items()}
+            seeds = {label: tuple(found.tolist()) for label, found in parts["seeds"].items()}
+            found = Resamples(str(data["digest"]), int(data["images"]), values, parts["figure"], seeds)
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
+        raise InputError(f"{str(path)!r} is damaged ({error}); {HINT}") from error
+    if fingerprint(found) != expected:
+        raise InputError(f"{str(path)!r} is of another evaluation than the report beside it; {HINT}")
+    return found
+
+
+def fingerprint(resamples: Resamples) -> str:
+    """Return what tells these resamples from all others: their images, figures and values."""
+    found = hashlib.sha256(f"{resamples.digest} {resamples.values}".encode())
+    for label, figures in sorted(resamples.figures.items()):
+        found.update(label.encode() + np.ascontiguousarray(figures).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _parse_curve(item: dict[str, Any]) -> Curve:

@@ -78,10 +78,10 @@ def run_series(number: int, report: Report, run: str) -> list[Series]:
     figures = {quantity.label: quantity.value for quantity in report.quantities if quantity.value is not None}
     intervals = {quantity.label: quantity.interval for quantity in report.quantities if quantity.interval is not None}
     own = Series(number, run, "", (Point("trained", None, 0.0, figures),), intervals)
-    alike = {
-        q.label: q.value for q in report.quantities if q.value is not None and q.group == "cost"
-    }  # unless measured
-    points = [replace(point, figures=alike | point.figures) for point in report.points]
+    costs = {q.label: figures[q.label] for q in report.quantities if q.group == "cost" and q.label in figures}
+    points = [
+        replace(point, figures=costs | point.figures) for point in report.points
+    ]  # accuracy and speed are its own
     tried = groupby(points, key=lambda point: point.solver)
     return [own, *(Series(number, f"{run}: {solver}", solver, tuple(points)) for solver, points in tried)]
 

@@ -69,7 +69,7 @@ def mean_quantity(quantity: Quantity, reports: Sequence[Report], resamples: Resa
     if quantity.group == "accuracy":
         known = resamples.figures.get(quantity.label) if resamples is not None else None
         ends = interval(mean, known, images=resamples.images) if resamples is not None and known is not None else None
-        ends = ends and widened(mean, ends, seed_half_width([values]))
+        ends = ends and widened(ends, seed_half_width([values]))
         return replace(quantity, value=mean, interval=within(ends, quantity))
     ends = [q.interval for q in found if q.interval is not None]
     means = np.mean(ends, axis=0).tolist() if len(ends) == len(reports) else None

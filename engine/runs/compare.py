@@ -28,11 +28,12 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
     Returns:
         The comparison, and its figures as a table for a terminal.
     """
-    groups = group_seeds(runs)
+    reports = [read_report(report_folder(run.checkpoint)) for run in runs]
+    groups = group_seeds(runs, reports)
     if len(groups) == 1:
         names = ", ".join(run.checkpoint.parent.name for run in runs)
-        raise InputError(f"{names}: seeds of one model, which become one column; name another run to compare it with")
-    reports = [read_report(report_folder(run.checkpoint)) for run in runs]
+        what = "seeds of one model, which become one column" if len(runs) > 1 else "a single run"
+        raise InputError(f"{names}: {what}; name another run to compare it with")
     if repeats:
         reports = remeasure(runs, reports, repeats=repeats)
     columns = [join_seeds([reports[i] for i in group]) for group in groups]
@@ -48,8 +49,11 @@ def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple
     return comparison, comparison_table(columns, names)
 
 
-def group_seeds(runs: Sequence[LoadedRun]) -> list[list[int]]:
-    """Group the numbers of runs whose trainings differ in nothing but their seeds, in the order of the first ones."""
+def group_seeds(runs: Sequence[LoadedRun], reports: Sequence[Report]) -> list[list[int]]:
+    """Group the numbers of runs whose trainings differ in nothing but their seeds, in the order of the first ones.
+
+    They were evaluated on the same images: a mean over others means nothing.
+    """
     groups: list[list[int]] = []
     for i, run in enumerate(runs):
         free = ("run", *run.task.free_settings)
@@ -59,8 +63,9 @@ def group_seeds(runs: Sequence[LoadedRun]) -> list[list[int]]:
             seeds = {runs[j].task.config.run.seed for j in group}
             alike = not [line for line in differences(*settings, free=free) if not line.startswith("run.seed ")]
             is_converted = CONVERTED in first.facts or CONVERTED in run.facts
-            same_file = first.checkpoint.name == run.checkpoint.name
-            if alike and same_file and run.task.config.run.seed not in seeds and not is_converted:
+            alike &= first.checkpoint.name == run.checkpoint.name
+            alike &= len({found.digest for j in (group[0], i) if (found := reports[j].resamples)}) < 2
+            if alike and run.task.config.run.seed not in seeds and not is_converted:
                 group.append(i)
                 break
         else:

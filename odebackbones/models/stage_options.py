@@ -84,11 +84,19 @@ class StageOptions:
         durations = [at_stage(self.duration, i) for i in range(self.stages)]
         if any(duration is None or not 0 < duration < inf for duration in durations):
             raise InputError(f"duration={self.duration!r}: expected finite times above 0")
-        if any(at_stage(self.steps, i) == 0 for i in range(self.stages)):  # no block is built there, which would check
-            SolverConfig(self.solver, 1, self.gradient, **self.solver_args)
-            require_augment(self.block_args.get("augment", 0))
-            for i in range(self.stages):
-                require_basis(self.basis, at_stage(self.bases, i))
+        if any(at_stage(self.steps, i) == 0 for i in range(self.stages)):
+            self.check_without_blocks()
+
+    def check_without_blocks(self) -> None:
+        """Refuse what blocks would refuse; where a stage makes no step, none is built."""
+        SolverConfig(self.solver, gradient=self.gradient, **self.solver_args)
+        require_augment(self.block_args.get("augment", 0))
+        for i in range(self.stages):
+            require_basis(self.basis, at_stage(self.bases, i))
+        if budgets := self.block_args.get("budgets"):
+            raise InputError(
+                f"budgets={budgets}: with steps={self.steps!r}, not all stages have a flow; drop one of them"
+            )
 
 
 PER_STAGE = {"steps": int, "nodes": int, "bases": int, "norm_bases": int, "duration": float, "continuous": bool}

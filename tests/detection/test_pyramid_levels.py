@@ -28,6 +28,7 @@ def test_strides_that_the_backbone_lacks_are_named():
     [
         ({"strides": [16, 8]}, "expected rising strides"),
         ({"strides": [8, 16]}, r"expected 3 sizes \[px\], for strides"),
+        ({"anchor_sizes": [0, 16, 32, 64, 128]}, "expected sizes above 0 px"),
     ],
 )
 def test_wrong_levels_are_refused(setting, error):

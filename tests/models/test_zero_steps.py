@@ -68,6 +68,7 @@ def test_some_stages_can_be_without_steps_and_are_saved_so(tmp_path):
         ({"augment": -1}, "augment"),
         ({"basis": "nope"}, "nope"),
         ({"bases": -3}, "bases"),
+        ({"budgets": [1, 2]}, "not all stages have a flow"),
     ],
 )
 def test_wrong_arguments_are_refused_without_steps_too(arguments, error):
