@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from detection.coco_evaluation import COCOS_DETECTIONS
 from detection.data.records import Annotations
 from detection.metrics import DetectionMetrics
+from detection.model import ModelConfig
 from engine.report.records import Curve, Picture, Quantity, Report, Table
 
 
@@ -76,12 +77,15 @@ def detection_report(
     )
 
 
-def image_facts(annotations: Annotations, *, min_size: int, max_size: int, detections: int) -> dict[str, str]:
+def image_facts(annotations: Annotations, model: ModelConfig) -> dict[str, str]:
     """Describe which images were evaluated, at what size and by which protocol."""
-    judged = max(detections, COCOS_DETECTIONS)
+    judged = max(model.detections, COCOS_DETECTIONS)
+    kept = f"{judged} detections an image"
+    if model.score_threshold != ModelConfig.score_threshold:
+        kept += f" of a score of at least {model.score_threshold:g}"
     return {
         "data set": annotations.name,
         "images": str(len(annotations.images)),
-        "image size": f"shorter side {min_size} px, longer side at most {max_size} px",
-        "protocol": f"COCO ({judged} detections an image); P/R/F1 at IoU 0.5, best macro F1",
+        "image size": f"shorter side {model.min_size[-1]} px, longer side at most {model.max_size} px",
+        "protocol": f"COCO ({kept}); P/R/F1 at IoU 0.5, best macro F1",
     }

@@ -262,9 +262,7 @@ class DetectionTask:
         model = budgeted_model(self.config)
         return {
             "model": f"Faster R-CNN, FPN {model.fpn_channels}, {model_label(model.backbone, model.backbone_args)}",
-            **image_facts(
-                self.val_annotations, min_size=model.min_size[-1], max_size=model.max_size, detections=model.detections
-            ),
+            **image_facts(self.val_annotations, model),
             "proposals": f"at most {model.proposals_test} an image",
         }
 

@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.report.files import REPORT, read_report
 from engine.runs.cli import load_with_own_settings, run_tool
-from engine.runs.compare import compare_runs
-from engine.runs.run import has_report, report_folder, report_run
+from engine.runs.compare import Entry, compare_runs, distinct_names
+from engine.runs.run import report_run
 from engine.task import Task
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.errors import InputError
@@ -18,7 +19,10 @@ def main(arguments: list[str]) -> None:
     """Evaluate the runs that have no report yet, time all runs in turn, and write the comparison."""
     options = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     options.add_argument(
-        "runs", nargs="+", type=Path, help="folders of runs, or their best.pt or last.pt; the first is the reference"
+        "runs",
+        nargs="+",
+        type=Path,
+        help="folders of runs, their best.pt or last.pt, or folders of reports alone; the first is the reference",
     )
     options.add_argument("--out", type=Path, required=True, help="folder of the comparison")
     options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
@@ -30,22 +34,40 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
     if any((folder / name).exists() for folder in (given.out, given.out.parent) for name in (BEST, LAST)):
         raise InputError(f"--out {given.out}: the folder of a run, or in one; take another for the comparison")
-    checkpoints = [path / given.checkpoint if path.suffix != ".pt" else path for path in given.runs]
-    task = common_task(checkpoints)
-    runs = [load_with_own_settings(task, checkpoint, given.device) for checkpoint in checkpoints]
-    for run in runs:
-        if not has_report(run.checkpoint):
-            command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
-            report_run(run, report_folder(run.checkpoint), facts={"command": shlex.join(command)})
-    comparison, table = compare_runs(runs, given.out, repeats=given.repeats)
+    paths = [named_weights(path, given.checkpoint) for path in given.runs]
+    names = distinct_names(paths)
+    task = common_task([path for path in paths if path.name != REPORT])
+    entries = [load_entry(task, path, name, given.device) for path, name in zip(paths, names, strict=True)]
+    comparison, table = compare_runs(entries, given.out, repeats=given.repeats)
     print(table)
     for section in comparison.sections:
         print(f"{section.title}:", *section.lines, sep="\n  ")
     print(f"comparison: {given.out / 'report.html'}")
 
 
-def common_task(checkpoints: Sequence[Path]) -> type[Task]:
-    """Return the task of all checkpoints.
+def named_weights(path: Path, default: str) -> Path:
+    """Return the weights that a path means, or the ``report.json`` of a folder that has no weights."""
+    if path.suffix == ".pt" or path.name == REPORT:
+        return path
+    has_weights = any((path / name).is_file() for name in (BEST, LAST))
+    return path / REPORT if (path / REPORT).is_file() and not has_weights else path / default
+
+
+def load_entry(task: type[Task] | None, path: Path, name: str, device: str) -> Entry:
+    """Load a run with its report, which is made if it lacks one of these weights; or a report alone."""
+    if task is None or path.name == REPORT:
+        return Entry(name, read_report(path.parent))
+    run = load_with_own_settings(task, path, device)
+    if not run.has_report:
+        if run.report_folder.exists():
+            print(f"{run.report_folder}: not of these weights and of this state of the training; evaluated anew")
+        command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
+        report_run(run, run.report_folder, facts={"command": shlex.join(command)})
+    return Entry(name, read_report(run.report_folder), run)
+
+
+def common_task(checkpoints: Sequence[Path]) -> type[Task] | None:
+    """Return the task of all checkpoints; None if there are none.
 
     Raises:
         InputError: The checkpoints belong to several tasks.
@@ -54,7 +76,7 @@ def common_task(checkpoints: Sequence[Path]) -> type[Task]:
     if len(names) > 1:
         stated = ", ".join(f"{checkpoint} is of {name}" for name, checkpoint in names.items())
         raise InputError(f"runs of several tasks can't be compared: {stated}; take runs of one task")
-    return TASKS[next(iter(names))]
+    return TASKS[next(iter(names))] if names else None
 
 
 if __name__ == "__main__":

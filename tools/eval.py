@@ -10,7 +10,7 @@ from engine.report.markdown import markdown_table
 from engine.report.records import Report, format_number
 from engine.report.transfer import TRANSFER
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
-from engine.runs.run import LoadedRun, has_report, load_run, report_folder, report_run
+from engine.runs.run import LoadedRun, load_run, report_run
 from engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError, join_names
 from tools.tasks import TASKS
@@ -47,13 +47,13 @@ def evaluate_model(task: type[Task], arguments: list[str], command: str) -> tupl
         "--out",
         type=str,
         default="",
-        help="folder of the report (default: RUN/report; of last.pt RUN/report_last; a changed solver is in the name)",
+        help="folder of the report (default: RUN/report; of last.pt RUN/report_last; changed settings are in the name)",
     )
     config, values = parse_for_checkpoint(parser, task, arguments)
     run = load_run(task, config, Path(values.checkpoint))
     if not values.out:
         require_solvers_kept(run)
-    out = Path(values.out) if values.out else report_folder(run.checkpoint, run.changes)
+    out = Path(values.out) if values.out else run.report_folder
     return report_run(run, out, facts={"command": command}), out
 
 
@@ -63,9 +63,9 @@ def require_solvers_kept(run: LoadedRun) -> None:
     Raises:
         InputError: Names the solvers.
     """
-    if not has_report(run.checkpoint, run.changes):
+    if not run.has_report:
         return
-    folder, kept = report_folder(run.checkpoint, run.changes), tried_settings(run.task.config.eval)
+    folder, kept = run.report_folder, tried_settings(run.task.config.eval)
     found = [(point.solver, point.steps, point.tolerance) for point in read_report(folder).points]
     if lost := [each for each in found if each not in kept]:
         named = [f"{solver} {steps if tolerance is None else tolerance}" for solver, steps, tolerance in lost]

@@ -17,11 +17,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.measure.allocator import keep_freed_memory
-from engine.report.records import Quantity
+from engine.report.records import Interval, Quantity
 from engine.task import Probe
 from odebackbones.block import solver_stats
 
 MIB = 2**20
+
+LEAST_ROUNDS = 6
+"""Rounds from which a median has a 95 % interval: it lies outside all of n times with probability 2 / 2 ** n."""
 
 
 @dataclass
@@ -49,20 +52,24 @@ class Latency:
         )
 
 
-def median_interval(times: Sequence[float]) -> tuple[float, float]:
+def median_interval(times: Sequence[float]) -> Interval | None:
     """Return the 95 % confidence interval of the median, which holds for any distribution of the times.
 
-    Its ends are the k-th smallest and the k-th largest time, with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`; for
-    five times or fewer, the smallest and the largest.
+    Its ends are the k-th smallest and the k-th largest time, with :math:`P(\\mathrm{Bin}(n, 1/2) < k) \\le 0.025`. Five
+    times or fewer have none.
     """
+    if len(times) < LEAST_ROUNDS:
+        return None
     ordered, n = sorted(times), len(times)
     below = [sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(n // 2 + 1)]
     k = max(1, *(k for k, share in enumerate(below) if share <= 0.025))
     return ordered[k - 1], ordered[n - k]
 
 
-def rates(interval_ms: tuple[float, float], *, images: int) -> tuple[float, float]:
+def rates(interval_ms: Interval | None, *, images: int) -> Interval | None:
     """Convert an interval of the times [ms] of ``images`` images to images per second."""
+    if interval_ms is None:
+        return None
     low, high = interval_ms
     return 1000 * images / high, 1000 * images / low
 
@@ -182,7 +189,7 @@ def speed_quantities(
 
 def throughput_rounds(repeats: int) -> int:
     """Return the number of throughput rounds for this number of latency rounds: fewer, as a batch takes long."""
-    return max(1, repeats // 4)
+    return max(min(repeats, LEAST_ROUNDS), repeats // 4)
 
 
 def peak_memory_mib(call: Callable[[], Any], device: torch.device) -> float:

@@ -16,6 +16,9 @@ RESAMPLES = 1000
 LEVEL = 0.95
 """Confidence level of the intervals."""
 
+LEAST_IMAGES = 7
+"""Images from which a figure has an interval: of fewer, a resample often has but one or two."""
+
 FEW = 0.0025
 """Share of resamples without any difference above which too few images differ; six of them have it at exp(-6)."""
 
@@ -51,10 +54,10 @@ def interval(value: float, resampled: np.ndarray, *, images: int) -> Interval | 
         images: Number of images, n.
 
     Returns:
-        The ends; None for a single image, and where a resample lacks the figure, which then rests on less than about
-        seven images.
+        The ends; None for fewer than :data:`LEAST_IMAGES`, and where a resample lacks the figure, which then rests on
+        less than about as many.
     """
-    if images < 2 or np.isnan(resampled).any():
+    if images < LEAST_IMAGES or np.isnan(resampled).any():
         return None
     mean = resampled.mean()
     low, high = np.percentile(resampled - mean, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
@@ -93,17 +96,23 @@ def seed_half_width(seeds: Sequence[Sequence[float]]) -> float:
     r"""Return half of the interval that the seeds of some models give the sum, or difference, of their means.
 
     With the variance :math:`s_i^2` of :math:`n_i` seeds it is :math:`t_\nu \sqrt{\sum_i s_i^2 / n_i}`, where
-    :math:`\nu = (\sum_i s_i^2 / n_i)^2 / \sum_i (s_i^2 / n_i)^2 / (n_i - 1)`. A model with one seed adds nothing.
+    :math:`\nu = (\sum_i s_i^2 / n_i)^2 / \sum_i (s_i^2 / n_i)^2 / (n_i - 1)`. A model with one seed is taken to vary as
+    the others do on average, with the degrees of freedom of the one of them that has the fewest; if all have one seed,
+    nothing is known of their variation, and it counts as 0.
 
     B. L. Welch: The generalization of "Student's" problem when several different population variances are involved,
     Biometrika 34, 1947, https://doi.org/10.1093/biomet/34.1-2.28
     """
-    groups = [np.asarray(values) for values in seeds if len(values) > 1]
-    parts = [values.var(ddof=1) / len(values) for values in groups]
-    if not sum(parts):
+    several = [np.asarray(values) for values in seeds if len(values) > 1]
+    if not any(values.var() for values in several):
         return 0.0
-    weights = sum(part**2 / (len(values) - 1) for part, values in zip(parts, groups, strict=True))
-    return student_quantile(sum(parts) ** 2 / weights) * float(np.sqrt(sum(parts)))
+    average = np.mean([values.var(ddof=1) for values in several])
+    fewest = min(map(len, several)) - 1
+    known = [(values.var(ddof=1) / len(values), len(values) - 1) for values in several]
+    parts = [*known, *((average, fewest) for values in seeds if len(values) < 2)]
+    total = sum(part for part, _ in parts)
+    weights = sum(part**2 / freedom for part, freedom in parts)
+    return student_quantile(total**2 / weights) * float(np.sqrt(total))
 
 
 def student_quantile(freedom: float) -> float:

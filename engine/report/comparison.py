@@ -1,10 +1,10 @@
 """Compare runs: every figure next to the first run's, with its ratio, and in plain words where a run loses and wins."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
 
-from engine.measure.resampling import difference_interval
 from engine.report.front import front_pictures
 from engine.report.markdown import markdown_table
 from engine.report.records import (
@@ -20,26 +20,20 @@ from engine.report.records import (
     Report,
     Section,
     Table,
-    Verdict,
     format_number,
     ordered_groups,
     slug,
 )
+from engine.report.verdicts import (
+    IMAGES,
+    compare_quantity,
+    difference_of,
+    differs,
+    is_judged,
+    is_tested,
+    unlike,
+)
 from odebackbones.errors import InputError
-
-TOLERANCE = 0.01
-TOLERANCES = {"speed": 0.05}
-"""Group of figures -> relative difference up to which there is no loss or win; :data:`TOLERANCE` by default."""
-
-ACCURACY_FACTS = ("data set", "images", "image size", "protocol")
-FACTS = {
-    "cost": (),
-    "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at"),
-}
-"""Group of figures -> facts that must agree for them to be compared; :data:`ACCURACY_FACTS` by default."""
-
-IMAGES = "digest of the images"
-"""What must agree for figures of accuracy, in addition."""
 
 
 def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = None) -> Report:
@@ -75,49 +69,6 @@ def comparison_table(reports: Sequence[Report], names: Sequence[str] | None = No
     return markdown_table(Table("Comparison", ("quantity", *runs), rows))
 
 
-def compare_quantity(
-    reference: Quantity | None, other: Quantity | None, difference: Interval | None = None
-) -> Compared:
-    """Compare a run's figure with the reference's: its value, value / reference, and which is better.
-
-    The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where no
-    difference can be shown (:func:`is_shown`), a figure is missing, or the directions differ or are ``"neither"``.
-
-    Args:
-        reference: The reference's figure.
-        other: The run's figure.
-        difference: Interval of the difference, run minus reference, if both were resampled together.
-    """
-    value = other.value if other else None
-    if reference is None or reference.value is None or other is None or value is None:
-        return Compared(value, interval=other.interval if other else None)
-    ratio = value / reference.value if reference.value > 0 and value >= 0 else None
-    told = other.better == reference.better != "neither" and is_shown(reference, other, difference)
-    better = (value > reference.value) == (reference.better == "higher")
-    verdict: Verdict = ("better" if better else "worse") if told else ""
-    return Compared(value, ratio, verdict, interval=other.interval)
-
-
-def is_shown(reference: Quantity, other: Quantity, difference: Interval | None) -> bool:
-    """Whether two figures differ beyond their uncertainty.
-
-    Accuracy differs if the interval of the difference on the same images excludes zero. Cost and speed differ by more
-    than :data:`TOLERANCES`, and where each has an interval of its own, as the medians of times, these don't meet.
-    """
-    assert reference.value is not None and other.value is not None
-    if reference.group not in FACTS:
-        return difference is not None and (difference[0] > 0 or difference[1] < 0)
-    near = TOLERANCES.get(reference.group, TOLERANCE) * abs(reference.value)
-    return abs(other.value - reference.value) > near and not _overlap(reference, other)
-
-
-def _overlap(a: Quantity, b: Quantity) -> bool:
-    """Whether the intervals of two figures have a value in common: then no difference was shown."""
-    if a.interval is None or b.interval is None:
-        return False
-    return max(a.interval[0], b.interval[0]) <= min(a.interval[1], b.interval[1])
-
-
 def _distinct(names: Sequence[str]) -> list[str]:
     """Number the repeated names: a, b, a -> a, b, a (2)."""
     distinct: list[str] = []
@@ -134,13 +85,6 @@ def _others(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[tuple[Re
     return zip(reports[1:], runs[1:], strict=True)
 
 
-def _difference(reference: Report, other: Report, quantity: Quantity | None) -> Interval | None:
-    """Return the interval of the difference of a figure on the same images; None if it was not resampled in both."""
-    if quantity is None or reference.resamples is None or other.resamples is None:
-        return None
-    return difference_interval(reference.resamples, other.resamples, quantity.label)
-
-
 def _by_key(report: Report) -> dict[tuple[str, str], Quantity]:
     """Index the figures by group and name with unit: figures in different units are never compared."""
     return {(quantity.group, quantity.label): quantity for quantity in report.quantities}
@@ -154,7 +98,7 @@ def _group_tables(reports: Sequence[Report], runs: Sequence[str]) -> list[Table]
     tables = []
     for group in ordered_groups(tuple(every[key] for key in keys)):
         members = [key for key in keys if key[0] == group]
-        alike = [not _unlike(group, (reports[0], other)) for other in reports[1:]]
+        alike = [not unlike(group, (reports[0], other)) for other in reports[1:]]
         rows = tuple(
             (_row_name(every[key]), *_row([index.get(key) for index in indexed], reports, alike)) for key in members
         )
@@ -173,7 +117,7 @@ def _row(
     reference, *others = quantities
     cells = [Compared(reference.value, interval=reference.interval) if reference else Compared(None)]
     for report, other, same in zip(reports[1:], others, alike, strict=True):
-        difference = _difference(reports[0], report, other) if same else None
+        difference = difference_of(reports[0], report, other) if same else None
         cells.append(compare_quantity(reference if same else None, other, difference))
     return tuple(cells)
 
@@ -181,26 +125,32 @@ def _row(
 def _findings(reference: Report, reference_name: str, other: Report, name: str) -> Iterator[Section]:
     """Say from the numbers where a run loses against the reference, where it wins, and what can't be told."""
     indexed = _by_key(other)
-    found: dict[Verdict, list[str]] = {"worse": [], "better": [], "": []}
-    unlike = {q.group for q in reference.quantities if _unlike(q.group, (reference, other))}
+    found = defaultdict[str, list[str]](list)
+    other_kinds = {q.group for q in reference.quantities if unlike(q.group, (reference, other))}
     for key, quantity in _by_key(reference).items():
-        if quantity.group in unlike or quantity.better == "neither":
+        figure = indexed.get(key)
+        if quantity.group in other_kinds or quantity.value is None or figure is None or figure.value is None:
             continue
-        if key not in indexed or indexed[key].better != quantity.better:
+        if not is_judged(quantity, figure):
             continue
-        difference = _difference(reference, other, quantity)
-        cell = compare_quantity(quantity, indexed[key], difference)
-        if cell.value is None or quantity.value is None:
-            continue
-        is_uncertain = difference is not None or (quantity.interval is not None and cell.value != quantity.value)
-        if cell.verdict or is_uncertain:
-            found[cell.verdict].append(_sentence(quantity, quantity.value, cell.value, difference))
-    of_what = f", of the figures that can be compared ({', '.join(sorted(unlike))}: can't be)" if unlike else ""
+        difference = difference_of(reference, other, quantity)
+        verdict = compare_quantity(quantity, figure, difference).verdict
+        if not is_tested(quantity, figure, difference):
+            verdict = "untested"
+        elif not verdict and difference is None and (quantity.group == "cost" or figure.value == quantity.value):
+            continue  # equal, and without any uncertainty
+        found[verdict].append(_sentence(quantity, quantity.value, figure.value, difference))
+    of_what = (
+        f", of the figures that can be compared ({', '.join(sorted(other_kinds))}: can't be)" if other_kinds else ""
+    )
     nowhere = (f"Nowhere beyond noise{of_what}.",)
     yield Section(f"Where {name} loses against {reference_name}", tuple(found["worse"]) or nowhere)
     yield Section(f"Where {name} wins against {reference_name}", tuple(found["better"]) or nowhere)
     if found[""]:
         yield Section(f"Where no difference of {name} and {reference_name} could be shown", tuple(found[""]))
+    if found["untested"]:
+        title = f"Where no difference of {name} and {reference_name} was tested, for lack of intervals"
+        yield Section(title, tuple(found["untested"]))
 
 
 def _sentence(quantity: Quantity, reference: float, value: float, difference: Interval | None) -> str:
@@ -236,16 +186,12 @@ def _aligned_pictures(reports: Sequence[Report], runs: Sequence[str]) -> Iterato
 
 
 def _common_facts(reports: Sequence[Report]) -> dict[str, str]:
-    return {key: value for key, value in reports[0].facts.items() if not _differs(key, reports)}
-
-
-def _differs(key: str, reports: Sequence[Report]) -> bool:
-    return len({report.facts.get(key) for report in reports}) > 1
+    return {key: value for key, value in reports[0].facts.items() if not differs(key, reports)}
 
 
 def _differing_facts(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[Table]:
     """List the facts that differ, one column per run."""
-    keys = [key for key in dict.fromkeys(chain.from_iterable(r.facts for r in reports)) if _differs(key, reports)]
+    keys = [key for key in dict.fromkeys(chain.from_iterable(r.facts for r in reports)) if differs(key, reports)]
     rows = tuple((key, *(report.facts.get(key, MISSING) for report in reports)) for key in keys)
     if rows:
         yield Table("Facts that differ", ("fact", *runs), rows)
@@ -254,7 +200,7 @@ def _differing_facts(reports: Sequence[Report], runs: Sequence[str]) -> Iterator
 def _warnings(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str]:
     """Warn where the runs were not measured alike, or not finished."""
     for group in ("accuracy", "speed"):
-        if differing := _unlike(group, reports):
+        if differing := unlike(group, reports):
             values = "; ".join(f"{fact}: {_values(fact, reports, runs)}" for fact in differing)
             what = f"{group.capitalize()} figures are not comparable"
             yield f"{what}, as the runs were not measured alike. {values}."
@@ -281,8 +227,8 @@ def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str
     ]
     for (control, control_name), (network, name) in product(controls, discrete):
         quantity = next((q for q in network.quantities if network.front and q.label == network.front[0]), None)
-        difference = _difference(control, network, quantity)
-        if quantity is None or difference is None or _unlike("accuracy", (control, network)):
+        difference = difference_of(control, network, quantity)
+        if quantity is None or difference is None or unlike("accuracy", (control, network)):
             continue
         low, high = difference
         told = f"{quantity.name}: difference {low:+.3g} to {high:+.3g}"
@@ -297,13 +243,6 @@ def _depth_notes(reports: Sequence[Report], runs: Sequence[str]) -> Iterator[str
                 f"This comparison can't tell what depth is worth, and so not how well flows replace it: {name} is not "
                 f"beyond the control without any block, {control_name} ({told})."
             )
-
-
-def _unlike(group: str, reports: Sequence[Report]) -> list[str]:
-    """Return the facts that must agree for the figures of a group to be compared, but do not."""
-    digests = {report.resamples.digest for report in reports if report.resamples is not None}
-    other_images = [IMAGES] if group not in FACTS and len(digests) > 1 else []
-    return [fact for fact in FACTS.get(group, ACCURACY_FACTS) if _differs(fact, reports)] + other_images
 
 
 def _values(fact: str, reports: Sequence[Report], runs: Sequence[str]) -> str:

@@ -21,6 +21,9 @@ from engine.report.records import Cell, Compared, Curve, Picture, Point, Quantit
 from odebackbones.errors import InputError
 
 KIND = "odebackbones report"
+REPORT = "report.json"
+"""File of a report's data."""
+
 RESAMPLES_FILE = "resamples.npz"
 """File of the figures in resamples, beside the report."""
 
@@ -46,7 +49,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def read_report(folder: Path) -> Report:
     """Read what ``write_report`` wrote; ``null`` in a curve comes back as NaN."""
-    path = folder / "report.json"
+    path = folder / REPORT
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -65,7 +68,7 @@ def _stage(report: Report, folder: Path) -> list[Path]:
     texts = {
         "report.html": render_html(report, plots),
         "report.md": render_markdown(report, plots),
-        "report.json": json.dumps(_json_data(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        REPORT: json.dumps(_json_data(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
     pictures = {f"pictures/{picture.name}.png": picture.png for picture in (*report.headline, *plots, *report.pictures)}
     for name, png in pictures.items():
@@ -144,7 +147,7 @@ def _parse(data: dict[str, Any], folder: Path) -> Report:
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        path = str(folder / "report.json")
+        path = str(folder / REPORT)
         raise InputError(f"{path!r} is damaged or of another version ({error}); {HINT}") from error
 
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 from engine.report.labels import Label, place_labels
 from engine.report.plots import COLORS, LINE_STYLES, figure_png
 from engine.report.records import ARROWS, Interval, Picture, Point, Quantity, Report
+from engine.report.verdicts import unlike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TIME = "latency"
+"""Name of the picture whose cost is a time."""
+
 COSTS = {
-    "latency median [ms]": "latency",
+    "latency median [ms]": TIME,
     "parameters": "parameters",
     "training memory": "training-memory",
     "NFE": "nfe",
@@ -28,6 +32,9 @@ OWN_MARKERS = "*DsP^vXph"
 
 OWN_SIZES = (15, 12, 10, 8)
 """Sizes of these markers: later runs are smaller, and are seen on top of equal ones."""
+
+MARGIN = 0.03
+"""Room left of a point at 0, in units of the axis."""
 
 LEAST_SPAN = 0.02
 """Least height of an axis of accuracy, in units of its largest value, so that noise looks like noise."""
@@ -55,22 +62,30 @@ class Series:
 def front_pictures(reports: Sequence[Report], runs: Sequence[str]) -> tuple[Picture, ...]:
     """Draw the figures of ``front`` over every cost that tells the points apart; nothing if there is only one point.
 
+    Runs whose accuracy, or whose speed in the picture of it, can't be compared with the first run's are left out.
+
     Args:
         reports: Reports of the runs.
         runs: Names of the runs.
     """
-    series = [each for i, report in enumerate(reports) for each in run_series(i, report, runs[i])]
-    points = [point for each in series for point in each.points]
     known = {quantity.label: quantity for report in reports for quantity in report.quantities}
     shown = [known[label] for label in reports[0].front if all(label in r.front for r in reports) and label in known]
+    alike = [i for i, report in enumerate(reports) if not unlike("accuracy", (reports[0], report))]
+    series = [each for i in alike for each in run_series(i, reports[i], runs[i])]
+    points = [point for each in series for point in each.points]
     if len(points) < 2 or not shown:
         return ()
-    costs = cost_labels(points)
-    return tuple(
-        Picture(f"accuracy-over-{name}", f"Accuracy over {label}", draw(series, label, shown))
-        for label, name in costs.items()
-        if len({point.figures.get(label) for point in points}) > 1
-    )
+    pictures = []
+    for label, name in cost_labels(points).items():
+        is_time = name == TIME
+        drawn = [each for each in series if not (is_time and unlike("speed", (reports[0], reports[each.run])))]
+        if len({point.figures.get(label) for each in drawn for point in each.points}) > 1:
+            left_out = [run for i, run in enumerate(runs) if i not in {each.run for each in drawn}]
+            reason = f"; without {', '.join(left_out)}, not measured alike" if left_out else ""
+            pictures.append(
+                Picture(f"accuracy-over-{name}", f"Accuracy over {label}{reason}", draw(drawn, label, shown))
+            )
+    return tuple(pictures)
 
 
 def run_series(number: int, report: Report, run: str) -> list[Series]:
@@ -157,7 +172,8 @@ def finish(panel: "Axes", cost: str, quantity: Quantity) -> None:
     panel.set_xlabel(cost, parse_math=False)
     panel.set_ylabel(f"{quantity.label}{ARROWS[quantity.better]}", parse_math=False)
     panel.margins(x=0.1, y=0.08)
-    panel.set_xlim(left=0)
+    left, right = panel.get_xlim()
+    panel.set_xlim(left=-MARGIN * right if left < 0 else 0)  # a point at 0 is seen beside the axis, with its interval
     low, high = panel.get_ylim()
     if (lacking := LEAST_SPAN * max(abs(low), abs(high)) - (high - low)) > 0:
         panel.set_ylim(low - lacking / 2, high + lacking / 2)

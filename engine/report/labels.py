@@ -63,6 +63,7 @@ def place_labels(panel: "Axes", labels: Sequence[Label]) -> None:
                     color=color,
                     ha="right" if dx < 0 else "left",
                     parse_math=False,
+                    bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
                 )
                 break
 

@@ -27,6 +27,10 @@ CONTROL = "control"
 """Name of the fact that a run's flows make no step: it lacks what the others' blocks and flows add."""
 
 
+OVERRIDDEN = "evaluated with"
+"""Name of the fact that a run was evaluated with other settings than it was trained with."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """One number of a report.

@@ -12,6 +12,8 @@ from engine.report.records import Point, Quantity, Report, Resamples, Table
 def join_seeds(reports: Sequence[Report]) -> Report:
     """Join the reports of trainings with several seeds: figures are means; curves and pictures are the first one's.
 
+    These say so.
+
     The intervals of accuracy hold both sources of uncertainty, images and seeds. A single report stays as it is.
     """
     first, *others = reports
@@ -20,11 +22,14 @@ def join_seeds(reports: Sequence[Report]) -> Report:
     resamples = join_resamples([report.resamples for report in reports])
     quantities = tuple(mean_quantity(q, reports, resamples) for q in first.quantities)
     points = [mean_point(point, reports) for point in first.points]
+    whose = f"the first of {len(reports)} seeds"
     return replace(
         first,
         facts=join_facts(reports),
         quantities=tuple(q for q in quantities if q is not None),
         points=tuple(point for point in points if point is not None),
+        curves=tuple(replace(c, label=f"{c.label} ({whose})" if c.label else whose) for c in first.curves),
+        pictures=tuple(replace(p, caption=f"{p.caption} ({whose})") for p in first.pictures),
         notes=(
             *dict.fromkeys(note for report in reports for note in report.notes),
             f"Its figures are means of {len(reports)} trainings that differ in their seed.",

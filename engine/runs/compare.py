@@ -1,71 +1,81 @@
 """Comparison of trained runs: their reports side by side, with speed measured again, in turn."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from engine.log import warn
 from engine.measure.dial import changed_models, speed_figures
-from engine.measure.profile import device_facts, speed_quantities, throughput_rounds
+from engine.measure.profile import LEAST_ROUNDS, device_facts, speed_quantities, throughput_rounds
 from engine.report.comparison import compare_reports, comparison_table
-from engine.report.files import read_report, write_report
+from engine.report.files import REPORT, write_report
 from engine.report.records import Report
 from engine.report.seeds import join_seeds, seed_table
-from engine.runs.run import LoadedRun, report_folder
+from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, differences, to_dict
+from engine.weights.checkpoint import BEST, LAST
 from odebackbones.errors import InputError
 
 
-def compare_runs(runs: Sequence[LoadedRun], out: Path, *, repeats: int) -> tuple[Report, str]:
-    """Set the reports of ``runs`` side by side in ``out``, with their speed measured again, in turn.
+@dataclass(frozen=True)
+class Entry:
+    """What is compared: a report, and the run that it is of.
+
+    Attributes:
+        name: Name of the column.
+        report: The report.
+        run: The run; None for a report alone, whose speed can't be measured again.
+    """
+
+    name: str
+    report: Report
+    run: LoadedRun | None = None
+
+
+def compare_runs(entries: Sequence[Entry], out: Path, *, repeats: int) -> tuple[Report, str]:
+    """Set reports side by side in ``out``, with the speed of their runs measured again, in turn.
 
     Args:
-        runs: Evaluated runs; the first is the reference.
+        entries: What to compare; the first is the reference.
         out: Folder of the comparison.
         repeats: Rounds of the speed measurement; 0 keeps the reports' own figures.
 
     Returns:
         The comparison, and its figures as a table for a terminal.
     """
-    reports = [read_report(report_folder(run.checkpoint)) for run in runs]
-    groups = group_seeds(runs, reports)
+    groups = group_seeds(entries)
     if len(groups) == 1:
-        names = ", ".join(run.checkpoint.parent.name for run in runs)
-        what = "seeds of one model, which become one column" if len(runs) > 1 else "a single run"
+        names = ", ".join(entry.name for entry in entries)
+        what = "seeds of one model, which become one column" if len(entries) > 1 else "a single run"
         raise InputError(f"{names}: {what}; name another run to compare it with")
-    if repeats:
-        reports = remeasure(runs, reports, repeats=repeats)
+    names = [column_name([entries[i] for i in group]) for group in groups]
+    for name, group in zip(names, groups, strict=True):
+        if len(group) > 1:
+            tqdm.write(f"{name}: the mean of {', '.join(entries[i].name for i in group)}")
+    reports = remeasure(entries, repeats=repeats)
     columns = [join_seeds([reports[i] for i in group]) for group in groups]
-    names = [column_name([runs[i] for i in group]) for group in groups]
     comparison = compare_reports(columns, names)
     tables = [
-        seed_table(name, [runs[i].checkpoint.parent.name for i in group], [reports[i] for i in group])
+        seed_table(name, [entries[i].name for i in group], [reports[i] for i in group])
         for name, group in zip(names, groups, strict=True)
         if len(group) > 1
     ]
-    comparison = replace(comparison, tables=(*comparison.tables, *tables))
+    notes = seed_notes(names, [len(group) for group in groups])
+    comparison = replace(comparison, tables=(*comparison.tables, *tables), notes=(*comparison.notes, *notes))
     write_report(comparison, out)
     return comparison, comparison_table(columns, names)
 
 
-def group_seeds(runs: Sequence[LoadedRun], reports: Sequence[Report]) -> list[list[int]]:
-    """Group the numbers of runs whose trainings differ in nothing but their seeds, in the order of the first ones.
-
-    They were evaluated on the same images: a mean over others means nothing.
-    """
+def group_seeds(entries: Sequence[Entry]) -> list[list[int]]:
+    """Group the numbers of runs whose trainings differ in nothing but their seeds, in the order of the first ones."""
     groups: list[list[int]] = []
-    for i, run in enumerate(runs):
-        free = ("run", *run.task.free_settings)
+    for i, entry in enumerate(entries):
         for group in groups:
-            first = runs[group[0]]
-            settings = to_dict(first.task.config), to_dict(run.task.config)
-            seeds = {runs[j].task.config.run.seed for j in group}
-            alike = not [line for line in differences(*settings, free=free) if not line.startswith("run.seed ")]
-            is_converted = CONVERTED in first.facts or CONVERTED in run.facts
-            alike &= first.checkpoint.name == run.checkpoint.name
-            alike &= len({found.digest for j in (group[0], i) if (found := reports[j].resamples)}) < 2
-            if alike and run.task.config.run.seed not in seeds and not is_converted:
+            members = [entries[j] for j in group]
+            if all(is_another_seed(member, entry) for member in members):
                 group.append(i)
                 break
         else:
@@ -73,22 +83,59 @@ def group_seeds(runs: Sequence[LoadedRun], reports: Sequence[Report]) -> list[li
     return groups
 
 
-def column_name(runs: Sequence[LoadedRun]) -> str:
+def is_another_seed(entry: Entry, other: Entry) -> bool:
+    """Whether two runs are trainings with the same settings but the seed, evaluated on the same images.
+
+    Converted runs are none, as they were not trained with their seed.
+    """
+    run, candidate = entry.run, other.run
+    if run is None or candidate is None or CONVERTED in run.facts or CONVERTED in candidate.facts:
+        return False
+    settings = to_dict(run.task.config), to_dict(candidate.task.config)
+    found = differences(*settings, free=("run", *candidate.task.free_settings))
+    digests = {each.report.resamples.digest for each in (entry, other) if each.report.resamples}
+    is_seed_alone = len(found) == 1 and found[0].startswith("run.seed ")
+    return is_seed_alone and run.checkpoint.name == candidate.checkpoint.name and len(digests) < 2
+
+
+def column_name(entries: Sequence[Entry]) -> str:
     """Return the name of a single run; or what several share before ``seedN``, else the first, and how many."""
-    names = [run.checkpoint.parent.name for run in runs]
-    if len(names) == 1:
-        return names[0]
+    first, *others = entries
+    if not others:
+        return first.name
     shared = {
-        name.removesuffix(f"{run.task.config.run.seed}").removesuffix("seed").rstrip("_-.")
-        for name, run in zip(names, runs, strict=True)
+        entry.name.removesuffix(f"{entry.run.task.config.run.seed}").removesuffix("seed").rstrip("_-.")
+        for entry in entries
+        if entry.run is not None
     }
     name = shared.pop() if len(shared) == 1 else ""
-    return f"{name or names[0]} ({len(names)} seeds)"
+    return f"{name or first.name} ({len(entries)} seeds)"
 
 
-def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: int) -> list[Report]:
+def seed_notes(names: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Say what the intervals hold where some models have several seeds and others one, or where two are too few."""
+    if max(seeds) == 1:
+        return []
+    said = {
+        1: "one seed, which is taken to vary as those of the other models do",
+        2: "two seeds, which make wide intervals (Student's factor is 12.7, of three it is 4.3)",
+    }
+    having = {k: [name for name, number in zip(names, seeds, strict=True) if number == k] for k in said}
+    return [f"{', '.join(having[k])}: {what}." for k, what in said.items() if having[k]]
+
+
+def remeasure(entries: Sequence[Entry], *, repeats: int) -> list[Report]:
     """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
+    reports, runs = [entry.report for entry in entries], [entry.run for entry in entries if entry.run is not None]
+    if repeats and len(runs) < len(entries):
+        alone = ", ".join(entry.name for entry in entries if entry.run is None)
+        warn(f"{alone}: a report without its run; all speeds are the reports' own, not measured again in turn")
+        return reports
+    if not repeats:
+        return reports
     tqdm.write(f"speed of {len(runs)} models, in turn for {repeats} rounds")
+    if repeats < LEAST_ROUNDS:
+        warn(f"--repeats {repeats}: a median has an interval from {LEAST_ROUNDS} rounds; no speed will be judged")
     models = [(run, [run.model, *changed_models(run.model, r.points)]) for run, r in zip(runs, reports, strict=True)]
     probes = {
         f"{i} {j}": run.task.probe(model, run.device)
@@ -114,3 +161,23 @@ def remeasure(runs: Sequence[LoadedRun], reports: Sequence[Report], *, repeats: 
         )
         for i, report in enumerate(reports)
     ]
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Name weights, or reports, by their run's folder; reports beside a run, and two of one run, also by themselves.
+
+    Raises:
+        InputError: The same weights, or the same report, are there twice.
+    """
+    found = [path.resolve() for path in paths]
+    if twice := [str(path) for path, times in Counter(found).items() if times > 1]:
+        raise InputError(f"{', '.join(twice)}: named more than once; a comparison needs each once")
+    folders = Counter(path.parent for path in found)
+    names = []
+    for path in found:
+        run = path.parent.parent
+        if path.name == REPORT and any((run / weights).is_file() for weights in (BEST, LAST)):
+            names.append(f"{run.name} {path.parent.name}")
+        else:
+            names.append(path.parent.name + (f" {path.stem}" if folders[path.parent] > 1 else ""))
+    return names

@@ -15,14 +15,22 @@ from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
 from engine.measure.dial import measure_dial, with_dial
 from engine.report.files import write_report
-from engine.report.records import CONTROL, Report, slug
+from engine.report.records import CONTROL, OVERRIDDEN, Report
+from engine.runs.reports import DIGEST, has_report, report_folder, weights_digest
 from engine.runs.sources import describe_sources
 from engine.task import Task
 from engine.training.fit import LOG, Trainer, to_device
 from engine.training.optimization import precision, warmup_of
 from engine.training.record import read_history, training_curves, training_facts, training_quantities
 from engine.training.resume import load_to_resume
-from engine.training.settings import CONVERTED, PRETRAINED, to_dict
+from engine.training.settings import (
+    CONVERTED,
+    PRETRAINED,
+    differing_names,
+    flatten_settings,
+    to_dict,
+    with_defaults,
+)
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer
 from engine.weights.solver_change import changed_solver, require_ode_blocks, solver_changes
@@ -30,8 +38,8 @@ from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError
 from odebackbones.models.stage_options import makes_no_step
 
-REPORTS = {BEST: "report", LAST: "report_last"}
-"""Weight file of a run -> the folder of its report."""
+OF_TRAINING = ("run", "optim", "distillation", "anytime", "data.augment")
+"""Settings, and groups of them, on which an evaluation does not depend."""
 
 
 def train_run(task_class: type[Task], config: Any) -> Path:
@@ -126,6 +134,7 @@ class LoadedRun:
         history: Log of the training.
         facts: Facts about the training.
         changes: Arguments of the backbone that differ from the trained ones, and how many images calibrated it then.
+        overridden: Other settings on which the evaluation depends and that differ from the trained ones, with values.
     """
 
     task: Task
@@ -135,6 +144,17 @@ class LoadedRun:
     history: History
     facts: dict[str, str]
     changes: Mapping[str, Any]
+    overridden: Mapping[str, Any]
+
+    @property
+    def report_folder(self) -> Path:
+        """Folder of the report: one of its own with changed settings."""
+        return report_folder(self.checkpoint, {**self.changes, **self.overridden})
+
+    @property
+    def has_report(self) -> bool:
+        """Whether the report is there, and of these weights."""
+        return has_report(self.checkpoint, {**self.changes, **self.overridden})
 
 
 def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
@@ -153,7 +173,7 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     model = task.build_model(loaded=True)
     load_weights(model, content.get("ema") or content["model"], origin=str(checkpoint))
     if changes:
-        require_ode_blocks(model, config.model.backbone, checkpoint.parent)
+        require_ode_blocks(model, config.model.backbone, trained_with, checkpoint.parent)
     model = to_device(changed_solver(model, changes), device, channels_last=config.optim.channels_last).eval()
     if changes and config.eval.calibration:
         calibrate(model, task.calibration_batches(config.eval.calibration, device))
@@ -169,7 +189,21 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
         if config.eval.calibration:
             facts["solver"] += f"; statistics of norms estimated again on {config.eval.calibration} training images"
             changes = {**changes, "calibration": config.eval.calibration}
-    return LoadedRun(task, model, device, checkpoint, history, facts, changes)
+    overridden = overridden_settings(task_class, content["config"], config)
+    if overridden:
+        facts[OVERRIDDEN] = ", ".join(f"{name}={value}" for name, value in overridden.items())
+    return LoadedRun(task, model, device, checkpoint, history, facts, changes, overridden)
+
+
+def overridden_settings(task_class: type[Task], trained: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Return the settings on which an evaluation depends, and that differ from the trained ones, with their values.
+
+    The backbone's arguments, which are the trained ones at this point, and settings of the training are none of them.
+    """
+    own = with_defaults(trained, to_dict(task_class.config_class()))
+    free = (*task_class.free_settings, *OF_TRAINING)
+    now = dict(flatten_settings(to_dict(config)))
+    return {name: now[name] for name in differing_names(own, to_dict(config), free=free) if name in now}
 
 
 def require_same_backbone(trained: str, given: str) -> None:
@@ -190,7 +224,8 @@ def describe_conversion(record: Mapping[str, Any]) -> str:
 def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report:
     """Evaluate a run and write the report to ``out``; ``facts`` are added to the task's and the training's."""
     if run.task.config.eval.solvers:
-        require_ode_blocks(run.model, run.task.config.model.backbone, run.checkpoint.parent)
+        trained = run.task.config.model
+        require_ode_blocks(run.model, trained.backbone, trained.backbone_args, run.checkpoint.parent)
     if run.changes and run.task.config.eval.solvers:
         raise InputError(
             f"eval.solvers={run.task.config.eval.solvers} starts from the solver that the weights were trained with: "
@@ -203,6 +238,7 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     report, files = run.task.report(run.model, run.device)
     report = with_dial(report, dial, front=run.task.front)
     own = {**report.facts, **run.facts, **control_facts(run.task.config.model.backbone_args)}
+    own[DIGEST] = weights_digest(run.checkpoint)
     if run.changes:
         own["model"] += f", with {', '.join(f'{name}={value}' for name, value in run.changes.items())}"
     report = replace(
@@ -220,17 +256,3 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
 def control_facts(arguments: Mapping[str, Any]) -> dict[str, str]:
     """Say of a backbone whose flows make no step that it is the control without depth."""
     return {CONTROL: "no step in any flow: the layers around them alone"} if makes_no_step(arguments) else {}
-
-
-def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> Path:
-    """Return the folder of the report of a run's weights, next to them; one of its own under a changed solver."""
-    told = [str(value) if name == "solver" else f"{name} {value}" for name, value in (changes or {}).items()]
-    suffix = "".join(f"_{slug(each)}" for each in told)
-    return checkpoint.parent / f"{REPORTS.get(checkpoint.name, REPORTS[BEST])}{suffix}"
-
-
-def has_report(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> bool:
-    """Whether the report exists, and is not older than the weights and the log of their training."""
-    report, log = report_folder(checkpoint, changes) / "report.json", checkpoint.parent / LOG
-    told = [path.stat().st_mtime for path in (checkpoint, log) if path.is_file()]
-    return report.is_file() and report.stat().st_mtime >= max(told)

@@ -12,8 +12,8 @@ from engine.training.settings import PRETRAINED, flatten_settings, is_among
 
 SECONDS_A_MINUTE = 60
 
-TOLD = ("run", "model", "eval")
-"""Groups of settings that a report shows elsewhere."""
+TOLD = ("run", "eval", "model.backbone", "model.backbone_args", "model.pretrained", "model.checkpoint")
+"""Settings, and groups of them, that a report shows elsewhere."""
 
 
 def read_history(path: Path) -> History:
@@ -96,10 +96,14 @@ def start_facts(model: Mapping[str, Any]) -> dict[str, str]:
 def changed_settings(
     config: Mapping[str, Any], defaults: Mapping[str, Any], *, free: Collection[str]
 ) -> dict[str, str]:
-    """Return group of settings -> its settings that the weights depend on and that differ from the defaults."""
+    """Return group of settings -> its settings that the weights depend on and that differ from the defaults.
+
+    Those of the model are called model settings, as the model itself is another fact.
+    """
     usual, changed = dict(flatten_settings(defaults)), defaultdict[str, list[str]](list)
     for name, value in flatten_settings(config):
         group, rest = name.split(".", 1)
         if not is_among(name, (*TOLD, *free)) and usual.get(name) != value:
             changed[group].append(f"{rest}={value}")
-    return {group: ", ".join(settings) for group, settings in changed.items()}
+    titles = {"model": "model settings"}
+    return {titles.get(group, group): ", ".join(settings) for group, settings in changed.items()}

@@ -45,6 +45,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collect
         free: Settings and groups that the weights do not depend on.
     """
     before, after = dict(flatten_settings(old)), dict(flatten_settings(new))
+    return [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in differing_names(old, new, free=free)]
+
+
+def differing_names(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collection[str]) -> list[str]:
+    """Return the names of the settings that :func:`differences` lists, sorted."""
+    before, after = dict(flatten_settings(old)), dict(flatten_settings(new))
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
-    counted = [name for name in changed if name == "run.seed" or not is_among(name, ("run", *free))]
-    return [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in sorted(counted)]
+    return sorted(name for name in changed if name == "run.seed" or not is_among(name, ("run", *free)))

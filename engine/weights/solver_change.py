@@ -9,7 +9,7 @@ from torch import nn
 from odebackbones.block import solver_stats
 from odebackbones.convert.solver import change_solver
 from odebackbones.errors import InputError, unknown_name
-from odebackbones.models.stage_options import ODE_ARGUMENTS
+from odebackbones.models.stage_options import ODE_ARGUMENTS, makes_no_step
 from odebackbones.ode import METHODS
 
 CHANGEABLE = (
@@ -41,12 +41,17 @@ def solver_changes(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     return changed
 
 
-def require_ode_blocks(model: nn.Module, backbone: str, run: Path) -> None:
+def require_ode_blocks(model: nn.Module, backbone: str, arguments: Mapping[str, Any], run: Path) -> None:
     """Refuse a run without ODE blocks, whose solver can't be changed.
 
     Raises:
         InputError: Says which backbone it has, and how to make an ODE run of it.
     """
+    if makes_no_step(arguments):
+        raise InputError(
+            f"{run}: {backbone} was trained with steps={arguments['steps']}, without any flow whose solver could be "
+            f"changed: take a run that makes steps"
+        )
     if not solver_stats(model):
         raise InputError(
             f"{run}: {backbone} has no ODE blocks, so there is no solver to change; tools/convert.py --run {run} --out "

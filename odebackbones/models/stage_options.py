@@ -84,7 +84,10 @@ class StageOptions:
         durations = [at_stage(self.duration, i) for i in range(self.stages)]
         if any(duration is None or not 0 < duration < inf for duration in durations):
             raise InputError(f"duration={self.duration!r}: expected finite times above 0")
-        if any(at_stage(self.steps, i) == 0 for i in range(self.stages)):
+        steps = [at_stage(self.steps, i) for i in range(self.stages)]
+        if any(number is not None and number < 0 for number in steps):
+            raise InputError(f"steps={self.steps!r}: expected whole numbers of at least 1, or 0 to leave the flows out")
+        if 0 in steps:
             self.check_without_blocks()
 
     def check_without_blocks(self) -> None:

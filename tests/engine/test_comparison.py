@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engine.measure.resampling import difference_interval
-from engine.report.comparison import compare_quantity, compare_reports, comparison_table
+from engine.report.comparison import compare_reports, comparison_table
 from engine.report.files import read_report, write_report
-from engine.report.records import CONTROL, Compared, Curve, Picture, Quantity, Report, Resamples
+from engine.report.records import CONTROL, OVERRIDDEN, Compared, Curve, Picture, Quantity, Report, Resamples
+from engine.report.verdicts import compare_quantity
 from odebackbones.errors import InputError
 
 FACTS = {"device": "cpu", "threads": "2", "data set": "shapes", "image size": "320", "model": "resnet101"}
@@ -28,7 +30,7 @@ def run(name, ap, latency, parameters, **changes):
         title=f"Detection, {name}",
         facts=FACTS | {"model": name},
         quantities=(
-            Quantity("latency median", latency, "ms", "lower", "speed"),
+            Quantity("latency median", latency, "ms", "lower", "speed", (latency - 1.0, latency + 1.0)),
             Quantity("AP50", ap, better="higher"),
             Quantity("parameters", parameters, better="lower", group="cost"),
             Quantity("threshold", ap / 2),
@@ -73,7 +75,13 @@ def test_one_table_a_group_holds_all_figures_and_ratios():
     assert accuracy.columns == ("quantity", "resnet101", "ode")
     assert accuracy.rows[0] == ("AP50 ↑", Compared(0.5), Compared(0.4, 0.8, "worse"))
     assert cost.rows == (("parameters ↓", Compared(42_000_000), Compared(21_000_000, 0.5, "better")),)
-    assert speed.rows == (("latency median [ms] ↓", Compared(40.0), Compared(20.0, 0.5, "better")),)
+    assert speed.rows == (
+        (
+            "latency median [ms] ↓",
+            Compared(40.0, interval=(39.0, 41.0)),
+            Compared(20.0, 0.5, "better", interval=(19.0, 21.0)),
+        ),
+    )
 
 
 def test_losses_are_stated_before_wins():
@@ -97,9 +105,12 @@ def test_a_comparison_is_written_and_read_like_any_report(tmp_path):
     write_report(comparison, tmp_path)
     assert read_report(tmp_path) == comparison
     html = (tmp_path / "report.html").read_text()
-    assert '<td class="better">20.00 (0.50x)</td>' in html and '<td class="worse">0.400 (0.80x)</td>' in html
+    assert (
+        '<td class="better">20.00 [19.00, 21.00] (0.50x)</td>' in html
+        and '<td class="worse">0.400 (0.80x)</td>' in html
+    )
     assert html.index("loses against") < html.index("wins against")
-    assert "**20.00 (0.50x)**" in (tmp_path / "report.md").read_text()
+    assert "**20.00 [19.00, 21.00] (0.50x)**" in (tmp_path / "report.md").read_text()
 
 
 def test_curves_are_overlaid_and_pictures_stand_side_by_side():
@@ -169,7 +180,7 @@ def test_every_group_of_figures_but_cost_and_speed_hangs_on_the_data():
 
 def test_times_vary_more_than_other_figures():
     def verdict(group):
-        figures = (Quantity("q", value, better="lower", group=group) for value in (100.0, 96.0))
+        figures = (Quantity("q", each, "", "lower", group, (each - 1, each + 1)) for each in (100.0, 96.0))
         return compare_quantity(*figures).verdict
 
     assert [verdict(group) for group in ("speed", "cost", "accuracy")] == ["", "better", ""]
@@ -190,7 +201,7 @@ def test_a_figure_that_one_run_lacks_or_has_in_another_unit_is_not_set_against_a
     other = replace(ODE, quantities=(Quantity("latency median", 0.02, "s", "lower", "speed"),))
     comparison = compare_reports([RESNET, other])
     cells = {row[0]: row[1:] for table in comparison.tables[:3] for row in table.rows}
-    assert cells["latency median [ms] ↓"] == (Compared(40.0), Compared(None))
+    assert cells["latency median [ms] ↓"] == (Compared(40.0, interval=(39.0, 41.0)), Compared(None))
     assert cells["latency median [s] ↓"] == (Compared(None), Compared(0.02))
     assert all(section.lines == ("Nowhere beyond noise.",) for section in comparison.sections)
 
@@ -212,7 +223,7 @@ def test_the_terminal_table_is_aligned_markdown():
         "parameters ↓",
         "latency median [ms] ↓",
     ]
-    assert "**20.00 (0.50x)**" in lines[-1]
+    assert "**20.00 [19.00, 21.00] (0.50x)**" in lines[-1]
 
 
 def test_one_report_is_no_comparison():
@@ -222,7 +233,7 @@ def test_one_report_is_no_comparison():
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "verdict"),
-    [((38.0, 42.0), (30.0, 39.0), ""), ((38.0, 42.0), (30.0, 37.0), "better"), (None, (30.0, 39.0), "better")],
+    [((38.0, 42.0), (30.0, 39.0), ""), ((38.0, 42.0), (30.0, 37.0), "better"), (None, (30.0, 39.0), "")],
 )
 def test_figures_whose_intervals_overlap_are_neither_a_loss_nor_a_win(ours, theirs, verdict):
     reference, other = (
@@ -266,10 +277,45 @@ def test_a_figure_without_a_better_side_in_one_run_is_no_finding():
 def test_seeds_widen_the_interval_of_a_difference():
     alone = difference_interval(resamples(0.5), resamples(0.4), "AP50")
     several = resamples(0.4, seeds={"AP50": (0.39, 0.40, 0.41)})
-    low, high = difference_interval(resamples(0.5), several, "AP50")
     assert alone == pytest.approx((-0.1, -0.1))
-    half = 4.302653 * 0.01 / np.sqrt(3)  # Student's t with 2 degrees of freedom
+    low, high = difference_interval(resamples(0.5, seeds={"AP50": (0.5, 0.5, 0.5)}), several, "AP50")
+    half = 4.302653 * 0.01 / np.sqrt(3)  # Student's t with 2 degrees of freedom: only one of them varies
     assert (low, high) == pytest.approx((-0.1 - half, -0.1 + half), rel=1e-5)
+
+
+def test_a_model_of_one_seed_is_taken_to_vary_as_the_others():
+    several = resamples(0.4, seeds={"AP50": (0.39, 0.40, 0.41)})
+    low, high = difference_interval(resamples(0.5), several, "AP50")
+    variance = 0.01**2 * (1 + 1 / 3)
+    freedom = variance**2 / ((0.01**2) ** 2 / 2 + (0.01**2 / 3) ** 2 / 2)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    assert (low, high) == pytest.approx((-0.1 - half, -0.1 + half), rel=1e-5)
+
+
+def test_figures_that_were_not_tested_are_said_to_be_none_that_are_alike():
+    other = replace(ODE, resamples=None, quantities=tuple(replace(q, interval=None) for q in ODE.quantities))
+    *_, untested = compare_reports([RESNET, other]).sections
+    assert untested.title == "Where no difference of ode and resnet101 was tested, for lack of intervals"
+    assert untested.lines == (
+        "latency median: 20.00 ms instead of 40.00 ms, 50 % lower",
+        "AP50: 0.400 instead of 0.500, 20 % lower",
+    )
+
+
+def test_a_network_without_flows_does_not_win_by_evaluating_none():
+    def nfe(run, value):
+        return replace(run, quantities=(Quantity("NFE", value, "", "lower", "cost"),))
+
+    for reference, other, lines in ((4, 0, 0), (0, 4, 0), (4, 2, 1)):
+        _, wins = compare_reports([nfe(RESNET, reference), nfe(ODE, other)]).sections
+        assert sum(line.startswith("NFE") for line in wins.lines) == lines
+
+
+def test_runs_that_were_evaluated_with_other_settings_are_not_compared():
+    changed = replace(ODE, facts=ODE.facts | {OVERRIDDEN: "model.score_threshold=0.5"})
+    comparison = compare_reports([RESNET, changed])
+    assert "evaluated with: not stated (resnet101), model.score_threshold=0.5 (ode)" in comparison.notes[0]
+    assert comparison.tables[0].rows[0][2] == Compared(0.4)
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,9 @@ def test_wrong_arguments_are_refused_without_steps_too(arguments, error):
 )
 def test_the_control_is_a_model_whose_flows_make_no_step(arguments, expected):
     assert makes_no_step(arguments) == expected
+
+
+@pytest.mark.parametrize("steps", [-1, [1, -1, 1, 1]])
+def test_steps_below_zero_are_refused(steps):
+    with pytest.raises(InputError, match=r"expected whole numbers of at least 1, or 0 to leave the flows out"):
+        timm.create_model("ode_resnet18", steps=steps)

@@ -95,6 +95,28 @@ def test_compare_sets_runs_side_by_side_with_ratios_to_the_first(trained):
 
 
 @pytest.mark.slow
+def test_an_evaluation_with_other_settings_has_a_folder_of_its_own_and_is_not_compared(trained, evaluated):
+    before = (evaluated / "report.json").read_text()
+    done = run("eval", "detection", "--checkpoint=runs/small", "--model.score_threshold=0.5", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    changed = evaluated.with_name("report_model.score_threshold-0.5")
+    facts = json.loads((changed / "report.json").read_text())["facts"]
+    assert facts["evaluated with"] == "model.score_threshold=0.5" and "of a score of at least 0.5" in facts["protocol"]
+    assert (evaluated / "report.json").read_text() == before
+    reports = [str(folder.relative_to(trained)) for folder in (evaluated, changed)]
+    done = run("compare", *reports, "--out=by_report", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((trained / "by_report" / "report.json").read_text())
+    assert comparison["tables"][0]["columns"] == ["quantity", "small report", f"small {changed.name}"]
+    assert "Accuracy figures are not comparable" in comparison["notes"][0]
+    shutil.copytree(evaluated, trained / "elsewhere")
+    done = run("compare", "runs/small/best.pt", "elsewhere", "--out=mixed", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    twice = run("compare", "runs/small", "runs/small/best.pt", "--out=twice", cwd=trained)
+    assert twice.returncode == 2 and "named more than once" in twice.stderr
+
+
+@pytest.mark.slow
 def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(trained):
     [images] = trained.glob("runs/data/shapes_val*/images")
     threshold = "--model.score_threshold=0.01"

@@ -1,6 +1,5 @@
 """Several seeds of one model: trained one after another, and one column of a comparison."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -61,8 +60,8 @@ def test_what_is_said_of_one_seed_is_said_of_all():
 def seeds_of(name, *seeds):
     return [
         SimpleNamespace(
-            checkpoint=Path(f"runs/{name}{seed}/best.pt"),
-            task=SimpleNamespace(config=SimpleNamespace(run=SimpleNamespace(seed=seed))),
+            name=f"{name}{seed}",
+            run=SimpleNamespace(task=SimpleNamespace(config=SimpleNamespace(run=SimpleNamespace(seed=seed)))),
         )
         for seed in seeds
     ]
