@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.report.files import REPORT, read_report
+from engine.report.records import Report
 from engine.runs.cli import load_with_own_settings, run_tool
 from engine.runs.compare import Entry, compare_runs, distinct_names
-from engine.runs.run import report_run
+from engine.runs.reports import trained_weights
+from engine.runs.run import LoadedRun, report_run
 from engine.task import Task
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint
 from odebackbones.errors import InputError
@@ -22,7 +24,7 @@ def main(arguments: list[str]) -> None:
         "runs",
         nargs="+",
         type=Path,
-        help="folders of runs, their best.pt or last.pt, or folders of reports alone; the first is the reference",
+        help="folders of runs, their best.pt or last.pt, or folders of reports; the first is the reference",
     )
     options.add_argument("--out", type=Path, required=True, help="folder of the comparison")
     options.add_argument("--repeats", type=int, default=20, help="rounds of the timing; 0: keep the reports'")
@@ -34,10 +36,15 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
     if any((folder / name).exists() for folder in (given.out, given.out.parent) for name in (BEST, LAST)):
         raise InputError(f"--out {given.out}: the folder of a run, or in one; take another for the comparison")
-    paths = [named_weights(path, given.checkpoint) for path in given.runs]
+    paths = [named_file(path, given.checkpoint) for path in given.runs]
     names = distinct_names(paths)
-    task = common_task([path for path in paths if path.name != REPORT])
-    entries = [load_entry(task, path, name, given.device) for path, name in zip(paths, names, strict=True)]
+    weights = [trained_weights(path) if path.name == REPORT else path for path in paths]
+    task = common_task([path for path in weights if path])
+    entries = []
+    for path, name, checkpoint in zip(paths, names, weights, strict=True):
+        run = load_with_own_settings(task, checkpoint, given.device) if task and checkpoint else None
+        report = read_report(path.parent) if run is None or path.name == REPORT else report_of(run)
+        entries.append(Entry(name, report, run))
     comparison, table = compare_runs(entries, given.out, repeats=given.repeats)
     print(table)
     for section in comparison.sections:
@@ -45,7 +52,7 @@ def main(arguments: list[str]) -> None:
     print(f"comparison: {given.out / 'report.html'}")
 
 
-def named_weights(path: Path, default: str) -> Path:
+def named_file(path: Path, default: str) -> Path:
     """Return the weights that a path means, or the ``report.json`` of a folder that has no weights."""
     if path.suffix == ".pt" or path.name == REPORT:
         return path
@@ -53,17 +60,14 @@ def named_weights(path: Path, default: str) -> Path:
     return path / REPORT if (path / REPORT).is_file() and not has_weights else path / default
 
 
-def load_entry(task: type[Task] | None, path: Path, name: str, device: str) -> Entry:
-    """Load a run with its report, which is made if it lacks one of these weights; or a report alone."""
-    if task is None or path.name == REPORT:
-        return Entry(name, read_report(path.parent))
-    run = load_with_own_settings(task, path, device)
+def report_of(run: LoadedRun) -> Report:
+    """Return the report of a run, which is made if there is none of these weights."""
     if not run.has_report:
         if run.report_folder.exists():
             print(f"{run.report_folder}: not of these weights and of this state of the training; evaluated anew")
         command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
         report_run(run, run.report_folder, facts={"command": shlex.join(command)})
-    return Entry(name, read_report(run.report_folder), run)
+    return read_report(run.report_folder)
 
 
 def common_task(checkpoints: Sequence[Path]) -> type[Task] | None:

@@ -27,8 +27,8 @@ CONTROL = "control"
 """Name of the fact that a run's flows make no step: it lacks what the others' blocks and flows add."""
 
 
-OVERRIDDEN = "evaluated with"
-"""Name of the fact that a run was evaluated with other settings than it was trained with."""
+OVERRIDDEN, OTHER_DATA = "evaluated with", "evaluated on"
+"""Names of the facts that a run was evaluated with other settings, or on other data, than it was trained with."""
 
 
 @dataclass(frozen=True)

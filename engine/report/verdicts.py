@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from engine.measure.resampling import difference_interval
-from engine.report.records import OVERRIDDEN, Compared, Interval, Quantity, Report, Verdict
+from engine.report.records import OTHER_DATA, OVERRIDDEN, Compared, Interval, Quantity, Report, Verdict
 
 TOLERANCE = 0.01
 TOLERANCES = {"speed": 0.05}
 """Group of figures -> relative difference up to which there is no loss or win; :data:`TOLERANCE` by default."""
 
-ACCURACY_FACTS = ("data set", "images", "image size", "protocol", OVERRIDDEN)
+ACCURACY_FACTS = ("data set", "images", "image size", "protocol", OVERRIDDEN, OTHER_DATA)
 FACTS = {
     "cost": (),
     "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at", OVERRIDDEN),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.report.files import REPORT, read_report
-from engine.report.records import slug
+from engine.report.records import OVERRIDDEN, slug
 from engine.training.fit import LOG
 from engine.weights.checkpoint import BEST, LAST
 
@@ -15,6 +15,9 @@ REPORTS = {BEST: "report", LAST: "report_last"}
 
 DIGEST = "digest of the weights"
 """Name of the fact that tells which weights, and which log of their training, a report is of."""
+
+SOLVER = "solver"
+"""Name of the fact that the solver was changed after the training."""
 
 LONGEST = 60
 """Length from which a value is cut in a folder's name."""
@@ -57,3 +60,12 @@ def weights_digest(checkpoint: Path) -> str:
             with path.open("rb") as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()[:16]
+
+
+def trained_weights(report: Path) -> Path | None:
+    """Return the weights beside a report of theirs on any data, as they were trained; None for all other reports."""
+    facts = read_report(report.parent).facts
+    if SOLVER in facts or OVERRIDDEN in facts:
+        return None
+    found = [report.parent.parent / name for name in REPORTS]
+    return next((path for path in found if path.is_file() and weights_digest(path) == facts.get(DIGEST)), None)

@@ -15,8 +15,8 @@ from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
 from engine.measure.dial import measure_dial, with_dial
 from engine.report.files import write_report
-from engine.report.records import CONTROL, OVERRIDDEN, Report
-from engine.runs.reports import DIGEST, has_report, report_folder, weights_digest
+from engine.report.records import CONTROL, OTHER_DATA, OVERRIDDEN, Report
+from engine.runs.reports import DIGEST, SOLVER, has_report, report_folder, weights_digest
 from engine.runs.sources import describe_sources
 from engine.task import Task
 from engine.training.fit import LOG, Trainer, to_device
@@ -185,13 +185,14 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     if converted := content["metadata"].get(CONVERTED):
         facts[CONVERTED] = describe_conversion(converted)
     if changes:
-        facts["solver"] = f"changed after training: {', '.join(f'{name}={value}' for name, value in changes.items())}"
+        facts[SOLVER] = f"changed after training: {', '.join(f'{name}={value}' for name, value in changes.items())}"
         if config.eval.calibration:
-            facts["solver"] += f"; statistics of norms estimated again on {config.eval.calibration} training images"
+            facts[SOLVER] += f"; statistics of norms estimated again on {config.eval.calibration} training images"
             changes = {**changes, "calibration": config.eval.calibration}
     overridden = overridden_settings(task_class, content["config"], config)
-    if overridden:
-        facts[OVERRIDDEN] = ", ".join(f"{name}={value}" for name, value in overridden.items())
+    for fact, on_data in ((OVERRIDDEN, False), (OTHER_DATA, True)):
+        if told := [f"{name}={value}" for name, value in overridden.items() if name.startswith("data.") == on_data]:
+            facts[fact] = ", ".join(told)
     return LoadedRun(task, model, device, checkpoint, history, facts, changes, overridden)
 
 

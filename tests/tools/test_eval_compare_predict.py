@@ -95,7 +95,7 @@ def test_compare_sets_runs_side_by_side_with_ratios_to_the_first(trained):
 
 
 @pytest.mark.slow
-def test_an_evaluation_with_other_settings_has_a_folder_of_its_own_and_is_not_compared(trained, evaluated):
+def test_an_evaluation_with_other_settings_has_a_folder_of_its_own_and_is_not_compared(trained, evaluated, caplog):
     before = (evaluated / "report.json").read_text()
     done = run("eval", "detection", "--checkpoint=runs/small", "--model.score_threshold=0.5", cwd=trained)
     assert done.returncode == 0, done.stderr
@@ -109,6 +109,15 @@ def test_an_evaluation_with_other_settings_has_a_folder_of_its_own_and_is_not_co
     comparison = json.loads((trained / "by_report" / "report.json").read_text())
     assert comparison["tables"][0]["columns"] == ["quantity", "small report", f"small {changed.name}"]
     assert "Accuracy figures are not comparable" in comparison["notes"][0]
+    assert "a report without its run" in caplog.text  # its speed can't be measured again with these settings
+    caplog.clear()
+    other = ["--data.shapes.val_images=4"]
+    done = run("eval", "detection", "--checkpoint=runs/small", *other, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    names = ["runs/small", "runs/small/report_data.shapes.val_images-4"]
+    done = run("compare", *names, "--out=other_images", "--repeats=6", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "in turn for 6 rounds" in done.stdout and "(accuracy: can't be)" in done.stdout
     shutil.copytree(evaluated, trained / "elsewhere")
     done = run("compare", "runs/small/best.pt", "elsewhere", "--out=mixed", cwd=trained)
     assert done.returncode == 0, done.stderr
@@ -118,7 +127,7 @@ def test_an_evaluation_with_other_settings_has_a_folder_of_its_own_and_is_not_co
 
 @pytest.mark.slow
 def test_predict_draws_and_writes_what_it_finds_in_a_folder_and_in_a_video(trained):
-    [images] = trained.glob("runs/data/shapes_val*/images")
+    [images] = trained.glob("runs/data/shapes_val_5x*/images")
     threshold = "--model.score_threshold=0.01"
     common = ["detection", "--checkpoint=runs/small/best.pt", threshold]
     done = run("predict", *common, f"--input={images}", "--out=stills", cwd=trained)
