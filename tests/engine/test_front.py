@@ -1,5 +1,6 @@
 """The picture of accuracy over cost: which points it has, and when there is none."""
 
+from dataclasses import replace
 from itertools import combinations
 
 from matplotlib.figure import Figure
@@ -46,6 +47,19 @@ def test_a_comparison_shows_the_picture_first_and_a_single_point_shows_none(tmp_
     text = (tmp_path / "report.md").read_text()
     assert text.index("accuracy-over-latency.png") < text.index("## Where plain loses against ode")
     assert front_pictures([PLAIN], ["plain"]) == ()
+
+
+def test_what_was_not_measured_like_the_first_run_is_left_out_and_named():
+    elsewhere = replace(PLAIN, facts={"data set": "another"})
+    assert {picture.caption.partition("; ")[2] for picture in front_pictures([ODE, elsewhere], ["ode", "plain"])} == {
+        "without plain, not measured alike"
+    }
+    threads = replace(PLAIN, facts={"threads": "2"})
+    captions = [picture.caption for picture in front_pictures([ODE, threads], ["ode", "plain"])]
+    assert captions == [
+        "Accuracy over latency median [ms]; without plain, not measured alike",
+        "Accuracy over parameters",
+    ]
 
 
 def test_points_are_read_back_equal(tmp_path):

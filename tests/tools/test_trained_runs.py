@@ -1,12 +1,16 @@
 """What can be done with a trained run: another solver, a conversion and back, a start for another, a teacher."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tool_runs import SMALL, run, train_small
+from torch import nn
 
 from engine.report.files import read_report
 from engine.weights.checkpoint import load_checkpoint
+from engine.weights.solver_change import require_ode_blocks
+from odebackbones.errors import InputError
 
 PLAIN = ["--model.backbone=resnet18", "--model.backbone_args={layers: [2, 3, 2, 1], channels: [8, 8, 16, 16]}"]
 
@@ -72,6 +76,11 @@ def test_a_run_is_fitted_to_fewer_weights_and_trained_on_toward_the_run_that_it_
     assert {"loss_features", "loss_maps"} <= set(
         (tmp_path / "runs/taught/log.csv").read_text().split("\n")[0].split(",")
     )
+
+
+def test_a_run_without_steps_has_no_solver_to_change():
+    with pytest.raises(InputError, match=r"ode_resnet18 was trained with steps=0, without any flow .* take a run that"):
+        require_ode_blocks(nn.Identity(), "ode_resnet18", {"steps": 0}, Path("runs/control"))
 
 
 @pytest.mark.slow
