@@ -16,7 +16,12 @@ POWER_STEPS = 30
 
 COLUMNS = (
     *("step", "|x|", "|step| / |x|", "cosine to the last step", "cosine to the whole way"),
-    *("cosine of weights", "cosine of weights, aligned", "Lipschitz constant of the branch"),
+    *(
+        "cosine of weights",
+        "cosine of weights, aligned",
+        "the same, random weights",
+        "Lipschitz constant of the branch",
+    ),
 )
 
 
@@ -38,7 +43,7 @@ def motion_table(block: ODEBlock, states: Tensor) -> Table:
     whole, rows = reached[-1] - reached[0], []
     for i, step in enumerate(steps):
         last = cosine(steps[i - 1], step) if i else None
-        weights = (weight_cosine(block, i - 1, i), weight_cosine(block, i - 1, i, align=True)) if i else (None, None)
+        weights = weight_cosines(block, i) if i else (None, None, None)
         size = float((step.flatten(1).norm(dim=1) / reached[i].flatten(1).norm(dim=1)).mean())
         norm = float(reached[i].flatten(1).norm(dim=1).mean())
         rows.append((i + 1, norm, size, last, cosine(step, whole), *weights, lipschitz(block, i, reached[i])))
@@ -60,13 +65,23 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(F.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).mean())
 
 
-def weight_cosine(block: ODEBlock, i: int, j: int, *, align: bool = False) -> float:
-    """Return the cosine of the kernels of two steps, all of a block together.
+def weight_cosines(block: ODEBlock, step: int) -> tuple[float, float, float]:
+    """Return the cosine of a step's kernels with the last step's: as they are, aligned, and of aligned random ones.
 
-    With ``align``, the hidden channels of one step are first put in the order that fits the other best, as their order
-    is arbitrary: by the Hungarian method, for a bottleneck one layer after the other.
+    The last is the control: the best order of channels makes any two kernels somewhat alike.
     """
-    a, b = kernels(block, i), kernels(block, j)
+    last, own = kernels(block, step - 1), kernels(block, step)
+    generator = torch.Generator().manual_seed(step)
+    random = [torch.randn(kernel.shape, generator=generator) for kernel in own]
+    return weight_cosine(last, own), weight_cosine(last, own, align=True), weight_cosine(last, random, align=True)
+
+
+def weight_cosine(a: list[Tensor], b: list[Tensor], *, align: bool = False) -> float:
+    """Return the cosine of the kernels of two branches, all of a branch together.
+
+    With ``align``, the hidden channels of the second are first put in the order that fits the first best, as their
+    order is arbitrary: by the Hungarian method, for a bottleneck one layer after the other.
+    """
     if align:
         likeness = a[0].flatten(1) @ b[0].flatten(1).T
         if len(a) == 3:  # a bottleneck: the first order is of the channels between the first two kernels

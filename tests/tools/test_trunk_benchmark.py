@@ -9,11 +9,12 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from benchmarks.zoo import trunk
-from benchmarks.zoo.motion import COLUMNS, lipschitz, motion_table, weight_cosine
+from benchmarks.zoo.motion import COLUMNS, kernels, lipschitz, motion_table, weight_cosine, weight_cosines
 from benchmarks.zoo.probes import probe_accuracies
-from odebackbones import InputError, from_resnet
+from odebackbones import InputError, fit_bases, from_resnet
 from odebackbones.block import ode_blocks
 from tools import benchmark
 
@@ -75,8 +76,25 @@ def test_aligned_weights_are_equal_whatever_their_hidden_channels_order(name):
             before.weight.copy_(before.weight[order])
             after.weight.copy_(after.weight[:, order])
     block = ode_blocks(from_resnet(resnet))[-1]
-    assert weight_cosine(block, 0, 1) < 0.7
-    assert weight_cosine(block, 0, 1, align=True) == pytest.approx(1.0, abs=1e-5)
+    a, b = kernels(block, 0), kernels(block, 1)
+    assert weight_cosine(a, b) < 0.7
+    assert weight_cosine(a, b, align=True) == pytest.approx(1.0, abs=1e-5)
+    plain, aligned, random = weight_cosines(block, 1)
+    assert plain == weight_cosine(a, b) and aligned == pytest.approx(1.0, abs=1e-5) and 0 < random < 0.7
+
+
+def test_distillation_brings_a_flow_closer_to_the_states_that_it_is_taught(flow):
+    _, block = flow
+    states = torch.rand(60, 8, 5, 7)
+    student = fit_bases(nn.Sequential(block), 1, states, steps=1)
+
+    def error():
+        with torch.no_grad():
+            return float((student(states) - block(states)).square().mean())
+
+    before = error()
+    trunk.distill_states(student, block, states)
+    assert error() < 0.98 * before
 
 
 @pytest.fixture
@@ -106,7 +124,7 @@ def test_a_trunk_is_studied(trained, capsys, monkeypatch):
     assert rows["K = 5, converted"][-1] == 0 < rows["K = 1, fitted, 5 steps"][-1]
     assert rows["without the flow"][0] == 0 < rows["K = 1, fitted, 1 steps"][0] < rows["K = 5, converted"][0]
     trained = {row[0]: row[1:] for row in distilled["rows"]}
-    assert trained["K = 2, fitted, 2 steps, distilled"][-1] < rows["K = 2, fitted, 2 steps"][-1]
+    assert set(trained) == {f"K = {k}, fitted, {k} steps, distilled" for k in (1, 2)}
     assert len(motion["rows"]) == 5
     assert "holds: difference of the converted stage" in capsys.readouterr().out
 
