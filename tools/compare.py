@@ -9,7 +9,7 @@ from engine.report.files import REPORT, read_report
 from engine.report.records import Report
 from engine.runs.cli import load_with_own_settings, run_tool
 from engine.runs.compare import Entry, compare_runs, distinct_names
-from engine.runs.reports import trained_weights
+from engine.runs.reports import DIGEST, kept_report, trained_weights
 from engine.runs.run import LoadedRun, report_run
 from engine.task import Task
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint
@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> None:
     if any((folder / name).exists() for folder in (given.out, given.out.parent) for name in (BEST, LAST)):
         raise InputError(f"--out {given.out}: the folder of a run, or in one; take another for the comparison")
     paths = [named_file(path, given.checkpoint) for path in given.runs]
+    if given.out.resolve() in {path.resolve().parent for path in paths}:
+        raise InputError(f"--out {given.out}: a report that is compared; take another folder for the comparison")
     names = distinct_names(paths)
     weights = [trained_weights(path) if path.name == REPORT else path for path in paths]
     task = common_task([path for path in weights if path])
@@ -44,6 +46,7 @@ def main(arguments: list[str]) -> None:
     for path, name, checkpoint in zip(paths, names, weights, strict=True):
         run = load_with_own_settings(task, checkpoint, given.device) if task and checkpoint else None
         report = read_report(path.parent) if run is None or path.name == REPORT else report_of(run)
+        require_figures(path, report)
         entries.append(Entry(name, report, run))
     comparison, table = compare_runs(entries, given.out, repeats=given.repeats)
     print(table)
@@ -60,14 +63,32 @@ def named_file(path: Path, default: str) -> Path:
     return path / REPORT if (path / REPORT).is_file() and not has_weights else path / default
 
 
+def require_figures(path: Path, report: Report) -> None:
+    """Refuse a report without figures of its own, as a comparison's."""
+    if not report.quantities:
+        raise InputError(f"{path.parent}: a comparison, which has no figures of its own; name the runs instead")
+
+
 def report_of(run: LoadedRun) -> Report:
-    """Return the report of a run, which is made if there is none of these weights."""
-    if not run.has_report:
-        if run.report_folder.exists():
-            print(f"{run.report_folder}: not of these weights and of this state of the training; evaluated anew")
-        command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
-        report_run(run, run.report_folder, facts={"command": shlex.join(command)})
-    return read_report(run.report_folder)
+    """Return the report of a run, which is made if there is none of these weights.
+
+    Raises:
+        InputError: A report of an earlier version would be replaced, with figures that the new one would lack.
+    """
+    kept = kept_report(run.report_folder)
+    if kept is not None and kept.facts.get(DIGEST) == run.digest:
+        return kept
+    if kept is not None:
+        is_older = DIGEST not in kept.facts
+        if is_older and kept.points:
+            raise InputError(
+                f"{run.report_folder}: a report of an earlier version, with figures under other solvers that an "
+                f"evaluation would remove: move it away, or evaluate anew with tools/eval.py and these --eval.solvers"
+            )
+        reason = "of an earlier version" if is_older else "of other weights, or of another state of the training"
+        print(f"{run.report_folder}: {reason}; evaluated anew")
+    command = ["python", "tools/eval.py", run.task.name, "--checkpoint", str(run.checkpoint)]
+    return report_run(run, run.report_folder, facts={"command": shlex.join(command)})
 
 
 def common_task(checkpoints: Sequence[Path]) -> type[Task] | None:

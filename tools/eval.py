@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.measure.dial import tried_settings
-from engine.report.files import read_report, write_report
+from engine.report.files import write_report
 from engine.report.markdown import markdown_table
 from engine.report.records import Report, format_number
 from engine.report.transfer import TRANSFER
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
+from engine.runs.reports import DIGEST, kept_report
 from engine.runs.run import LoadedRun, load_run, report_run
 from engine.task import ScoresPredictions, Task
 from odebackbones.errors import InputError, join_names
@@ -63,15 +64,16 @@ def require_solvers_kept(run: LoadedRun) -> None:
     Raises:
         InputError: Names the solvers.
     """
-    if not run.has_report:
-        return
-    folder, kept = run.report_folder, tried_settings(run.task.config.eval)
-    found = [(point.solver, point.steps, point.tolerance) for point in read_report(folder).points]
+    report = kept_report(run.report_folder)
+    if report is None or report.facts.get(DIGEST, run.digest) != run.digest:
+        return  # reports of earlier versions have no digest
+    kept = tried_settings(run.task.config.eval)
+    found = [(point.solver, point.steps, point.tolerance) for point in report.points]
     if lost := [each for each in found if each not in kept]:
         named = [f"{solver} {steps if tolerance is None else tolerance}" for solver, steps, tolerance in lost]
         raise InputError(
-            f"{folder} has the figures under {join_names(named)}, which this evaluation would remove: give --out "
-            f"another folder, or these in --eval.solvers and --eval.steps or --eval.tolerances, too"
+            f"{run.report_folder} has the figures under {join_names(named)}, which this evaluation would remove: give "
+            f"--out another folder, or these in --eval.solvers and --eval.steps or --eval.tolerances, too"
         )
 
 

@@ -43,10 +43,11 @@ def measure(task: Task, model: nn.Module, device: torch.device, optim: OptimConf
     probe, trained = task.probe(model, device), copy.deepcopy(model)
     cost = cost_quantities(trained, task.probe(trained, device), device, body=body)
     speed = speed_quantities({"": probe}, device)[""]
+    return ModelCost(probe, (*cost, *speed), speed_facts(probe, device, optim), measurement_notes(device))
+
+
+def speed_facts(probe: Probe, device: torch.device, optim: OptimConfig) -> dict[str, str]:
+    """Return how the speed of a probe is measured: the device, the size of the images and the precision."""
     height, width = probe.image_size
-    facts = {
-        **device_facts(device),
-        "speed measured at": f"batch 1, {height}x{width} px",
-        "precision": precision(device, optim),
-    }
-    return ModelCost(probe, (*cost, *speed), facts, measurement_notes(device))
+    size = f"batch 1, {height}x{width} px"
+    return {**device_facts(device), "speed measured at": size, "precision": precision(device, optim)}

@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.measure.allocator import keep_freed_memory
-from engine.report.records import Interval, Quantity
+from engine.report.records import Direction, Interval, Quantity
 from engine.task import Probe
 from odebackbones.block import solver_stats
 
@@ -161,12 +161,6 @@ def batch_times(probes: Mapping[str, Probe], device: torch.device, *, repeats: i
     return {name: found[1:] for name, found in times.items()}
 
 
-def measure_throughput(probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 5) -> dict[str, float]:
-    """Return images per second of the models that infer batches, from the medians of :func:`batch_times`."""
-    times = batch_times(probes, device, repeats=repeats)
-    return {name: 1000 * probes[name].infer_batch_size / float(np.median(found)) for name, found in times.items()}
-
-
 def speed_quantities(
     probes: Mapping[str, Probe], device: torch.device, *, repeats: int = 20
 ) -> dict[str, tuple[Quantity, ...]]:
@@ -251,11 +245,11 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
     macs, body_macs = count_macs(model, probe.infer, body=body)
     inference = peak_memory_mib(probe.infer, device)
     stats = solver_stats(model)
+    of_flows: Direction = "lower" if stats else "neither"  # to evaluate no field is no merit of a network without any
+    flows = (("NFE", sum(s.nfe for s in stats.values())), ("rejected steps", sum(s.rejected for s in stats.values())))
     found = [
         ("parameters", count_parameters(model), ""),
         ("MACs", macs, "GMAC"),
-        ("NFE", sum(s.nfe for s in stats.values()), ""),
-        ("rejected steps", sum(s.rejected for s in stats.values()), ""),
         ("inference memory", inference, "MiB"),
         (f"training memory, batch {probe.batch_size}", training_memory_mib(model, probe.loss, device), "MiB"),
     ]
@@ -268,7 +262,8 @@ def cost_quantities(model: nn.Module, probe: Probe, device: torch.device, *, bod
         ]
     model.eval()
     found += [(f"NFE of {name}", s.nfe, "") for name, s in stats.items()]
-    return tuple(Quantity(name, value, unit, "lower", "cost") for name, value, unit in found)
+    costs = [Quantity(name, value, unit, "lower", "cost") for name, value, unit in found]
+    return *costs[:2], *(Quantity(name, number, "", of_flows, "cost") for name, number in flows), *costs[2:]
 
 
 def device_facts(device: torch.device) -> dict[str, str]:

@@ -45,7 +45,7 @@ def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = Non
     """
     if len(reports) < 2:
         raise InputError(f"a comparison needs two reports or more, got {len(reports)}")
-    runs = _distinct(names or [report.name for report in reports])
+    runs = distinct(names or [report.name for report in reports])
     title = f"{', '.join(runs[1:])} against {runs[0]}"
     return Report(
         name=" vs ".join(runs),
@@ -63,13 +63,13 @@ def compare_reports(reports: Sequence[Report], names: Sequence[str] | None = Non
 
 def comparison_table(reports: Sequence[Report], names: Sequence[str] | None = None) -> str:
     """Lay out all figures in a compact Markdown table, readable in a terminal; cells better than the first are bold."""
-    runs = _distinct(names or [report.name for report in reports])
+    runs = distinct(names or [report.name for report in reports])
     tables = _group_tables(reports, runs)
     rows = tuple(chain.from_iterable(table.rows for table in tables))
     return markdown_table(Table("Comparison", ("quantity", *runs), rows))
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct(names: Sequence[str]) -> list[str]:
     """Number the repeated names: a, b, a -> a, b, a (2)."""
     distinct: list[str] = []
     for name in names:

@@ -34,7 +34,7 @@ OWN_SIZES = (15, 12, 10, 8)
 """Sizes of these markers: later runs are smaller, and are seen on top of equal ones."""
 
 MARGIN = 0.03
-"""Room left of a point at 0, in units of the axis."""
+"""Room left of points at or near 0, in units of the axis."""
 
 LEAST_SPAN = 0.02
 """Least height of an axis of accuracy, in units of its largest value, so that noise looks like noise."""
@@ -68,9 +68,10 @@ def front_pictures(reports: Sequence[Report], runs: Sequence[str]) -> tuple[Pict
         reports: Reports of the runs.
         runs: Names of the runs.
     """
-    known = {quantity.label: quantity for report in reports for quantity in report.quantities}
-    shown = [known[label] for label in reports[0].front if all(label in r.front for r in reports) and label in known]
     alike = [i for i, report in enumerate(reports) if not unlike("accuracy", (reports[0], report))]
+    known = {quantity.label: quantity for i in alike for quantity in reports[i].quantities}
+    common = [label for label in reports[0].front if all(label in reports[i].front for i in alike)]
+    shown = [known[label] for label in common if label in known]
     series = [each for i in alike for each in run_series(i, reports[i], runs[i])]
     points = [point for each in series for point in each.points]
     if len(points) < 2 or not shown:

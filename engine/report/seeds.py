@@ -10,9 +10,9 @@ from engine.report.records import Point, Quantity, Report, Resamples, Table
 
 
 def join_seeds(reports: Sequence[Report]) -> Report:
-    """Join the reports of trainings with several seeds: figures are means; curves and pictures are the first one's.
+    """Join the reports of trainings with several seeds: figures are means.
 
-    These say so.
+    Curves and pictures are the first one's, and say so.
 
     The intervals of accuracy hold both sources of uncertainty, images and seeds. A single report stays as it is.
     """

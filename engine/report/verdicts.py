@@ -3,24 +3,21 @@
 from collections.abc import Sequence
 
 from engine.measure.resampling import difference_interval
-from engine.report.records import OTHER_DATA, OVERRIDDEN, Compared, Interval, Quantity, Report, Verdict
+from engine.report.records import UNSTATED, Compared, Interval, Quantity, Report, Verdict
 
 TOLERANCE = 0.01
 TOLERANCES = {"speed": 0.05}
 """Group of figures -> relative difference up to which there is no loss or win; :data:`TOLERANCE` by default."""
 
-ACCURACY_FACTS = ("data set", "images", "image size", "protocol", OVERRIDDEN, OTHER_DATA)
+ACCURACY_FACTS = ("data set", "images", "image size", "protocol", UNSTATED)
 FACTS = {
     "cost": (),
-    "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at", OVERRIDDEN),
+    "speed": ("device", "threads", "allocator", "precision", "image size", "speed measured at", UNSTATED),
 }
 """Group of figures -> facts that must agree for them to be compared; :data:`ACCURACY_FACTS` by default."""
 
 IMAGES = "digest of the images"
 """What must agree for figures of accuracy, in addition."""
-
-OF_FLOWS = ("NFE", "rejected steps")
-"""Beginning of the names of costs that a network without flows has not: its 0 is no win."""
 
 
 def compare_quantity(
@@ -29,7 +26,7 @@ def compare_quantity(
     """Compare a run's figure with the reference's: its value, value / reference, and which is better.
 
     The ratio is ``None`` unless the reference is positive and the other is not negative. The verdict is empty where no
-    difference can be shown (:func:`is_shown`), a figure is missing, or the directions differ or are ``"neither"``.
+    difference can be shown (:func:`is_shown`), a figure is missing or of no direction (:func:`is_judged`).
 
     Args:
         reference: The reference's figure.
@@ -47,9 +44,7 @@ def compare_quantity(
 
 
 def is_judged(reference: Quantity, other: Quantity) -> bool:
-    """Whether one of two figures can be the better one; costs of flows are compared where both networks have any."""
-    if reference.name.startswith(OF_FLOWS) and not (reference.value and other.value):
-        return False
+    """Whether one of two figures can be the better one: both have the same direction, which is not ``"neither"``."""
     return other.better == reference.better != "neither"
 
 

@@ -9,11 +9,13 @@ from tqdm import tqdm
 
 from engine.log import warn
 from engine.measure.dial import changed_models, speed_figures
-from engine.measure.profile import LEAST_ROUNDS, device_facts, speed_quantities, throughput_rounds
-from engine.report.comparison import compare_reports, comparison_table
+from engine.measure.model import speed_facts
+from engine.measure.profile import LEAST_ROUNDS, speed_quantities, throughput_rounds
+from engine.report.comparison import compare_reports, comparison_table, distinct
 from engine.report.files import REPORT, write_report
 from engine.report.records import Report
 from engine.report.seeds import join_seeds, seed_table
+from engine.report.verdicts import unlike
 from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, differences, to_dict
 from engine.weights.checkpoint import BEST, LAST
@@ -84,7 +86,7 @@ def group_seeds(entries: Sequence[Entry]) -> list[list[int]]:
 
 
 def is_another_seed(entry: Entry, other: Entry) -> bool:
-    """Whether two runs are trainings with the same settings but the seed, evaluated on the same images.
+    """Whether two runs are trainings with the same settings but the seed, evaluated alike on the same images.
 
     Converted runs are none, as they were not trained with their seed.
     """
@@ -93,9 +95,9 @@ def is_another_seed(entry: Entry, other: Entry) -> bool:
         return False
     settings = to_dict(run.task.config), to_dict(candidate.task.config)
     found = differences(*settings, free=("run", *candidate.task.free_settings))
-    digests = {each.report.resamples.digest for each in (entry, other) if each.report.resamples}
     is_seed_alone = len(found) == 1 and found[0].startswith("run.seed ")
-    return is_seed_alone and run.checkpoint.name == candidate.checkpoint.name and len(digests) < 2
+    is_alike = run.checkpoint.name == candidate.checkpoint.name and not unlike("accuracy", (entry.report, other.report))
+    return is_seed_alone and is_alike
 
 
 def column_name(entries: Sequence[Entry]) -> str:
@@ -103,11 +105,12 @@ def column_name(entries: Sequence[Entry]) -> str:
     first, *others = entries
     if not others:
         return first.name
-    shared = {
-        entry.name.removesuffix(f"{entry.run.task.config.run.seed}").removesuffix("seed").rstrip("_-.")
-        for entry in entries
-        if entry.run is not None
-    }
+    shared = set()
+    for entry in entries:
+        folder, _, report = entry.name.partition(" ")
+        seed = entry.run.task.config.run.seed if entry.run else ""
+        folder = folder.removesuffix(f"{seed}").removesuffix("seed").rstrip("_-.")
+        shared.add(f"{folder} {report}".rstrip() if folder else "")
     name = shared.pop() if len(shared) == 1 else ""
     return f"{name or first.name} ({len(entries)} seeds)"
 
@@ -117,7 +120,7 @@ def seed_notes(names: Sequence[str], seeds: Sequence[int]) -> list[str]:
     if max(seeds) == 1:
         return []
     said = {
-        1: "one seed, which is taken to vary as those of the other models do",
+        1: "one seed, which is taken to vary as those of a model with several that it is compared with",
         2: "two seeds, which make wide intervals (Student's factor is 12.7, of three it is 4.3)",
     }
     having = {k: [name for name, number in zip(names, seeds, strict=True) if number == k] for k in said}
@@ -127,12 +130,16 @@ def seed_notes(names: Sequence[str], seeds: Sequence[int]) -> list[str]:
 def remeasure(entries: Sequence[Entry], *, repeats: int) -> list[Report]:
     """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
     reports, runs = [entry.report for entry in entries], [entry.run for entry in entries if entry.run is not None]
-    if repeats and len(runs) < len(entries):
-        alone = ", ".join(entry.name for entry in entries if entry.run is None)
-        warn(f"{alone}: a report without its run; all speeds are the reports' own, not measured again in turn")
-        return reports
     if not repeats:
         return reports
+    if len(runs) < len(entries):
+        alone = ", ".join(entry.name for entry in entries if entry.run is None)
+        note = (
+            f"Speeds are the reports' own, not measured again in turn: {alone} has no run beside it with these weights "
+            f"and the settings that they were trained with."
+        )
+        warn(note)
+        return [replace(report, notes=(*report.notes, note)) for report in reports]
     tqdm.write(f"speed of {len(runs)} models, in turn for {repeats} rounds")
     if repeats < LEAST_ROUNDS:
         warn(f"--repeats {repeats}: a median has an interval from {LEAST_ROUNDS} rounds; no speed will be judged")
@@ -143,7 +150,7 @@ def remeasure(entries: Sequence[Entry], *, repeats: int) -> list[Report]:
         for j, model in enumerate(solved)
     }
     speeds = speed_quantities(probes, runs[0].device, repeats=repeats)
-    facts = device_facts(runs[0].device)
+    facts = [speed_facts(probes[f"{i} 0"], run.device, run.task.config.optim) for i, (run, _) in enumerate(models)]
     note = (
         f"Speed was measured again for this comparison: the models took turns for {repeats} rounds (throughput: "
         f"{throughput_rounds(repeats)}) in one process."
@@ -151,7 +158,7 @@ def remeasure(entries: Sequence[Entry], *, repeats: int) -> list[Report]:
     return [
         replace(
             report,
-            facts={**report.facts, **facts},
+            facts={**report.facts, **facts[i]},
             quantities=(*(q for q in report.quantities if q.group != "speed"), *speeds[f"{i} 0"]),
             points=tuple(
                 replace(point, figures=point.figures | speed_figures(speeds[f"{i} {j}"]))
@@ -180,4 +187,4 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
             names.append(f"{run.name} {path.parent.name}")
         else:
             names.append(path.parent.name + (f" {path.stem}" if folders[path.parent] > 1 else ""))
-    return names
+    return distinct(names)

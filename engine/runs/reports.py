@@ -1,12 +1,13 @@
 """Where the reports of a run's weights lie, and whether they are of these weights."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.report.files import REPORT, read_report
-from engine.report.records import OVERRIDDEN, slug
+from engine.report.records import OVERRIDDEN, Report, slug
 from engine.training.fit import LOG
 from engine.weights.checkpoint import BEST, LAST
 
@@ -19,8 +20,8 @@ DIGEST = "digest of the weights"
 SOLVER = "solver"
 """Name of the fact that the solver was changed after the training."""
 
-LONGEST = 60
-"""Length from which a value is cut in a folder's name."""
+LONGEST = 80
+"""Length from which the changed settings are cut in a folder's name."""
 
 
 def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> Path:
@@ -28,28 +29,23 @@ def report_folder(checkpoint: Path, changes: Mapping[str, Any] | None = None) ->
 
     Args:
         checkpoint: The weights.
-        changes: Settings that differ from the trained ones, which have a folder of their own.
+        changes: Settings that differ from the trained ones, which have a folder of their own; where they are long, or
+            have other characters than a file name, it ends with their digest.
     """
     told = [str(value) if name == "solver" else f"{name} {value}" for name, value in (changes or {}).items()]
-    return checkpoint.parent / "_".join([REPORTS.get(checkpoint.name, REPORTS[BEST]), *map(shortened, told)])
+    name = "".join(f"_{slug(each)}" for each in told)
+    if len(name) > LONGEST or any(re.search(r"[^\w .,\[\]-]", each) for each in told):
+        name = f"{name[:LONGEST]}-{hashlib.sha256(' '.join(told).encode()).hexdigest()[:8]}"
+    return checkpoint.parent / (REPORTS.get(checkpoint.name, REPORTS[BEST]) + name)
 
 
-def shortened(setting: str) -> str:
-    """Return a setting as a part of a file name; the end of a long one is replaced by its digest."""
-    name = slug(setting)
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(setting.encode()).hexdigest()[:8]}"
-
-
-def has_report(checkpoint: Path, changes: Mapping[str, Any] | None = None) -> bool:
-    """Whether the report exists, and is of these weights and of this state of their training.
+def kept_report(folder: Path) -> Report | None:
+    """Return the report in a folder; None if there is none.
 
     Raises:
-        InputError: The report is damaged.
+        InputError: It is damaged.
     """
-    folder = report_folder(checkpoint, changes)
-    if not (folder / REPORT).is_file():
-        return False
-    return read_report(folder).facts.get(DIGEST) == weights_digest(checkpoint)
+    return read_report(folder) if (folder / REPORT).is_file() else None
 
 
 def weights_digest(checkpoint: Path) -> str:
@@ -63,9 +59,14 @@ def weights_digest(checkpoint: Path) -> str:
 
 
 def trained_weights(report: Path) -> Path | None:
-    """Return the weights beside a report of theirs on any data, as they were trained; None for all other reports."""
-    facts = read_report(report.parent).facts
+    """Return the weights that a report beside them is of, if it is of them as they were trained, on any data.
+
+    Args:
+        report: The ``report.json``.
+    """
+    folder = report.resolve().parent
+    facts = read_report(folder).facts
     if SOLVER in facts or OVERRIDDEN in facts:
         return None
-    found = [report.parent.parent / name for name in REPORTS]
+    found = [folder.parent / name for name in REPORTS]
     return next((path for path in found if path.is_file() and weights_digest(path) == facts.get(DIGEST)), None)

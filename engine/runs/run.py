@@ -1,4 +1,4 @@
-"""Operations of the tools: train a run, load one, report on it, and compare several."""
+"""Operations of the tools: train a run, load one, and report on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,8 +15,9 @@ from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
 from engine.measure.dial import measure_dial, with_dial
 from engine.report.files import write_report
-from engine.report.records import CONTROL, OTHER_DATA, OVERRIDDEN, Report
-from engine.runs.reports import DIGEST, SOLVER, has_report, report_folder, weights_digest
+from engine.report.records import CONTROL, Report
+from engine.runs.overrides import overridden_settings, override_facts
+from engine.runs.reports import DIGEST, SOLVER, report_folder, weights_digest
 from engine.runs.sources import describe_sources
 from engine.task import Task
 from engine.training.fit import LOG, Trainer, to_device
@@ -26,10 +27,7 @@ from engine.training.resume import load_to_resume
 from engine.training.settings import (
     CONVERTED,
     PRETRAINED,
-    differing_names,
-    flatten_settings,
     to_dict,
-    with_defaults,
 )
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer
@@ -37,9 +35,6 @@ from engine.weights.solver_change import changed_solver, require_ode_blocks, sol
 from odebackbones.convert.solver import calibrate
 from odebackbones.errors import InputError
 from odebackbones.models.stage_options import makes_no_step
-
-OF_TRAINING = ("run", "optim", "distillation", "anytime", "data.augment")
-"""Settings, and groups of them, on which an evaluation does not depend."""
 
 
 def train_run(task_class: type[Task], config: Any) -> Path:
@@ -131,6 +126,7 @@ class LoadedRun:
         model: Model with the trained weights.
         device: Device of the model.
         checkpoint: Weight file of the model, in the run's folder.
+        digest: Digest of the weights and of the log of their training.
         history: Log of the training.
         facts: Facts about the training.
         changes: Arguments of the backbone that differ from the trained ones, and how many images calibrated it then.
@@ -141,6 +137,7 @@ class LoadedRun:
     model: nn.Module
     device: torch.device
     checkpoint: Path
+    digest: str
     history: History
     facts: dict[str, str]
     changes: Mapping[str, Any]
@@ -151,11 +148,6 @@ class LoadedRun:
         """Folder of the report: one of its own with changed settings."""
         return report_folder(self.checkpoint, {**self.changes, **self.overridden})
 
-    @property
-    def has_report(self) -> bool:
-        """Whether the report is there, and of these weights."""
-        return has_report(self.checkpoint, {**self.changes, **self.overridden})
-
 
 def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun:
     """Load the model of ``checkpoint``, on the device and with the data and the solver that ``config`` names.
@@ -163,6 +155,7 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
     Raises:
         InputError: The checkpoint is of another task or model, or its model can't be solved like this.
     """
+    digest = weights_digest(checkpoint)  # first, so that what changes meanwhile is told from what is read
     content = load_checkpoint(checkpoint, task=task_class.name)
     trained_with = content["config"]["model"]["backbone_args"]
     changes = solver_changes(trained_with, config.model.backbone_args)
@@ -190,21 +183,8 @@ def load_run(task_class: type[Task], config: Any, checkpoint: Path) -> LoadedRun
             facts[SOLVER] += f"; statistics of norms estimated again on {config.eval.calibration} training images"
             changes = {**changes, "calibration": config.eval.calibration}
     overridden = overridden_settings(task_class, content["config"], config)
-    for fact, on_data in ((OVERRIDDEN, False), (OTHER_DATA, True)):
-        if told := [f"{name}={value}" for name, value in overridden.items() if name.startswith("data.") == on_data]:
-            facts[fact] = ", ".join(told)
-    return LoadedRun(task, model, device, checkpoint, history, facts, changes, overridden)
-
-
-def overridden_settings(task_class: type[Task], trained: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """Return the settings on which an evaluation depends, and that differ from the trained ones, with their values.
-
-    The backbone's arguments, which are the trained ones at this point, and settings of the training are none of them.
-    """
-    own = with_defaults(trained, to_dict(task_class.config_class()))
-    free = (*task_class.free_settings, *OF_TRAINING)
-    now = dict(flatten_settings(to_dict(config)))
-    return {name: now[name] for name in differing_names(own, to_dict(config), free=free) if name in now}
+    facts |= dict(override_facts(overridden))
+    return LoadedRun(task, model, device, checkpoint, digest, history, facts, changes, overridden)
 
 
 def require_same_backbone(trained: str, given: str) -> None:
@@ -239,7 +219,7 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     report, files = run.task.report(run.model, run.device)
     report = with_dial(report, dial, front=run.task.front)
     own = {**report.facts, **run.facts, **control_facts(run.task.config.model.backbone_args)}
-    own[DIGEST] = weights_digest(run.checkpoint)
+    own[DIGEST] = run.digest
     if run.changes:
         own["model"] += f", with {', '.join(f'{name}={value}' for name, value in run.changes.items())}"
     report = replace(

@@ -45,11 +45,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collect
         free: Settings and groups that the weights do not depend on.
     """
     before, after = dict(flatten_settings(old)), dict(flatten_settings(new))
-    return [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in differing_names(old, new, free=free)]
+    names = differing_names(old, new, free=("run", *free))
+    if before.get("run.seed") != after.get("run.seed"):
+        names = sorted([*names, "run.seed"])
+    return [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in names]
 
 
 def differing_names(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collection[str]) -> list[str]:
-    """Return the names of the settings that :func:`differences` lists, sorted."""
+    """Return the names of the settings that differ, without the ``free`` ones, sorted."""
     before, after = dict(flatten_settings(old)), dict(flatten_settings(new))
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
-    return sorted(name for name in changed if name == "run.seed" or not is_among(name, ("run", *free)))
+    return sorted(name for name in changed if not is_among(name, free))

@@ -45,7 +45,7 @@ def require_ode_blocks(model: nn.Module, backbone: str, arguments: Mapping[str, 
     """Refuse a run without ODE blocks, whose solver can't be changed.
 
     Raises:
-        InputError: Says which backbone it has, and how to make an ODE run of it.
+        InputError: Says which backbone it has, and how to come to one with a solver.
     """
     if makes_no_step(arguments):
         raise InputError(

@@ -10,7 +10,7 @@ from scipy import stats
 from engine.measure.resampling import difference_interval
 from engine.report.comparison import compare_reports, comparison_table
 from engine.report.files import read_report, write_report
-from engine.report.records import CONTROL, OVERRIDDEN, Compared, Curve, Picture, Quantity, Report, Resamples
+from engine.report.records import CONTROL, UNSTATED, Compared, Curve, Picture, Quantity, Report, Resamples
 from engine.report.verdicts import compare_quantity
 from odebackbones.errors import InputError
 
@@ -303,18 +303,17 @@ def test_figures_that_were_not_tested_are_said_to_be_none_that_are_alike():
 
 
 def test_a_network_without_flows_does_not_win_by_evaluating_none():
-    def nfe(run, value):
-        return replace(run, quantities=(Quantity("NFE", value, "", "lower", "cost"),))
+    for directions, verdict in ((("lower", "neither"), ""), (("lower", "lower"), "better")):
+        flows, none = (
+            Quantity("NFE", value, "", better, "cost") for value, better in zip((4, 0), directions, strict=True)
+        )
+        assert compare_quantity(flows, none).verdict == verdict
 
-    for reference, other, lines in ((4, 0, 0), (0, 4, 0), (4, 2, 1)):
-        _, wins = compare_reports([nfe(RESNET, reference), nfe(ODE, other)]).sections
-        assert sum(line.startswith("NFE") for line in wins.lines) == lines
 
-
-def test_runs_that_were_evaluated_with_other_settings_are_not_compared():
-    changed = replace(ODE, facts=ODE.facts | {OVERRIDDEN: "model.score_threshold=0.5"})
+def test_runs_that_were_evaluated_with_settings_which_no_other_fact_shows_are_not_compared():
+    changed = replace(ODE, facts=ODE.facts | {UNSTATED: "data.exif=ignore"})
     comparison = compare_reports([RESNET, changed])
-    assert "evaluated with: not stated (resnet101), model.score_threshold=0.5 (ode)" in comparison.notes[0]
+    assert f"{UNSTATED}: not stated (resnet101), data.exif=ignore (ode)" in comparison.notes[0]
     assert comparison.tables[0].rows[0][2] == Compared(0.4)
 
 

@@ -16,12 +16,12 @@ from engine.measure import allocator, profile
 from engine.measure.profile import (
     MIB,
     Latency,
+    batch_times,
     cost_quantities,
     count_macs,
     count_parameters,
     device_facts,
     measure_latency,
-    measure_throughput,
     median_interval,
     peak_memory_mib,
     rates,
@@ -150,9 +150,9 @@ def test_throughput_is_that_of_batches_in_turn_and_the_first_round_does_not_coun
         name: replace(probe_of(Net()), infer_batch=lambda n=name: calls.append(n), infer_batch_size=number)
         for name, number in (("ode", 100), ("resnet", 50))
     }
-    found = measure_throughput({**batched, "single": probe_of(Net())}, CPU, repeats=3)
+    found = batch_times({**batched, "single": probe_of(Net())}, CPU, repeats=3)
     assert calls == ["ode", "resnet"] * 4
-    assert found == {"ode": 100 / 1.5, "resnet": 50 / 2}
+    assert found == {"ode": [1000.0, 3000.0, 1500.0], "resnet": [2000.0, 4000.0, 1000.0]}
 
 
 def test_only_models_that_infer_batches_have_a_throughput(clock):

@@ -1,12 +1,18 @@
-"""When a report has to be made anew, and where the reports of a run lie."""
+"""Which weights a report is of, where the reports of a run lie, and which settings make an evaluation another one."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from depth.task import DepthTask
+from detection.task import DetectionTask
 from engine.report.files import write_report
-from engine.report.records import Report
-from engine.runs.reports import DIGEST, has_report, report_folder, weights_digest
+from engine.report.records import OTHER_DATA, OVERRIDDEN, UNSTATED, Report
+from engine.runs.overrides import overridden_settings, override_facts
+from engine.runs.reports import DIGEST, SOLVER, report_folder, trained_weights, weights_digest
+from engine.training.settings import to_dict
 
 
 @pytest.fixture
@@ -20,26 +26,63 @@ def checkpoint(tmp_path):
     return path
 
 
+def report_of(checkpoint):
+    return report_folder(checkpoint) / "report.json"
+
+
 @pytest.mark.parametrize("changed", ["best.pt", "log.csv"])
-def test_a_report_is_made_anew_once_the_weights_or_the_log_are_others(checkpoint, changed):
-    assert has_report(checkpoint)
+def test_a_report_is_of_the_weights_and_the_log_that_were_there(checkpoint, changed):
+    assert trained_weights(report_of(checkpoint)) == checkpoint
     (checkpoint.parent / changed).write_bytes(b"others")
-    assert not has_report(checkpoint)
+    assert trained_weights(report_of(checkpoint)) is None
 
 
-def test_the_report_of_a_copied_run_stands(checkpoint, tmp_path):
+def test_the_report_of_a_copied_run_stands_also_from_within_its_folder(checkpoint, tmp_path, monkeypatch):
     copy = shutil.copytree(checkpoint.parent, tmp_path / "copy", copy_function=shutil.copyfile)
-    assert has_report(copy / "best.pt")
+    monkeypatch.chdir(copy / "report")
+    assert trained_weights(Path("report.json")) == copy / "best.pt"
 
 
-def test_weights_without_a_report_have_none_and_those_of_another_epoch_have_another(checkpoint):
-    last = checkpoint.with_name("last.pt")
-    shutil.copyfile(checkpoint, last)
-    assert not has_report(last) and report_folder(last).name == "report_last"
+@pytest.mark.parametrize("fact", [SOLVER, OVERRIDDEN])
+def test_a_report_with_changed_settings_is_not_of_the_weights_as_they_were_trained(checkpoint, fact):
+    facts = {DIGEST: weights_digest(checkpoint), fact: "another"}
+    write_report(Report("run", "run", facts, ()), report_folder(checkpoint))
+    assert trained_weights(report_of(checkpoint)) is None
+
+
+def test_the_last_weights_have_a_report_of_their_own(checkpoint):
+    assert report_folder(checkpoint.with_name("last.pt")).name == "report_last"
 
 
 def test_every_change_of_settings_has_a_folder_of_its_own(checkpoint):
     folder = report_folder(checkpoint, {"solver": "heun", "steps": 2, "model.score_threshold": 0.5})
     assert folder.name == "report_heun_steps-2_model.score_threshold-0.5"
-    long = [report_folder(checkpoint, {"data.root": f"/{'deep/' * 80}{end}"}).name for end in "ab"]
-    assert len(set(long)) == 2 and max(map(len, long)) < 100
+    changes = [{"data.root": f"/{'deep/' * 80}a"}, {"data.root": f"/{'deep/' * 80}b"}, {"data.root": "a/b"}]
+    changes += [{"data.root": "a b"}, {"data.val": ":100"}, {"data.val": "100"}]
+    changes.append({f"data.{name}": "long" * 15 for name in ("root", "train", "val", "val_images")})
+    names = [report_folder(checkpoint, each).name for each in changes]
+    assert len(set(names)) == len(changes) and max(map(len, names)) < 110
+
+
+def test_settings_that_change_no_figure_make_no_other_evaluation():
+    config = DetectionTask.config_class()
+    run, data = replace(config.run, seed=3), replace(config.data, train="other", verify=False, workers=9)
+    changed = replace(config, run=run, data=data, optim=replace(config.optim, lr=1.0))
+    assert overridden_settings(DetectionTask, to_dict(config), changed) == {}
+    changed = replace(config, data=replace(config.data, val="test"), optim=replace(config.optim, amp="bfloat16"))
+    assert overridden_settings(DetectionTask, to_dict(config), changed) == {
+        "data.val": "test",
+        "optim.amp": "bfloat16",
+    }
+    depth = DepthTask.config_class()
+    other = replace(depth, eval=replace(depth.eval, protocol="nyu"))
+    assert overridden_settings(DepthTask, to_dict(depth), other) == {"eval.protocol": "nyu"}
+
+
+def test_only_settings_that_no_other_fact_shows_must_agree():
+    facts = dict(override_facts({"data.val": "test", "data.exif": "ignore", "model.score_threshold": 0.5}))
+    assert facts == {
+        OTHER_DATA: "data.val=test, data.exif=ignore",
+        OVERRIDDEN: "model.score_threshold=0.5",
+        UNSTATED: "data.exif=ignore",
+    }
