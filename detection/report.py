@@ -8,6 +8,11 @@ from detection.metrics import DetectionMetrics
 from detection.model import ModelConfig
 from engine.report.records import Curve, Picture, Quantity, Report, Table
 
+ALL_COUNT = (
+    "Precision, recall and F1 are not judged: the best F1 is at confidence 0, where they depend on how many detections "
+    "are kept."
+)
+
 
 def accuracy_quantities(metrics: DetectionMetrics) -> tuple[Quantity, ...]:
     """Return COCO's 12 numbers, and precision, recall and F1 at the best threshold.
@@ -73,7 +78,7 @@ def detection_report(
         curves=curves(metrics),
         tables=(class_table(metrics),),
         pictures=pictures,
-        notes=notes,
+        notes=(*notes, *([ALL_COUNT] if metrics.threshold == 0 else [])),
     )
 
 

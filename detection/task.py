@@ -103,8 +103,7 @@ class DetectionTask:
     @classmethod
     def predict_settings(cls, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Return the confidence of the best F1 on the validation set (at least 0.05), or 0.5 if the run has none."""
-        threshold = max(LEAST_SHOWN, metrics.get("confidence", DEFAULT_SHOWN))
-        return {"model.score_threshold": round(threshold, 6)}
+        return {"model.score_threshold": round(shown_from(metrics.get("confidence")), 6)}
 
     def trial(self, model: nn.Module, device: torch.device) -> None:
         """Evaluate the detections on two validation images; refuse an unsuitable teacher."""
@@ -206,12 +205,12 @@ class DetectionTask:
             metrics,
             (*measured.quantities, proposals),
             facts={**self.facts(), **measured.facts},
-            pictures=example_pictures(images, results, threshold=metrics.threshold or DEFAULT_SHOWN),
+            pictures=example_pictures(images, results, threshold=shown_from(metrics.threshold)),
             notes=(*self.notes(), *measured.notes),
         )
         figures = resample_detections(self.val_annotations, results, metrics)
         report = with_resamples(report, figures, [record.identity for record in self.val_annotations.images])
-        draw = partial(example_picture, images, results, threshold=metrics.threshold or DEFAULT_SHOWN)
+        draw = partial(example_picture, images, results, threshold=shown_from(metrics.threshold))
         report = with_effort(report, model, calls, images=len(images), draw=draw)
         files = {"predictions.json": results, "ground_truth.json": coco_dataset(self.val_annotations)}
         return report, {name: json.dumps(content).encode() for name, content in files.items()}
@@ -272,6 +271,11 @@ class DetectionTask:
         name = Path(annotations.name).name
         faults = tuple(f"{name}: {line}" for line in truncate(annotations.problems, "faults like these"))
         return (*crowding_notes(annotations, detections=kept), *faults)
+
+
+def shown_from(threshold: float | None) -> float:
+    """Return the confidence from which detections are drawn, by that of the best F1, if there is one."""
+    return DEFAULT_SHOWN if threshold is None else max(LEAST_SHOWN, threshold)
 
 
 def is_frozen(module: nn.Module) -> bool:

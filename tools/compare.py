@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.report.files import REPORT, read_report
-from engine.report.records import Report
+from engine.report.records import TASK, Report
 from engine.runs.cli import load_with_own_settings, run_tool
 from engine.runs.compare import Entry, compare_runs, distinct_names
-from engine.runs.reports import DIGEST, kept_report, trained_weights
+from engine.runs.reports import DIGEST, kept_report, weights_beside
 from engine.runs.run import LoadedRun, report_run
 from engine.task import Task
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint
@@ -34,13 +34,10 @@ def main(arguments: list[str]) -> None:
     given = options.parse_args(arguments)
     if given.repeats < 0:
         raise InputError(f"--repeats {given.repeats}: expected 0 or more rounds")
-    if any((folder / name).exists() for folder in (given.out, given.out.parent) for name in (BEST, LAST)):
-        raise InputError(f"--out {given.out}: the folder of a run, or in one; take another for the comparison")
+    require_free(given.out)
     paths = [named_file(path, given.checkpoint) for path in given.runs]
-    if given.out.resolve() in {path.resolve().parent for path in paths}:
-        raise InputError(f"--out {given.out}: a report that is compared; take another folder for the comparison")
     names = distinct_names(paths)
-    weights = [trained_weights(path) if path.name == REPORT else path for path in paths]
+    weights = [weights_beside(path) if path.name == REPORT else path for path in paths]
     task = common_task([path for path in weights if path])
     entries = []
     for path, name, checkpoint in zip(paths, names, weights, strict=True):
@@ -48,11 +45,30 @@ def main(arguments: list[str]) -> None:
         report = read_report(path.parent) if run is None or path.name == REPORT else report_of(run)
         require_figures(path, report)
         entries.append(Entry(name, report, run))
+    require_one_task(entries)
     comparison, table = compare_runs(entries, given.out, repeats=given.repeats)
     print(table)
     for section in comparison.sections:
         print(f"{section.title}:", *section.lines, sep="\n  ")
     print(f"comparison: {given.out / 'report.html'}")
+
+
+def require_free(out: Path) -> None:
+    """Refuse a folder for the comparison that holds, or is within, a run, or that holds the report of one."""
+    folder = out.resolve()
+    if any((each / name).exists() for each in (folder, *folder.parents[:2]) for name in (BEST, LAST)):
+        raise InputError(f"--out {out}: the folder of a run, or in one; take another for the comparison")
+    kept = kept_report(folder)
+    if kept is not None and kept.quantities:
+        raise InputError(f"--out {out}: holds the report of {kept.name}; take another folder for the comparison")
+
+
+def require_one_task(entries: Sequence[Entry]) -> None:
+    """Refuse reports of several tasks; those of earlier versions do not state theirs."""
+    found = {entry.report.facts[TASK]: entry.name for entry in entries if TASK in entry.report.facts}
+    if len(found) > 1:
+        stated = ", ".join(f"{name} is of {task}" for task, name in found.items())
+        raise InputError(f"reports of several tasks can't be compared: {stated}; take those of one task")
 
 
 def named_file(path: Path, default: str) -> Path:

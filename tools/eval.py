@@ -7,14 +7,18 @@ from pathlib import Path
 from engine.measure.dial import tried_settings
 from engine.report.files import write_report
 from engine.report.markdown import markdown_table
-from engine.report.records import Report, format_number
+from engine.report.records import TASK, Report, format_number
 from engine.report.transfer import TRANSFER
 from engine.runs.cli import config_parser, parse, parse_for_checkpoint, pick_task, run_tool
 from engine.runs.reports import DIGEST, kept_report
 from engine.runs.run import LoadedRun, load_run, report_run
 from engine.task import ScoresPredictions, Task
+from engine.weights.checkpoint import BEST, LAST
 from odebackbones.errors import InputError, join_names
 from tools.tasks import TASKS
+
+GENERATED = ("shapes", "scenes")
+"""Forms of data that are generated."""
 
 PREDICTIONS, CHECKPOINT = "--predictions", "--checkpoint"
 
@@ -52,19 +56,33 @@ def evaluate_model(task: type[Task], arguments: list[str], command: str) -> tupl
     )
     config, values = parse_for_checkpoint(parser, task, arguments)
     run = load_run(task, config, Path(values.checkpoint))
-    if not values.out:
-        require_solvers_kept(run)
+    require_effect(run)
     out = Path(values.out) if values.out else run.report_folder
+    require_nothing_lost(run, out)
     return report_run(run, out, facts={"command": command}), out
 
 
-def require_solvers_kept(run: LoadedRun) -> None:
-    """Refuse to replace a report of these weights that has the figures of solvers which the new one lacks.
+def require_effect(run: LoadedRun) -> None:
+    """Refuse settings of files for a model of generated images, which they would not change."""
+    form = run.task.config.data.format
+    if form in GENERATED and (named := [name for name in run.overridden if name in ("data.root", "data.val")]):
+        raise InputError(
+            f"{', '.join(named)}: without effect on generated images; --data.{form}.seed draws others, --data.format "
+            f"reads yours"
+        )
+
+
+def require_nothing_lost(run: LoadedRun, out: Path) -> None:
+    """Refuse to write the report over weights, another run's report, or one with solvers that the new one lacks.
 
     Raises:
-        InputError: Names the solvers.
+        InputError: Says what would be lost.
     """
-    report = kept_report(run.report_folder)
+    if any((out / name).exists() for name in (BEST, LAST)):
+        raise InputError(f"--out {out}: the folder of a run; take another, such as {out / 'report'}")
+    report = kept_report(out)
+    if report is not None and report.name != run.task.config.run.name:
+        raise InputError(f"--out {out}: holds the report of {report.name}; take another folder")
     if report is None or report.facts.get(DIGEST, run.digest) != run.digest:
         return  # reports of earlier versions have no digest
     kept = tried_settings(run.task.config.eval)
@@ -72,7 +90,7 @@ def require_solvers_kept(run: LoadedRun) -> None:
     if lost := [each for each in found if each not in kept]:
         named = [f"{solver} {steps if tolerance is None else tolerance}" for solver, steps, tolerance in lost]
         raise InputError(
-            f"{run.report_folder} has the figures under {join_names(named)}, which this evaluation would remove: give "
+            f"{out} has the figures under {join_names(named)}, which this evaluation would remove: give "
             f"--out another folder, or these in --eval.solvers and --eval.steps or --eval.tolerances, too"
         )
 
@@ -87,7 +105,7 @@ def evaluate_files(task: type[Task], arguments: list[str], command: str) -> tupl
     parser.add_argument("--out", type=str, required=True, help="folder of the report")
     config, values = parse(parser, task, arguments)
     report = task(config, {}).score(Path(values.predictions))
-    report = replace(report, facts={**report.facts, "command": command})
+    report = replace(report, facts={**report.facts, TASK: task.name, "command": command})
     return report, write_report(report, Path(values.out))
 
 

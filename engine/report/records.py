@@ -30,6 +30,9 @@ CONTROL = "control"
 OVERRIDDEN, OTHER_DATA = "evaluated with", "evaluated on"
 """Names of the facts that a run was evaluated with other settings, or on other data, than it was trained with."""
 
+TASK = "task"
+"""Name of the fact which task a report is of."""
+
 UNSTATED = "settings of this evaluation alone"
 """Name of the fact of those among them that no other fact shows."""
 

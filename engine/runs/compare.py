@@ -13,9 +13,10 @@ from engine.measure.model import speed_facts
 from engine.measure.profile import LEAST_ROUNDS, speed_quantities, throughput_rounds
 from engine.report.comparison import compare_reports, comparison_table, distinct
 from engine.report.files import REPORT, write_report
-from engine.report.records import Report
+from engine.report.records import OVERRIDDEN, Report
 from engine.report.seeds import join_seeds, seed_table
-from engine.report.verdicts import unlike
+from engine.report.verdicts import differs, unlike
+from engine.runs.reports import DIGEST, SOLVER
 from engine.runs.run import LoadedRun
 from engine.training.settings import CONVERTED, differences, to_dict
 from engine.weights.checkpoint import BEST, LAST
@@ -35,6 +36,11 @@ class Entry:
     name: str
     report: Report
     run: LoadedRun | None = None
+
+    @property
+    def can_be_timed(self) -> bool:
+        """Whether the report is of the run's model as it was trained, on any data."""
+        return self.run is not None and not {SOLVER, OVERRIDDEN} & set(self.report.facts)
 
 
 def compare_runs(entries: Sequence[Entry], out: Path, *, repeats: int) -> tuple[Report, str]:
@@ -65,7 +71,7 @@ def compare_runs(entries: Sequence[Entry], out: Path, *, repeats: int) -> tuple[
         for name, group in zip(names, groups, strict=True)
         if len(group) > 1
     ]
-    notes = seed_notes(names, [len(group) for group in groups])
+    notes = [*copy_notes(entries), *seed_notes(names, [len(group) for group in groups])]
     comparison = replace(comparison, tables=(*comparison.tables, *tables), notes=(*comparison.notes, *notes))
     write_report(comparison, out)
     return comparison, comparison_table(columns, names)
@@ -96,8 +102,9 @@ def is_another_seed(entry: Entry, other: Entry) -> bool:
     settings = to_dict(run.task.config), to_dict(candidate.task.config)
     found = differences(*settings, free=("run", *candidate.task.free_settings))
     is_seed_alone = len(found) == 1 and found[0].startswith("run.seed ")
-    is_alike = run.checkpoint.name == candidate.checkpoint.name and not unlike("accuracy", (entry.report, other.report))
-    return is_seed_alone and is_alike
+    reports = entry.report, other.report
+    is_alike = run.checkpoint.name == candidate.checkpoint.name and not unlike("accuracy", reports)
+    return is_seed_alone and is_alike and not any(differs(fact, reports) for fact in (SOLVER, OVERRIDDEN))
 
 
 def column_name(entries: Sequence[Entry]) -> str:
@@ -115,10 +122,19 @@ def column_name(entries: Sequence[Entry]) -> str:
     return f"{name or first.name} ({len(entries)} seeds)"
 
 
+def copy_notes(entries: Sequence[Entry]) -> list[str]:
+    """Say which entries are of the same weights."""
+    holders: dict[str, list[str]] = {}
+    for entry in entries:
+        if digest := entry.report.facts.get(DIGEST):
+            holders.setdefault(digest, []).append(entry.name)
+    return [f"{', '.join(names)}: the same weights." for names in holders.values() if len(names) > 1]
+
+
 def seed_notes(names: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """Say what the intervals hold where some models have several seeds and others one, or where two are too few."""
     if max(seeds) == 1:
-        return []
+        return ["Intervals hold the choice of the images, not the variation of trainings: every model has one seed."]
     said = {
         1: "one seed, which is taken to vary as those of a model with several that it is compared with",
         2: "two seeds, which make wide intervals (Student's factor is 12.7, of three it is 4.3)",
@@ -131,15 +147,14 @@ def remeasure(entries: Sequence[Entry], *, repeats: int) -> list[Report]:
     """Measure the speed again, the models taking turns on one device, and return the reports with these figures."""
     reports, runs = [entry.report for entry in entries], [entry.run for entry in entries if entry.run is not None]
     if not repeats:
-        return reports
-    if len(runs) < len(entries):
-        alone = ", ".join(entry.name for entry in entries if entry.run is None)
+        return [unjudged_speed(report, "Speeds are the reports' own, and not judged.") for report in reports]
+    if alone := [entry.name for entry in entries if not entry.can_be_timed]:
         note = (
-            f"Speeds are the reports' own, not measured again in turn: {alone} has no run beside it with these weights "
-            f"and the settings that they were trained with."
+            f"Speeds are the reports' own, and not judged, as not all could be measured again in turn: "
+            f"{', '.join(alone)} without a run of these weights beside it, or with changed settings; name the runs."
         )
         warn(note)
-        return [replace(report, notes=(*report.notes, note)) for report in reports]
+        return [unjudged_speed(report, note) for report in reports]
     tqdm.write(f"speed of {len(runs)} models, in turn for {repeats} rounds")
     if repeats < LEAST_ROUNDS:
         warn(f"--repeats {repeats}: a median has an interval from {LEAST_ROUNDS} rounds; no speed will be judged")
@@ -168,6 +183,12 @@ def remeasure(entries: Sequence[Entry], *, repeats: int) -> list[Report]:
         )
         for i, report in enumerate(reports)
     ]
+
+
+def unjudged_speed(report: Report, note: str) -> Report:
+    """Return a report whose speeds have no intervals, which hold the load of the machine only where all take turns."""
+    quantities = [replace(q, interval=None) if q.group == "speed" else q for q in report.quantities]
+    return replace(report, quantities=tuple(quantities), notes=(*report.notes, note))
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.report.files import REPORT, read_report
-from engine.report.records import OVERRIDDEN, Report, slug
+from engine.report.records import Report, slug
 from engine.training.fit import LOG
 from engine.weights.checkpoint import BEST, LAST
 
@@ -58,15 +58,13 @@ def weights_digest(checkpoint: Path) -> str:
     return found.hexdigest()[:16]
 
 
-def trained_weights(report: Path) -> Path | None:
-    """Return the weights that a report beside them is of, if it is of them as they were trained, on any data.
+def weights_beside(report: Path) -> Path | None:
+    """Return the weights that a report beside them is of; None if there are none.
 
     Args:
         report: The ``report.json``.
     """
     folder = report.resolve().parent
-    facts = read_report(folder).facts
-    if SOLVER in facts or OVERRIDDEN in facts:
-        return None
+    digest = read_report(folder).facts.get(DIGEST)
     found = [folder.parent / name for name in REPORTS]
-    return next((path for path in found if path.is_file() and weights_digest(path) == facts.get(DIGEST)), None)
+    return next((path for path in found if path.is_file() and weights_digest(path) == digest), None)

@@ -15,7 +15,7 @@ from engine.distributed import main_process_first, pick_device, processes, rank
 from engine.log import History, warn
 from engine.measure.dial import measure_dial, with_dial
 from engine.report.files import write_report
-from engine.report.records import CONTROL, Report
+from engine.report.records import CONTROL, TASK, Report
 from engine.runs.overrides import overridden_settings, override_facts
 from engine.runs.reports import DIGEST, SOLVER, report_folder, weights_digest
 from engine.runs.sources import describe_sources
@@ -219,7 +219,7 @@ def report_run(run: LoadedRun, out: Path, *, facts: Mapping[str, str]) -> Report
     report, files = run.task.report(run.model, run.device)
     report = with_dial(report, dial, front=run.task.front)
     own = {**report.facts, **run.facts, **control_facts(run.task.config.model.backbone_args)}
-    own[DIGEST] = run.digest
+    own |= {TASK: run.task.name, DIGEST: run.digest}
     if run.changes:
         own["model"] += f", with {', '.join(f'{name}={value}' for name, value in run.changes.items())}"
     report = replace(

@@ -11,7 +11,7 @@ from detection.task import DetectionTask
 from engine.report.files import write_report
 from engine.report.records import OTHER_DATA, OVERRIDDEN, UNSTATED, Report
 from engine.runs.overrides import overridden_settings, override_facts
-from engine.runs.reports import DIGEST, SOLVER, report_folder, trained_weights, weights_digest
+from engine.runs.reports import DIGEST, report_folder, weights_beside, weights_digest
 from engine.training.settings import to_dict
 
 
@@ -32,22 +32,15 @@ def report_of(checkpoint):
 
 @pytest.mark.parametrize("changed", ["best.pt", "log.csv"])
 def test_a_report_is_of_the_weights_and_the_log_that_were_there(checkpoint, changed):
-    assert trained_weights(report_of(checkpoint)) == checkpoint
+    assert weights_beside(report_of(checkpoint)) == checkpoint
     (checkpoint.parent / changed).write_bytes(b"others")
-    assert trained_weights(report_of(checkpoint)) is None
+    assert weights_beside(report_of(checkpoint)) is None
 
 
 def test_the_report_of_a_copied_run_stands_also_from_within_its_folder(checkpoint, tmp_path, monkeypatch):
     copy = shutil.copytree(checkpoint.parent, tmp_path / "copy", copy_function=shutil.copyfile)
     monkeypatch.chdir(copy / "report")
-    assert trained_weights(Path("report.json")) == copy / "best.pt"
-
-
-@pytest.mark.parametrize("fact", [SOLVER, OVERRIDDEN])
-def test_a_report_with_changed_settings_is_not_of_the_weights_as_they_were_trained(checkpoint, fact):
-    facts = {DIGEST: weights_digest(checkpoint), fact: "another"}
-    write_report(Report("run", "run", facts, ()), report_folder(checkpoint))
-    assert trained_weights(report_of(checkpoint)) is None
+    assert weights_beside(Path("report.json")) == copy / "best.pt"
 
 
 def test_the_last_weights_have_a_report_of_their_own(checkpoint):

@@ -109,8 +109,9 @@ def test_an_evaluation_with_other_settings_has_a_folder_of_its_own_and_is_not_co
     comparison = json.loads((trained / "by_report" / "report.json").read_text())
     assert comparison["tables"][0]["columns"] == ["quantity", "small report", f"small {changed.name}"]
     assert "Accuracy figures are not comparable" in comparison["notes"][0]
-    told = f"Speeds are the reports' own, not measured again in turn: small {changed.name} has no run beside it"
-    assert any(note.startswith(told) for note in comparison["notes"])
+    assert any(f"could be measured again in turn: small {changed.name} without" in n for n in comparison["notes"])
+    judged = [line for section in comparison["sections"][:2] for line in section["lines"]]
+    assert not any(line.startswith(("latency", "images/s")) for line in judged)
 
 
 @pytest.mark.slow
@@ -131,10 +132,23 @@ def test_what_can_not_be_compared_is_refused_and_a_report_alone_can(trained, eva
     for arguments, told in (
         (["runs/small", "runs/small/best.pt", "--out=twice"], "named more than once"),
         (["runs/small", "mixed", "--out=nested"], "mixed: a comparison, which has no figures of its own"),
-        (["runs/small", "elsewhere", "--out=elsewhere"], "elsewhere: a report that is compared; take another folder"),
+        (["runs/small", "elsewhere", "--out=elsewhere"], "elsewhere: holds the report of small; take another folder"),
     ):
         refused = run("compare", *arguments, cwd=trained)
         assert refused.returncode == 2 and told in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_refused_where_it_would_replace_another_or_change_nothing(trained, evaluated, tmp_path):
+    other = json.loads((evaluated / "report.json").read_text()) | {"name": "other", "pictures": [], "headline": []}
+    (tmp_path / "report.json").write_text(json.dumps(other))
+    for arguments, told in (
+        ([f"--out={tmp_path}"], "holds the report of other; take another folder"),
+        (["--out=runs/small"], "--out runs/small: the folder of a run; take another"),
+        (["--data.val=test"], "data.val: without effect on generated images; --data.shapes.seed draws others"),
+    ):
+        done = run("eval", "detection", "--checkpoint=runs/small", *arguments, cwd=trained)
+        assert done.returncode == 2 and told in done.stderr
 
 
 @pytest.mark.slow

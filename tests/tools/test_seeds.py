@@ -1,14 +1,20 @@
 """Several seeds of one model: trained one after another, and one column of a comparison."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from tool_runs import SMALL, run, train_small
 
+from detection.task import DetectionTask
+from engine.config import RunConfig
 from engine.report.files import read_report
 from engine.report.records import UNFINISHED, Quantity, Report
 from engine.report.seeds import join_seeds
-from engine.runs.compare import column_name
+from engine.runs.compare import Entry, column_name, copy_notes, distinct_names, is_another_seed, seed_notes
+from engine.runs.reports import DIGEST
+from odebackbones.errors import InputError
+from tools.compare import require_one_task
 
 
 @pytest.mark.slow
@@ -85,3 +91,41 @@ def test_joined_accuracy_without_common_resamples_has_no_interval():
     reports = [Report("a", "a", {}, (Quantity("AP", ap, interval=(ap - 0.1, ap + 0.1)),)) for ap in (0.2, 0.8)]
     [joined] = join_seeds(reports).quantities
     assert (joined.value, joined.interval) == (0.5, None)
+
+
+def entry(name, **facts):
+    return Entry(name, Report(name, name, facts, ()))
+
+
+def test_notes_say_what_intervals_hold_and_which_weights_are_the_same():
+    assert seed_notes(["a", "b"], [1, 1])[0].startswith("Intervals hold the choice of the images, not the variation of")
+    single, pair = seed_notes(["a", "b", "c"], [1, 2, 3])
+    assert single.startswith("a: one seed") and pair.startswith("b: two seeds")
+    digests = {DIGEST: "0123"}
+    assert copy_notes([entry("a", **digests), entry("b"), entry("c", **digests)]) == ["a, c: the same weights."]
+
+
+def test_columns_have_different_names(tmp_path):
+    paths = [tmp_path / folder / "run" / "best.pt" for folder in "xy"]
+    assert distinct_names(paths) == ["run", "run (2)"]
+    assert distinct_names([paths[0], paths[0].with_name("last.pt")]) == ["run best", "run last"]
+    with pytest.raises(InputError, match="named more than once"):
+        distinct_names([paths[0], paths[0].parent / ".." / "run" / "best.pt"])
+
+
+def test_reports_of_several_tasks_are_refused():
+    with pytest.raises(InputError, match="a is of detection, b is of depth"):
+        require_one_task([entry("a", task="detection"), entry("b", task="depth"), entry("old")])
+
+
+@pytest.mark.parametrize(("changed", "joined"), [({}, True), ({"data set": "fog"}, False), ({"solver": "rk4"}, False)])
+def test_only_seeds_that_were_evaluated_alike_are_joined(changed, joined):
+    def seed(number, facts):
+        config = DetectionTask.config_class(run=RunConfig(seed=number))
+        task = SimpleNamespace(config=config, free_settings=DetectionTask.free_settings)
+        return Entry(
+            "a", Report("a", "a", facts, ()), SimpleNamespace(task=task, facts={}, checkpoint=Path("a/best.pt"))
+        )
+
+    assert is_another_seed(seed(0, {}), seed(1, changed)) == joined
+    assert not is_another_seed(seed(1, {}), seed(1, {}))
