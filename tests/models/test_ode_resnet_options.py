@@ -202,7 +202,7 @@ def test_channel_attention_is_timms_at_every_time():
         ({"steps": (1, 2, 3)}, r"steps=\(1, 2, 3\): expected one whole number, or a list of 4"),
         ({"bases": (1, 1)}, r"bases=\(1, 1\): expected one .*, or a list of 4"),
         ({"continuous": (True,) * 5}, r"continuous=\(True, .*\): expected one .*, or a list of 4"),
-        ({"steps": -1}, r"steps=-1: expected a whole number of at least 1"),
+        ({"steps": -1}, r"steps=-1: expected whole numbers of at least 1, or 0"),
         ({"steps": (1, 2, 3, 1.5)}, r"expected one whole number, or a list of 4"),
         ({"bases": 3, "steps": 1}, r"bases=3: the solver evaluates at 2 times"),
         ({"bases": (1, 1, 9, 1), "solver": "euler", "steps": 4}, r"bases=9: .*take 1 <= bases <= 4 or more steps"),
