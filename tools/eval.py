@@ -80,7 +80,10 @@ def require_nothing_lost(run: LoadedRun, out: Path) -> None:
     """
     if any((out / name).exists() for name in (BEST, LAST)):
         raise InputError(f"--out {out}: the folder of a run; take another, such as {out / 'report'}")
-    report = kept_report(out)
+    try:
+        report = kept_report(out)
+    except InputError:
+        return  # a damaged one, which is made anew
     if report is not None and report.name != run.task.config.run.name:
         raise InputError(f"--out {out}: holds the report of {report.name}; take another folder")
     if report is None or report.facts.get(DIGEST, run.digest) != run.digest:

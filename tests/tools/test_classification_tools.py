@@ -81,7 +81,7 @@ def test_the_report_tells_how_the_training_went(trained):
 @pytest.mark.slow
 def test_the_last_epochs_weights_are_compared_if_asked_for(trained):
     cwd = trained.parents[1]
-    done = run("compare", trained, trained, "--checkpoint=last.pt", "--repeats=1", "--out=last", cwd=cwd)
+    done = run("compare", trained, trained / "best.pt", "--checkpoint=last.pt", "--repeats=1", "--out=last", cwd=cwd)
     assert done.returncode == 0, done.stderr
     found = read_report(trained / "report_last")
     assert found.facts["weights"] == "weights after epoch 6 of 6"

@@ -149,6 +149,9 @@ def test_an_evaluation_is_refused_where_it_would_replace_another_or_change_nothi
     ):
         done = run("eval", "detection", "--checkpoint=runs/small", *arguments, cwd=trained)
         assert done.returncode == 2 and told in done.stderr
+    (tmp_path / "report.json").write_text("{")
+    done = run("eval", "detection", "--checkpoint=runs/small", f"--out={tmp_path}", cwd=trained)
+    assert done.returncode == 0, done.stderr  # a damaged report is no loss
 
 
 @pytest.mark.slow
