@@ -16,12 +16,8 @@ POWER_STEPS = 30
 
 COLUMNS = (
     *("step", "|x|", "|step| / |x|", "cosine to the last step", "cosine to the whole way"),
-    *(
-        "cosine of weights",
-        "cosine of weights, aligned",
-        "the same, random weights",
-        "Lipschitz constant of the branch",
-    ),
+    *("cosine of weights", "cosine of weights, aligned", "cosine of random weights, aligned"),
+    "Lipschitz constant of the branch",
 )
 
 

@@ -24,11 +24,7 @@ from engine.training.fit import LOG, Trainer, to_device
 from engine.training.optimization import precision, warmup_of
 from engine.training.record import read_history, training_curves, training_facts, training_quantities
 from engine.training.resume import load_to_resume
-from engine.training.settings import (
-    CONVERTED,
-    PRETRAINED,
-    to_dict,
-)
+from engine.training.settings import CONVERTED, PRETRAINED, to_dict
 from engine.weights.checkpoint import BEST, LAST, load_checkpoint, load_weights
 from engine.weights.pretrained import WeightTransfer
 from engine.weights.solver_change import changed_solver, require_ode_blocks, solver_changes

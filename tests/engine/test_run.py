@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from classification.task import ClassificationTask
 from depth.task import DepthTask
 from detection.task import DetectionTask
 from engine.report.files import write_report
 from engine.report.records import OTHER_DATA, OVERRIDDEN, UNSTATED, Report
-from engine.runs.overrides import overridden_settings, override_facts
+from engine.runs.overrides import OF_TRAINING, STATED, overridden_settings, override_facts
 from engine.runs.reports import DIGEST, report_folder, weights_beside, weights_digest
-from engine.training.settings import to_dict
+from engine.training.settings import flatten_settings, to_dict
 
 
 @pytest.fixture
@@ -79,3 +80,10 @@ def test_only_settings_that_no_other_fact_shows_must_agree():
         OVERRIDDEN: "model.score_threshold=0.5",
         UNSTATED: "data.exif=ignore",
     }
+
+
+def test_every_setting_that_is_free_or_stated_is_one_of_a_task():
+    configs = [task.config_class() for task in (ClassificationTask, DetectionTask, DepthTask)]
+    known = [name for config in configs for name, _ in flatten_settings(to_dict(config))]
+    known += [group.partition(".")[0] for group in known] + ["data.shapes", "data.scenes", "model.backbone_args"]
+    assert {name for name in (*OF_TRAINING, *STATED) if name not in known} == set()
